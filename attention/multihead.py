@@ -1,0 +1,100 @@
+"""Multi-head attention (Vaswani et al. 2017, sec. 3.2.2), in the parts that a cache can hold.
+
+Heads stand before positions, `[*B, H, T, K]`, so that every kernel that works on `[*B, T, K]` works
+on heads. Keys and values are projected once and passed in projected.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from attention import blockwise
+from attention.attend import attend
+from attention.masks import causal as causal_mask
+from attention.masks import combine
+
+Implementation = Literal["xla", "cudnn", "blockwise"]
+
+
+class KeyValues(NamedTuple):
+    """Projected keys and values of one attention layer; a cache where some rows are yet to come."""
+
+    keys: Float[Array, "*B H S K"]
+    values: Float[Array, "*B H S V"]
+
+
+def split_heads(
+    x: Float[Array, "*B S D"], kernel: Float[Array, "D H K"], bias: Float[Array, "H K"]
+) -> Float[Array, "*B H S K"]:
+    """Projects positions into every head's subspace."""
+    d, h, k = kernel.shape
+    # One plain matrix product over all heads; as a contraction to [H, S, K] XLA's CPU backend
+    # would run one small product per head.
+    projected = x @ kernel.reshape(d, h * k) + bias.reshape(h * k)
+    return jnp.swapaxes(projected.reshape(*x.shape[:-1], h, k), -2, -3)
+
+
+def merge_heads(
+    contexts: Float[Array, "*B H T V"], kernel: Float[Array, "H V D"], bias: Float[Array, " D"]
+) -> Float[Array, "*B T D"]:
+    """Concatenates the heads and projects them back: `Concat(head_1, ..., head_H) W^O`."""
+    h, v, d = kernel.shape
+    contexts = jnp.swapaxes(contexts, -2, -3)
+    return contexts.reshape(*contexts.shape[:-2], h * v) @ kernel.reshape(h * v, d) + bias
+
+
+def extend(cache: KeyValues, new: KeyValues, position: Int[Array, ""] | int) -> KeyValues:
+    """Writes the keys and values of new positions into a cache, from `position` on."""
+    return KeyValues(
+        *(
+            lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), position, old.ndim - 2)
+            for old, x in zip(cache, new, strict=True)
+        )
+    )
+
+
+def attend_heads(
+    queries: Float[Array, "*B H T K"],
+    memory: KeyValues,
+    *,
+    mask: Bool[Array, "*#B #H #T #S"] | None = None,
+    causal: bool = False,
+    implementation: Implementation = "xla",
+) -> tuple[Float[Array, "*B H T V"], Float[Array, "*B H T S"] | None]:
+    """Scaled dot-product attention in every head.
+
+    Args:
+        queries: `[*B, H, T, K]`.
+        memory: keys `[*B, H, S, K]` and values `[*B, H, S, V]`.
+        mask: broadcastable to `[*B, H, T, S]`, true where a query may look.
+        causal: query t sees keys 0 .. t.
+        implementation: `xla`, the plain form; `blockwise`, in O(T + S) memory; `cudnn`, the fused
+            kernel of NVIDIA GPUs (16-bit types only; needs exactly one batch axis).
+
+    Returns:
+        Contexts `[*B, H, T, V]` and the weights `[*B, H, T, S]`; the forms that never hold the
+        weights return `None` for them.
+
+    Raises:
+        ValueError: if the implementation is unknown.
+    """
+    keys, values = memory
+    if implementation == "xla":
+        future = causal_mask(queries.shape[-2], keys.shape[-2]) if causal else None
+        return attend(queries, keys, values, mask=combine(mask, future))
+    if implementation == "blockwise":
+        return blockwise.attend(queries, keys, values, mask=mask, causal=causal), None
+    if implementation == "cudnn":
+        contexts = jax.nn.dot_product_attention(
+            *(jnp.swapaxes(x, 1, 2) for x in (queries, keys, values)),
+            mask=mask,
+            is_causal=causal,
+            implementation="cudnn",
+        )
+        return jnp.swapaxes(contexts, 1, 2), None
+    raise ValueError(
+        f"attention implementation {implementation!r} is unknown; use 'xla', 'cudnn' or 'blockwise'"
+    )

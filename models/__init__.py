@@ -1,0 +1,5 @@
+"""Models: flax.nnx containers of weights around the kernels of `attention`."""
+
+from models.transformer import Transformer
+
+__all__ = ["Transformer"]

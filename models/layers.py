@@ -1,0 +1,170 @@
+"""Layers that several models share. Each holds its weights and nothing else: keys go in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+
+from attention import KeyValues, attend_heads, merge_heads, split_heads
+from attention.multihead import Implementation
+
+Axes = tuple[str | None, ...]
+
+
+def param(value: Array, axes: Axes) -> nnx.Param:
+    """A weight that carries the logical name of each of its axes, from which shardings follow."""
+    return nnx.Param(value, axes=axes)
+
+
+def glorot(
+    key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int, fan_out: int
+) -> Float[Array, "..."]:
+    """Uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+    limit = (6.0 / (fan_in + fan_out)) ** 0.5
+    return jax.random.uniform(key, shape, jnp.float32, -limit, limit)
+
+
+def split_key(key: PRNGKeyArray | None, parts: int) -> list[PRNGKeyArray | None]:
+    """One key per part, or `None` for each where there is no key and so no dropout."""
+    return [None] * parts if key is None else list(jax.random.split(key, parts))
+
+
+def hash_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Random bits as a hash of each element's index, two words of `key` folded in.
+
+    Two rounds of a 32-bit mixer of low bias (Wellons 2018) over a Weyl sequence. For masks only:
+    it is no substitute for `jax.random` in initialisation or sampling, but XLA fuses it into its
+    consumer, where the default generator costs as much as a feed-forward layer on a CPU.
+    """
+    low, high = jax.random.bits(key, (2,), jnp.uint32)
+    x = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape) * np.uint32(0x9E3779B9)
+    for word in (low, high):
+        x = x ^ word
+        x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD)
+        x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
+        x = x ^ (x >> 15)
+    return x
+
+
+def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
+    """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate).
+
+    Without a key, as in evaluation, it is the identity (Srivastava et al. 2014).
+    """
+    if key is None or rate == 0.0:
+        return x
+    keep = hash_bits(key, x.shape) >= np.uint32(rate * 2**32)
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def sinusoids(length: int, width: int) -> Float[Array, "T D"]:
+    """Position encodings, sin in even and cos in odd channels (Vaswani et al. 2017, sec. 3.5)."""
+    position = np.arange(length)[:, None]
+    angle = position / 10_000 ** (np.arange(0, width, 2) / width)
+    table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)
+    return jnp.asarray(table[:, :width], jnp.float32)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation with gain and bias (Ba et al. 2016), accumulated in float32."""
+
+    def __init__(self, width: int, epsilon: float = 1e-6):
+        self.gain = param(jnp.ones(width), ("embed",))
+        self.bias = param(jnp.zeros(width), ("embed",))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        x_float = x.astype(jnp.float32)
+        centred = x_float - x_float.mean(-1, keepdims=True)
+        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + self.epsilon)
+        return (normal * self.gain[...] + self.bias[...]).astype(x.dtype)
+
+
+class FeedForward(nnx.Module):
+    """`max(0, x W1 + b1) W2 + b2` at each position (Vaswani et al. 2017, eq. 2)."""
+
+    def __init__(self, width: int, hidden: int, *, key: PRNGKeyArray):
+        key_in, key_out = jax.random.split(key)
+        self.kernel_in = param(glorot(key_in, (width, hidden), width, hidden), ("embed", "mlp"))
+        self.bias_in = param(jnp.zeros(hidden), ("mlp",))
+        self.kernel_out = param(glorot(key_out, (hidden, width), hidden, width), ("mlp", "embed"))
+        self.bias_out = param(jnp.zeros(width), ("embed",))
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        w1, b1, w2, b2 = (
+            w[...].astype(x.dtype)
+            for w in (self.kernel_in, self.bias_in, self.kernel_out, self.bias_out)
+        )
+        return jax.nn.relu(x @ w1 + b1) @ w2 + b2
+
+
+class MultiHeadAttention(nnx.Module):
+    """The projections of multi-head attention around the kernels of `attention.multihead`.
+
+    Keys and values are projected by `project` and passed in projected, so that a decoder may hold
+    them over many calls.
+    """
+
+    def __init__(self, width: int, heads: int, key_width: int, value_width: int, *, key):
+        d, h, k, v = width, heads, key_width, value_width
+        keys = jax.random.split(key, 4)
+        into = ("embed", "heads", None)
+        self.query = param(glorot(keys[0], (d, h, k), d, h * k), into)
+        self.query_bias = param(jnp.zeros((h, k)), into[1:])
+        self.key = param(glorot(keys[1], (d, h, k), d, h * k), into)
+        self.key_bias = param(jnp.zeros((h, k)), into[1:])
+        self.value = param(glorot(keys[2], (d, h, v), d, h * v), into)
+        self.value_bias = param(jnp.zeros((h, v)), into[1:])
+        self.output = param(glorot(keys[3], (h, v, d), h * v, d), ("heads", None, "embed"))
+        self.output_bias = param(jnp.zeros(d), ("embed",))
+
+    def project(self, x: Float[Array, "*B S D"]) -> KeyValues:
+        """Keys and values of the positions that will be attended to."""
+        key, key_bias, value, value_bias = (
+            w[...].astype(x.dtype)
+            for w in (self.key, self.key_bias, self.value, self.value_bias)
+        )
+        return KeyValues(split_heads(x, key, key_bias), split_heads(x, value, value_bias))
+
+    def __call__(
+        self,
+        x: Float[Array, "*B T D"],
+        memory: KeyValues,
+        *,
+        mask=None,
+        causal: bool = False,
+        implementation: Implementation = "xla",
+    ) -> tuple[Float[Array, "*B T D"], Float[Array, "*B H T S"] | None]:
+        """Attends from `x` to projected keys and values; see `attention.attend_heads`."""
+        query, query_bias, output, output_bias = (
+            w[...].astype(x.dtype)
+            for w in (self.query, self.query_bias, self.output, self.output_bias)
+        )
+        contexts, weights = attend_heads(
+            split_heads(x, query, query_bias),
+            memory,
+            mask=mask,
+            causal=causal,
+            implementation=implementation,
+        )
+        return merge_heads(contexts, output, output_bias), weights
+
+
+class Embedding(nnx.Module):
+    """One matrix for source, target and softmax, as Vaswani et al. 2017, sec. 3.4."""
+
+    def __init__(self, vocabulary: int, width: int, *, key: PRNGKeyArray):
+        table = jax.random.normal(key, (vocabulary, width)) * width**-0.5
+        self.table = param(table, ("vocab", "embed"))
+
+    def __call__(self, tokens: Int[Array, "*B T"], dtype: jnp.dtype) -> Float[Array, "*B T D"]:
+        """Embeds tokens, times sqrt(D)."""
+        table = self.table[...].astype(dtype)
+        return table[tokens] * jnp.asarray(table.shape[-1] ** 0.5, dtype)
+
+    def logits(self, x: Float[Array, "*B T D"]) -> Float[Array, "*B T V"]:
+        """The pre-softmax product with the same matrix, in float32."""
+        table = self.table[...].astype(x.dtype)
+        return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)

@@ -1,0 +1,131 @@
+"""What the loop asks of a task, and the part that all supervised tasks share."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from training.errors import UserError
+from training.optimizer import Optimizer
+from training.state import TrainState
+
+Batch = Any  # a pytree of arrays that share their first dimension, the rows
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Task(Protocol):
+    """A model with its data, its update and its measure. The loop knows nothing else."""
+
+    unit: str  # what metrics['items'] counts, in the plural: 'tokens'
+    splits: tuple[str, ...]  # what is evaluated after training: ('test',)
+
+    def init(self, key: Array) -> Any:
+        """The first state: a NamedTuple with a field `params`. Pure, so it runs under jit."""
+        ...
+
+    def train_step(self, state: Any, batch: Batch, key: Array) -> tuple[Any, Metrics]:
+        """One update. Pure. The metrics hold at least 'loss' and 'items'."""
+        ...
+
+    def batches(self, split: str, start_step: int) -> Iterator[Batch]:
+        """NumPy batches, without end for 'train'; the same from any start."""
+        ...
+
+    def evaluate(self, state: Any, split: str) -> dict[str, float]:
+        """The paper's measures, unprefixed: {'bleu': 27.3}."""
+        ...
+
+    def figures(self, state: Any) -> dict[str, Figure]:
+        """Pictures by file name without ending."""
+        ...
+
+    def samples(self, state: Any) -> str:
+        """A few outputs that a person would rather read than a number."""
+        ...
+
+
+class Supervised:
+    """A task that only writes `init_params` and `loss`.
+
+    The loss of a batch is `loss_sum / weight`. Sums are asked for, not means, so that the batch may
+    be cut into `accumulate` microbatches of any weights and still give the update of the whole.
+    """
+
+    unit = "examples"
+    splits: tuple[str, ...] = ()
+
+    def __init__(self, optimizer: Optimizer, accumulate: int):
+        self.optimizer = optimizer
+        self.accumulate = accumulate
+
+    def init_params(self, key: Array) -> nnx.State:
+        """The parameters at the start."""
+        raise NotImplementedError
+
+    def loss(
+        self, params: nnx.State, batch: Batch, key: Array
+    ) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
+        """`(loss_sum, weight, sums)`: all summed over the batch, `sums` being further metrics."""
+        raise NotImplementedError
+
+    def figures(self, state: TrainState) -> dict[str, Figure]:
+        """None, unless a task has some."""
+        return {}
+
+    def samples(self, state: TrainState) -> str:
+        """None, unless a task has some."""
+        return ""
+
+    def init(self, key: Array) -> TrainState:
+        """Parameters and optimizer at step 0."""
+        params = self.init_params(key)
+        return TrainState(jnp.int32(0), params, self.optimizer.init(params))
+
+    def train_step(self, state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
+        """Gradient of the weighted mean, one optimizer update."""
+        (loss_sum, weight, sums), grads = self._summed_gradients(state.params, batch, key)
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        metrics = {name: value / weight for name, value in sums.items()}
+        metrics |= {
+            "loss": loss_sum / weight,
+            "items": weight,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": self.optimizer.learning_rate(state.step),
+        }
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    def _summed_gradients(self, params, batch, key):
+        """Sums over the microbatches of `loss` and of the gradient of its first part."""
+
+        def one(batch, key):
+            def loss(params):
+                loss_sum, weight, sums = self.loss(params, batch, key)
+                return loss_sum, (loss_sum, weight, sums)
+
+            grads, sums = jax.grad(loss, has_aux=True)(params)
+            return sums, grads
+
+        if self.accumulate == 1:
+            return one(batch, key)
+        micro = jax.tree.map(lambda x: _microbatches(x, self.accumulate), batch)
+        keys = jax.random.split(key, self.accumulate)
+        shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micro), keys[0])
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        add = lambda total, x: (jax.tree.map(jnp.add, total, one(*x)), None)  # noqa: E731
+        return jax.lax.scan(add, zeros, (micro, keys))[0]
+
+
+def _microbatches(x: Array, count: int) -> Array:
+    """[B, ...] to [count, B / count, ...], taking every count-th row: no row leaves its device."""
+    if x.shape[0] % count:
+        raise UserError(
+            f"A batch of {x.shape[0]} rows cannot be cut into train.accumulate={count} equal parts."
+        )
+    return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)

@@ -1,0 +1,1 @@
+"""Reads, makes, downloads, tokenises and batches data."""

@@ -1,0 +1,243 @@
+"""Translation: sentence pairs, a Transformer, and corpus BLEU."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sacrebleu
+import sacremoses
+from flax import nnx
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from models.search import beam_search
+from models.transformer import Transformer
+from tasks.base import Supervised
+from tasks.data import corpora
+from tasks.data.batching import (
+    BucketedBatches,
+    TokenisedPairs,
+    bucket_shapes,
+    evaluation_batches,
+    tokenise,
+    training_batches,
+)
+from tasks.data.pairs import Pairs, TextPairs
+from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary
+from tasks.losses import linear_cross_entropy
+from tasks.pictures import attention_heads
+from training import optimizer
+from training.errors import UserError
+from training.state import TrainState
+
+
+def build(config: Any, workdir: str) -> "Translation":
+    """Opens the corpus, learns or loads the vocabulary, and shapes the model."""
+    return Translation(config, Path(workdir))
+
+
+class Translation(Supervised):
+    """A sequence model between two languages; see `tasks.base.Task`.
+
+    The vocabulary is learnt from the training side once and kept in the run's folder, as are the
+    token numbers of the sentences.
+    """
+
+    unit = "tokens"
+
+    def __init__(self, config: Any, workdir: Path):
+        super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
+        self.config = config
+        self.corpus = corpora.load(**config.data)
+        self.splits = tuple(sorted(name for name in self.corpus if name.startswith("test")))
+        self.vocabulary = _vocabulary(self.corpus, config.vocabulary, workdir)
+        self.cache = workdir / "tokens"
+        self.longest = bucket_shapes(config.batching.buckets)[-1]
+        self.create = partial(Transformer, vocabulary=len(self.vocabulary), **config.model)
+        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+
+    def describe(self) -> dict[str, str]:
+        """What the console says of the data before training."""
+        data = self.config.data
+        sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in self.corpus.items())
+        dropped = f"; {self.dropped:,} too long to train on" if self.dropped else ""
+        return {
+            "data": f"{data.corpus} {data.source}-{data.target}: {sizes}{dropped}",
+            "vocabulary": f"{len(self.vocabulary):,} pieces",
+        }
+
+    # Training.
+
+    def init_params(self, key: Array) -> nnx.State:
+        return nnx.state(self.create(key=key))
+
+    def loss(self, params, batch, key):
+        """Label-smoothed cross-entropy in nats, summed over target tokens."""
+        model = nnx.merge(self.graphdef, params)
+        key_source, key_target = jax.random.split(key)
+        memory, _ = model.encode(batch["source"], key_source)
+        states, _, _ = model.decode(batch["target"], memory, key_target)
+        loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
+        return loss, tokens, {}
+
+    def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        pairs = self._training_pairs[0] if split == "train" else self._evaluation_pairs(split)[0]
+        if split != "train":
+            return (batch for batch, _ in evaluation_batches(pairs, **self.config.batching))
+        batches = BucketedBatches(pairs, seed=self.config.seed, **self.config.batching)
+        return training_batches(batches, start_step)
+
+    @cached_property
+    def _training_pairs(self) -> tuple[TokenisedPairs, int]:
+        return tokenise(self.corpus["train"], self.vocabulary, self.cache).within(self.longest)
+
+    @property
+    def dropped(self) -> int:
+        """Training pairs that no bucket holds."""
+        return self._training_pairs[1]
+
+    def _evaluation_pairs(self, split: str) -> tuple[TokenisedPairs, int]:
+        if split not in self.corpus:
+            raise UserError(f"There is no split '{split}', only {', '.join(self.corpus)}.")
+        return tokenise(self.corpus[split], self.vocabulary, self.cache).truncated(self.longest)
+
+    @staticmethod
+    def _cross_entropy(model, states, batch, smoothing):
+        valid = batch["target"] != PAD
+        table = model.embedding.table[...].astype(states.dtype)
+        loss = linear_cross_entropy(states, table, batch["target"], valid, smoothing)
+        return loss, valid.sum().astype(jnp.float32)
+
+    # Evaluation.
+
+    def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
+        """Corpus measures of a split, all but the perplexity on text as a person reads it.
+
+        Returns:
+            `bleu` (sacrebleu 13a, cased), `bleu_tok_lc` (Moses-tokenised and lower-cased, as the
+            Multi30k literature reports), `chrf`, `exact_match` (share of sentences), `perplexity`
+            (per piece), and `truncated`, how many pairs were cut to the longest bucket.
+        """
+        pairs, truncated = self._evaluation_pairs(split)
+        width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
+        found, nll, tokens = self._decode(state.params, pairs, width)
+        references = [target for _, target in self.corpus[split]]
+        hypotheses = self.vocabulary.decode(found)
+        exact = [h == r for h, r in zip(hypotheses, references, strict=True)]
+        moses = sacremoses.MosesTokenizer(lang=self.config.data.target)
+        plain = [
+            [moses.tokenize(text, return_str=True, escape=False).lower() for text in side]
+            for side in (hypotheses, references)
+        ]
+        return {
+            "bleu": sacrebleu.corpus_bleu(hypotheses, [references]).score,
+            "bleu_tok_lc": sacrebleu.corpus_bleu(
+                plain[0], [plain[1]], tokenize="none", force=True
+            ).score,
+            "chrf": sacrebleu.corpus_chrf(hypotheses, [references]).score,
+            "exact_match": float(np.mean(exact)),
+            "perplexity": math.exp(min(nll / tokens, 700.0)),
+            "truncated": float(truncated),
+        }
+
+    def translate(self, params: nnx.State, sentences: Sequence[str], width: int) -> list[str]:
+        """Translates text by beam search; a sentence over the longest bucket is cut to it."""
+        pairs = tokenise(TextPairs(sentences, [""] * len(sentences)), self.vocabulary)
+        return self.vocabulary.decode(
+            self._decode(params, pairs.truncated(self.longest)[0], width)[0]
+        )
+
+    def _decode(self, params, pairs, width):
+        """Tokens of every source in order, and the reference's negative log-likelihood, size."""
+        found: list[Any] = [None] * len(pairs)
+        nll = tokens = 0.0
+        for batch, rows in evaluation_batches(pairs, **self.config.batching):
+            output, batch_nll, batch_tokens = jax.device_get(
+                self._decode_batch(params, batch, width)
+            )
+            nll, tokens = nll + batch_nll, tokens + batch_tokens
+            for row, ids in zip(rows, output, strict=False):
+                found[row] = ids
+        return found, nll, tokens
+
+    @partial(jax.jit, static_argnames=("self", "width"))
+    def _decode_batch(self, params, batch, width):
+        model = nnx.merge(self.graphdef, params)
+        memory, _ = model.encode(batch["source"])
+        states, _, _ = model.decode(batch["target"], memory)
+        nll, tokens = self._cross_entropy(model, states, batch, smoothing=0.0)
+        rows, source_length = batch["source"].shape
+        lengths = jnp.sum(batch["source"] != PAD, axis=-1)
+        extra = self.config.decode.extra
+        best, _ = beam_search(
+            lambda last, cache, position: model.decode_step(last, cache, memory, position),
+            model.init_cache(rows, width, source_length + extra),
+            jnp.where(lengths > 0, lengths + extra, 1),
+            length=source_length + extra,
+            width=width,
+            length_penalty=self.config.decode.length_penalty,
+            pad=PAD,
+            bos=BOS,
+            eos=EOS,
+        )
+        return best[:, 0], nll, tokens
+
+    # What a person would rather look at.
+
+    def figures(self, state: TrainState) -> dict[str, Figure]:
+        """Heat maps of every head's weights for the config's example sentence."""
+        sentence = self.config.example
+        ids = tokenise(
+            TextPairs([sentence], self.translate(state.params, [sentence], width=1)),
+            self.vocabulary,
+        )
+        source, target = (side.ids[s : s + n][None].astype(np.int32)
+                          for side in ids.sides for s, n in [(side.starts[0], side.lengths[0])])
+        weights = jax.device_get(self._attention(state.params, source, target))
+        source_pieces = self.vocabulary.pieces(source[0])
+        target_pieces = self.vocabulary.pieces(target[0])
+        shifted = ["<s>", *target_pieces[:-1]]
+        axes = {
+            "encoder": (source_pieces, source_pieces),
+            "decoder": (shifted, target_pieces),
+            "cross": (source_pieces, target_pieces),
+        }
+        return {
+            f"attention_{name}": attention_heads(
+                [np.asarray(layer[0]) for layer in getattr(weights, name)],
+                *axes[name],
+                title=f"{self.config.name}: {name} attention, one row per layer",
+            )
+            for name in axes
+        }
+
+    @partial(jax.jit, static_argnames="self")
+    def _attention(self, params, source, target):
+        # Only the plain implementation holds weights to look at; the parameters are the same.
+        shapes = nnx.eval_shape(lambda: self.create(key=jax.random.key(0), implementation="xla"))
+        return nnx.merge(nnx.graphdef(shapes), params)(source, target)[1]
+
+    def samples(self, state: TrainState) -> str:
+        """A few test sentences with their translations and references."""
+        pairs = [self.corpus[self.splits[0]][i] for i in range(4)]
+        sources = [source for source, _ in pairs]
+        found = self.translate(state.params, sources, self.config.decode.width)
+        lines = [
+            f"  source     {source}\n  model      {hypothesis}\n  reference  {reference}"
+            for (source, reference), hypothesis in zip(pairs, found, strict=True)
+        ]
+        return "\n\n".join(lines)
+
+
+def _vocabulary(corpus: dict[str, Pairs], config: Any, workdir: Path) -> Vocabulary:
+    """The run's vocabulary: learnt once, never again, as the weights belong to it."""
+    path = workdir / "vocabulary.model"
+    if path.exists():
+        return Vocabulary.load(path)
+    sentences = (sentence for pair in corpus["train"] for sentence in pair)
+    return Vocabulary.train(sentences, config.size, path)

@@ -1,0 +1,114 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.data.numbers import numbers
+from tasks.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from training.errors import UserError
+
+TEXT = [
+    "the cat sat on the mat",
+    "die Katze saß auf der Matte",
+    "a < b > s / p",
+    "übermäßig",
+]
+WORDS = st.text(sorted({letter for line in TEXT for letter in line} - {" "}), min_size=1)
+UNITS = ("ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
+TENS = ("zwan", "drei", "vier", "fünf", "sech", "sieb", "acht", "neun")
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    return Vocabulary.train(TEXT, 50, tmp_path_factory.mktemp("vocabulary") / "pieces.model")
+
+
+def test_special_pieces_have_their_numbers(vocabulary):
+    assert len(vocabulary) == 50
+    assert (PAD, BOS, EOS, UNK) == (0, 1, 2, 3)
+    assert vocabulary.pieces([0, 1, 2, 3]) == ["<pad>", "<s>", "</s>", "<unk>"]
+
+
+@given(
+    st.lists(st.one_of(WORDS, st.sampled_from(["</s>", "<pad>", "<s>"])), max_size=6).map(" ".join)
+)
+@settings(deadline=None, max_examples=200)
+def test_decoding_gives_back_what_was_encoded(vocabulary, sentence):
+    [ids] = vocabulary.encode([sentence])
+    assert vocabulary.decode([ids]) == [sentence]
+    # Special numbers never come from text, not even from text that spells their names.
+    assert not {PAD, BOS, EOS, UNK} & set(ids)
+
+
+def test_decoding_stops_at_the_end_and_skips_padding(vocabulary):
+    [ids] = vocabulary.encode(["the cat"])
+    assert vocabulary.decode([[BOS, PAD, *ids, EOS, *ids], [EOS], []]) == [
+        "the cat",
+        "",
+        "",
+    ]
+
+
+def test_an_unseen_character_is_unknown_and_the_rest_survives(vocabulary):
+    [ids] = vocabulary.encode(["the Ω cat"])
+    assert ids.count(UNK) == 1
+    [decoded] = vocabulary.decode([ids])
+    assert decoded.split()[0] == "the" and decoded.split()[-1] == "cat"
+
+
+def test_training_is_deterministic_and_load_gives_the_same(vocabulary, tmp_path):
+    path = tmp_path / "run" / "pieces.model"
+    again = Vocabulary.train(iter(TEXT), 50, path)
+    assert again.fingerprint == vocabulary.fingerprint
+    assert Vocabulary.load(path).fingerprint == vocabulary.fingerprint
+    assert [p.name for p in path.parent.iterdir()] == ["pieces.model"], "a temporary file was left"
+    assert Vocabulary.train(TEXT, 45, path).fingerprint != vocabulary.fingerprint
+
+
+def test_a_size_beyond_the_text_names_the_largest(tmp_path):
+    path = tmp_path / "pieces.model"
+    with pytest.raises(UserError, match=r"set vocabulary\.size to (\d+) or less") as error:
+        Vocabulary.train(TEXT, 5000, path)
+    assert not path.exists()
+    largest = int(str(error.value).split()[-3])
+    assert len(Vocabulary.train(TEXT, largest, path)) == largest
+    with pytest.raises(UserError, match=rf"to {largest} or less"):
+        Vocabulary.train(TEXT, largest + 1, path)
+
+
+def test_a_size_below_the_alphabet_says_so(tmp_path):
+    with pytest.raises(UserError, match="does not even hold the characters") as error:
+        Vocabulary.train(TEXT, 10, tmp_path / "pieces.model")
+    smallest = int(str(error.value).split()[-1])
+    assert len(Vocabulary.train(TEXT, smallest + 1, tmp_path / "pieces.model")) == smallest + 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half a model"])
+def test_a_missing_or_damaged_model_is_named(tmp_path, content):
+    path = tmp_path / "pieces.model"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"pieces\.model is missing or damaged"):
+        Vocabulary.load(path)
+
+
+def test_training_is_silent(tmp_path, capfd):
+    Vocabulary.train(TEXT, 50, tmp_path / "pieces.model")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_128_pieces_leave_tens_and_units_of_german_numbers_apart(tmp_path):
+    splits = numbers(
+        "en",
+        "de",
+        examples=5000,
+        held_out=10,
+        maximum=999_999,
+        nonzero_digits=4,
+        seed=0,
+    )
+    sentences = (sentence for pair in splits["train"] for sentence in pair)
+    vocabulary = Vocabulary.train(sentences, 128, tmp_path / "pieces.model")
+    for units in UNITS:
+        for tens in TENS:
+            ending = "ßig" if tens == "drei" else "zig"
+            assert "und" in vocabulary.pieces(vocabulary.encode([f"{units}und{tens}{ending}"])[0])

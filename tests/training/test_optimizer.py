@@ -1,0 +1,67 @@
+"""Schedules against the papers' formulas, Adam against its own by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from training import optimizer
+from training.errors import UserError
+
+ADAM = {"b1": 0.9, "b2": 0.98, "eps": 1e-9, "clip": 0.0}
+
+
+def rate(step, **schedule):
+    """The rate of the paper's `step`, the first being 1."""
+    return float(optimizer.build(**schedule, **ADAM).learning_rate(step - 1))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3999, 4000, 4001, 16_000, 100_000])
+def test_equation_3_of_attention_is_all_you_need(step):
+    d_model, warmup = 512, 4000
+    printed = d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
+    peak = (d_model * warmup) ** -0.5
+    assert rate(step, schedule="inverse_sqrt", peak=peak, warmup=warmup) == pytest.approx(printed)
+
+
+def test_equation_3_by_hand():
+    """At warm-up 1/sqrt(512 * 4000) = 6.9877e-4; a quarter of it before, half of it later."""
+    noam = {"schedule": "inverse_sqrt", "peak": (512 * 4000) ** -0.5, "warmup": 4000}
+    assert rate(4000, **noam) == pytest.approx(6.9877e-4, rel=1e-4)
+    assert rate(1000, **noam) == pytest.approx(1.7469e-4, rel=1e-4)
+    assert rate(16_000, **noam) == pytest.approx(3.4939e-4, rel=1e-4)
+
+
+def test_cosine_rises_falls_and_stays_at_zero():
+    cosine = {"schedule": "cosine", "peak": 2.0, "warmup": 10, "steps": 110}
+    found = [rate(step, **cosine) for step in (1, 5, 10, 60, 110, 200)]
+    np.testing.assert_allclose(found, [0.2, 1.0, 2.0, 1.0, 0.0, 0.0], atol=1e-6)
+
+
+def test_constant_without_warmup_is_constant():
+    assert {rate(s, schedule="constant", peak=0.5, warmup=0) for s in (1, 2, 1000)} == {0.5}
+
+
+def test_first_adam_step_is_the_rate_times_the_sign():
+    """At step 1 the bias-corrected moments are g and g**2, so the update is -rate * g / |g|."""
+    adam = optimizer.build(schedule="constant", peak=0.1, warmup=0, **ADAM)
+    grads = jnp.array([3.0, -0.2])
+    updates, _ = adam.update(grads, adam.init(jnp.zeros(2)), jnp.zeros(2))
+    np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-4)
+
+
+def test_clipping_scales_the_whole_gradient_to_the_norm():
+    """Adam hides the scale of a gradient unless eps is large: -g / (|g| + eps), |g| = 5 -> 1."""
+    adam = optimizer.build(
+        schedule="constant", peak=1.0, warmup=0, b1=0.0, b2=0.0, eps=1.0, clip=1.0
+    )
+    updates, _ = adam.update(jnp.array([3.0, 4.0]), adam.init(jnp.zeros(2)), jnp.zeros(2))
+    np.testing.assert_allclose(updates, [-0.6 / 1.6, -0.8 / 1.8], rtol=1e-5)
+
+
+def test_wrong_schedules_are_sentences():
+    with pytest.raises(UserError, match="Did you mean 'inverse_sqrt'"):
+        rate(1, schedule="inverse_sqr", peak=1.0, warmup=1)
+    with pytest.raises(UserError, match="needs the step at which it ends"):
+        rate(1, schedule="cosine", peak=1.0, warmup=1)
+    with pytest.raises(UserError, match="never ends"):
+        rate(1, schedule="constant", peak=1.0, warmup=1, steps=10)

@@ -1,0 +1,47 @@
+"""Trains one run of one paper.
+
+    python train.py --config=configs/transformer_nmt.py --workdir=runs/nmt
+
+Any value of a config can be given on the command line: `--config.train.steps=1000`. The same
+command again resumes an interrupted run. `--config=configs/x.py:smoke` runs in seconds.
+"""
+
+import os
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+import tasks
+from training.cli import parse_flags
+from training.errors import Interrupted, UserError
+from training.loop import fit
+from training.run import open_workdir
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "File in configs/, perhaps with ':smoke'.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME unless given.")
+
+
+def main(argv: list[str]) -> int:
+    """Builds the task, trains it, and turns what a user can mend into one sentence."""
+    del argv
+    cache = os.path.expanduser("~/.cache/attention_atlas/xla")
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    try:
+        config = CONFIG.value
+        workdir = WORKDIR.value or os.path.join("runs", config.name)
+        open_workdir(config, workdir)  # before the task, which may work long and writes there too
+        fit(tasks.build(config, workdir), config, workdir)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,94 @@
+"""What a person sees of a run: a few lines first, then a bar, or plain lines in a log file."""
+
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class Console:
+    """Prints the progress of a run of `steps` steps whose batches hold `unit`s."""
+
+    def __init__(self, steps: int, unit: str):
+        self.terminal = Terminal(highlight=False, soft_wrap=True)
+        self._steps, self._unit = steps, unit
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self.terminal,
+            disable=not self.terminal.is_terminal,
+            transient=True,
+        )
+        self._step, self._peak, self._clock = 0, 1.0, time.perf_counter()
+        self._items = self._flops = 0.0  # since the last report
+        self._bar = self._progress.add_task("training", total=steps, status="compiling")
+
+    def header(self, rows: Mapping[str, str]) -> None:
+        """The first lines: what this run is."""
+        for name, value in rows.items():
+            self.terminal.print(Text.assemble((f"{name:>10}  ", "bold"), value))
+
+    def say(self, sentence: str) -> None:
+        """One line, above the bar if there is one."""
+        self.terminal.print(sentence, markup=False)
+
+    @contextmanager
+    def training(self, step: int, peak: float):
+        """Shows the bar while the loop runs, from `step` on; `peak` is the machine's FLOP/s."""
+        self._step, self._peak, self._clock = step, peak, time.perf_counter()
+        self._progress.update(self._bar, completed=step)
+        with self._progress:
+            yield
+
+    @contextmanager
+    def pause(self, doing: str):
+        """Time spent inside counts as no training time; the bar says what is being done."""
+        start = time.perf_counter()
+        self._progress.update(self._bar, status=doing)
+        yield
+        self._clock += time.perf_counter() - start
+
+    def advance(self, step: int, items: float, flops: float) -> None:
+        """One step of `items` and `flops` is done."""
+        self._items += items
+        self._flops += flops
+        self._progress.update(self._bar, completed=step)
+
+    def report(self, step: int, loss: float) -> dict[str, float]:
+        """Shows loss and speed since the last report; returns the timings."""
+        now = time.perf_counter()
+        seconds = max(now - self._clock, 1e-9)
+        rate, use = self._items / seconds, self._flops / seconds / self._peak
+        left = (self._steps - step) * seconds / max(step - self._step, 1)
+        status = (
+            f"loss {loss:.4g} · {rate:,.0f} {self._unit}/s · {use:.0%} of peak · "
+            f"{duration(left)} left"
+        )
+        self._progress.update(self._bar, status=status)
+        if not self.terminal.is_terminal:
+            self.say(f"step {step}/{self._steps} · {status}")
+        self._clock, self._step, self._items, self._flops = now, step, 0.0, 0.0
+        return {"items_per_second": rate, "peak_fraction": use}
+
+    def table(self, measures: Mapping[str, float], paper: Mapping[str, float]) -> None:
+        """The end of a run: its measures beside the paper's."""
+        table = Table("measure", box=None, header_style="bold", pad_edge=False)
+        table.add_column("ours", justify="right")
+        table.add_column("paper", justify="right")
+        for name in [*measures, *(name for name in paper if name not in measures)]:
+            table.add_row(name, *(f"{d[name]:.4g}" if name in d else "" for d in (measures, paper)))
+        self.terminal.print()
+        self.terminal.print(table)
+
+
+def duration(seconds: float) -> str:
+    """65 -> '1:05', 3665 -> '1:01:05'."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

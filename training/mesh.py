@@ -1,0 +1,95 @@
+"""Where arrays live: one mesh, one table from logical axes to mesh axes.
+
+A parameter names its dimensions (`nnx.Param(value, axes=('vocab', 'embed'))`), the table says which
+mesh axis each name may be split over, and `jit` with the shardings made here does the rest. The
+optimizer's moments are made from the parameters, keep their names, and so are split like them.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from training.errors import UserError
+
+RULES = {"vocab": "tensor", "heads": "tensor", "mlp": "tensor", "embed": "fsdp"}
+ROWS = ("data", "fsdp")  # the rows of a batch are split over both
+
+
+def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
+    """A mesh over all devices; one of the sizes may be -1, "all that remain".
+
+    Raises:
+      UserError: if the sizes do not multiply to the number of devices.
+    """
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    devices = jax.device_count()
+    asked = " x ".join(f"{name}={size}" for name, size in sizes.items())
+    open_axes = [name for name, size in sizes.items() if size == -1]
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    fits = len(open_axes) <= 1 and fixed > 0 and devices % fixed == 0
+    if fits and open_axes:
+        sizes[open_axes[0]] = devices // fixed
+    if not fits or math.prod(sizes.values()) != devices:
+        raise UserError(
+            f"The mesh {asked} does not fit {devices} device{'s' * (devices > 1)}: "
+            "the sizes must multiply to that number, and one of them may be -1 for the rest."
+        )
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes))
+
+
+def shardings(abstract_state: Any, mesh: Mesh) -> Any:
+    """The same tree with a `NamedSharding` in place of every array."""
+
+    def place(leaf):
+        if not isinstance(leaf, nnx.Variable):
+            return NamedSharding(mesh, PartitionSpec())
+        spec = partition(leaf.get_value().shape, leaf.get_metadata().get("axes", ()), mesh)
+        return leaf.replace(NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, abstract_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
+def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> PartitionSpec:
+    """Splits each dimension by the rule for its name, if the mesh axis is free and divides it."""
+    if len(axes) != len(shape):  # unnamed, or a statistic of another rank than its parameter
+        return PartitionSpec()
+    spec = []
+    for size, name in zip(shape, axes, strict=True):
+        axis = RULES.get(name)
+        usable = axis and axis not in spec and size % mesh.shape[axis] == 0
+        spec.append(axis if usable else None)
+    return PartitionSpec(*spec)
+
+
+def abstract(state: Any, mesh: Mesh) -> Any:
+    """Shapes, dtypes and shardings of `state` (abstract or not): what a checkpoint restores to."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        state,
+        shardings(state, mesh),
+    )
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts a copy of every array on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+    """Puts a batch of NumPy arrays on the devices, rows split over data and fsdp.
+
+    Raises:
+      UserError: if the rows cannot be split evenly.
+    """
+    parts = math.prod(mesh.shape[axis] for axis in ROWS)
+    rows = {np.shape(x)[0] for x in jax.tree.leaves(batch)}
+    if uneven := [n for n in rows if n % parts]:
+        raise UserError(
+            f"A batch of {uneven[0]} rows cannot be split over {parts} devices: "
+            "make the batch sizes multiples of mesh.data x mesh.fsdp."
+        )
+    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(ROWS)))

@@ -1,0 +1,82 @@
+"""Adam with the schedules of the papers."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from training.errors import UserError, did_you_mean
+
+SCHEDULES = ("constant", "cosine", "inverse_sqrt")
+
+
+class Optimizer(NamedTuple):
+    """An `optax.GradientTransformation` that can also tell its learning rate."""
+
+    init: Callable
+    update: Callable
+    learning_rate: optax.Schedule
+
+
+def build(
+    *,
+    schedule: str,
+    peak: float,
+    warmup: int,
+    b1: float,
+    b2: float,
+    eps: float,
+    clip: float,
+    steps: int | None = None,
+) -> Optimizer:
+    """Builds Adam from the `optimizer` section of a config.
+
+    Args:
+      schedule: what follows the linear warm-up: 'constant', 'cosine' (to zero at `steps`) or
+        'inverse_sqrt'. The schedule of "Attention is all you need", eq. 3,
+        `d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)`, is 'inverse_sqrt' with
+        `peak = (d_model * warmup)**-0.5`.
+      peak: the highest learning rate, reached at step `warmup`.
+      warmup: steps of linear warm-up; 0 for none.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      clip: largest global norm of a gradient; 0 leaves gradients as they are.
+      steps: where a cosine ends; read by no other schedule.
+
+    Raises:
+      UserError: for an unknown schedule, or `steps` where it has no meaning.
+    """
+    learning_rate = make_schedule(schedule, peak, warmup, steps)
+    adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    tx = optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    return Optimizer(tx.init, tx.update, learning_rate)
+
+
+def make_schedule(schedule: str, peak: float, warmup: int, steps: int | None) -> optax.Schedule:
+    """The learning rate as a function of the updates made so far (0 before the first)."""
+    if schedule not in SCHEDULES:
+        raise UserError(
+            f"optimizer.schedule '{schedule}' is not one of {', '.join(SCHEDULES)}."
+            + did_you_mean(schedule, SCHEDULES)
+        )
+    if (schedule == "cosine") != bool(steps):
+        raise UserError(
+            f"optimizer.steps is {steps}, but schedule '{schedule}' "
+            + ("needs the step at which it ends." if schedule == "cosine" else "never ends.")
+        )
+
+    def learning_rate(count):
+        step = count + 1.0  # the papers count the first update as step 1
+        rise = jnp.minimum(1.0, step / max(warmup, 1))
+        if schedule == "inverse_sqrt":
+            fall = jnp.sqrt(max(warmup, 1) / jnp.maximum(step, warmup))
+        elif schedule == "cosine":
+            progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+            fall = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        else:
+            fall = 1.0
+        return peak * rise * fall
+
+    return learning_rate

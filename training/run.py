@@ -1,0 +1,114 @@
+"""A run's folder: whether it may be used, what it was made by, and its summary."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from training.errors import UserError
+
+CONFIG, SUMMARY = "config.json", "summary.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+
+
+def open_workdir(config: Any, workdir: str) -> None:
+    """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
+
+    Raises:
+      UserError: if it cannot be written, or belongs to a run of another config.
+    """
+    path = Path(workdir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"Cannot write to workdir {path}: {error.strerror}.") from error
+    ours = json.loads(config.to_json_best_effort())
+    if (path / CONFIG).exists():
+        theirs = flatten(json.loads((path / CONFIG).read_text()))
+        _check_same(theirs, flatten(ours), path)
+    write_json(path / CONFIG, ours)
+
+
+def _check_same(theirs: dict, ours: dict, path: Path) -> None:
+    """Names the first key on which two configs differ."""
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        old, new = theirs.get(key, "absent"), ours.get(key, "absent")
+        longer = key == "train.steps" and new > old
+        if old == new or longer or key.startswith("mesh."):  # a run may move to other devices
+            continue
+        raise UserError(
+            f"{path} was made by another config: {key} was {old!r} there and is {new!r} now; "
+            "give another --workdir, or the value it was made with."
+        )
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """{'train': {'steps': 3}} -> {'train.steps': 3}."""
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def read_summary(workdir: str) -> dict | None:
+    """The summary of a finished run, or None."""
+    path = Path(workdir) / SUMMARY
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_summary(
+    workdir: str, config: Any, measures: dict[str, float], steps: int, seconds: float
+) -> dict:
+    """Writes `summary.json`, the fixed form by which runs are recorded, and returns it."""
+    summary = {
+        "config": config.name,
+        "measures": measures,
+        "paper": dict(config.paper),
+        "steps": steps,
+        "seconds": round(seconds, 1),
+        "seed": config.seed,
+        "device": device(),
+        "commit": commit(),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+    write_json(Path(workdir) / SUMMARY, summary)
+    return summary
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all, whatever interrupts it."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(draft, path)
+
+
+def device() -> str:
+    """'8 x TPU v5e', or the processor's name and how many of its cores this process has."""
+    kind = jax.devices()[0].device_kind
+    if kind != "cpu":
+        return f"{jax.device_count()} x {kind}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{names[0] if names else platform.machine()}, {cores} core{'s' * (cores != 1)}"
+
+
+def commit() -> str:
+    """The commit of this code, '-dirty' if it has been changed since, 'unknown' outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
