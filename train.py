@@ -9,7 +9,6 @@ command again resumes an interrupted run. `--config=configs/x.py:smoke` runs in 
 import os
 import sys
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -17,7 +16,7 @@ import tasks
 from training.cli import parse_flags
 from training.errors import Interrupted, UserError
 from training.loop import fit
-from training.run import open_workdir
+from training.run import keep_compiled, open_workdir
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "File in configs/, perhaps with ':smoke'.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME unless given.")
@@ -26,9 +25,7 @@ WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME unles
 def main(argv: list[str]) -> int:
     """Builds the task, trains it, and turns what a user can mend into one sentence."""
     del argv
-    cache = os.path.expanduser("~/.cache/attention_atlas/xla")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    keep_compiled()
     try:
         config = CONFIG.value
         workdir = WORKDIR.value or os.path.join("runs", config.name)

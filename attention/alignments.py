@@ -4,13 +4,14 @@ Every alignment maps logits `[*B, T, S]` and an optional mask to weights of the 
 which nothing may be attended to gets weights of zero, never NaN.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 
+@runtime_checkable
 class Alignment(Protocol):
     """The signature all alignments share."""
 

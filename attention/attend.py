@@ -9,9 +9,7 @@ from attention.alignments import Alignment, soft
 from attention.scores import Score, scaled_dot
 
 
-def read(
-    weights: Float[Array, "*B T S"], values: Float[Array, "*B S V"]
-) -> Float[Array, "*B T V"]:
+def read(weights: Float[Array, "*B T S"], values: Float[Array, "*B S V"]) -> Float[Array, "*B T V"]:
     """The expected value under the weights (Bahdanau et al. 2015, eq. 5), in the values' dtype."""
     return jnp.einsum(
         "...ts,...sv->...tv",

@@ -60,7 +60,7 @@ def attend_heads(
     queries: Float[Array, "*B H T K"],
     memory: KeyValues,
     *,
-    mask: Bool[Array, "*#B #H #T #S"] | None = None,
+    mask: Bool[Array, "*#BH #T #S"] | None = None,
     causal: bool = False,
     implementation: Implementation = "xla",
 ) -> tuple[Float[Array, "*B H T V"], Float[Array, "*B H T S"] | None]:
@@ -89,7 +89,9 @@ def attend_heads(
         return blockwise.attend(queries, keys, values, mask=mask, causal=causal), None
     if implementation == "cudnn":
         contexts = jax.nn.dot_product_attention(
-            *(jnp.swapaxes(x, 1, 2) for x in (queries, keys, values)),
+            jnp.swapaxes(queries, 1, 2),
+            jnp.swapaxes(keys, 1, 2),
+            jnp.swapaxes(values, 1, 2),
             mask=mask,
             is_causal=causal,
             implementation="cudnn",

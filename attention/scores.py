@@ -1,17 +1,18 @@
 """Scores: how well each key answers each query, as logits.
 
 Every score is a pure function `score(queries, keys, params)` of already projected queries and keys
-and of its own weights (`None` where it has none), and returns one logit per (query, key) pair. As the
-signature is shared, masks, heads, caches and the memory-linear evaluation in `blockwise.py` work for
-each of them.
+and of its own weights (`None` where it has none), and returns one logit per (query, key) pair. As
+the signature is shared, masks, heads, caches and the memory-linear evaluation in `blockwise.py`
+work for each of them.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@runtime_checkable
 class Score(Protocol):
     """The signature all scores share. Logits are float32 whatever the inputs are."""
 

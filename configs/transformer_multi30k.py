@@ -21,18 +21,18 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
     config.vocabulary = {"size": 6000}
-    config.batching = {"tokens": 4096, "buckets": (13, 16, 19, 23, 29, 60), "rows_multiple": 8}
+    config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "rows_multiple": 8}
     config.example = "Two young men play football in the snow while an old man watches them."
 
     config.model = {
-        "width": 128,
-        "hidden": 256,
-        "heads": 4,
+        "width": 256,
+        "hidden": 512,
+        "heads": 8,
         "key_width": 32,
         "value_width": 32,
-        "encoder_layers": 4,
-        "decoder_layers": 4,
-        "dropout": 0.3,
+        "encoder_layers": 3,
+        "decoder_layers": 3,
+        "dropout": 0.15,
         "norm": "post",
         "dtype": "float32",
         "implementation": "xla",
@@ -40,9 +40,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.label_smoothing = 0.1
     config.optimizer = {
         "schedule": "cosine",
-        "steps": 8000,
-        "peak": 3e-3,
-        "warmup": 1000,
+        "steps": 2600,
+        "peak": 1e-3,
+        "warmup": 400,
         "b1": 0.9,
         "b2": 0.98,
         "eps": 1e-9,
@@ -51,13 +51,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.decode = {"width": 5, "dev_width": 1, "length_penalty": 1.0, "extra": 50}
 
     config.train = {
-        "steps": 8000,
+        "steps": 2600,
         "accumulate": 1,
         "log_every": 50,
-        "eval_every": 500,
-        "checkpoint_every": 250,
-        "keep": 10,
-        "average": 10,
+        "eval_every": 650,
+        "checkpoint_every": 100,
+        "keep": 5,
+        "average": 5,
         "best": "dev/bleu",
         "best_mode": "max",
     }
@@ -65,7 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "smoke":
         config.vocabulary.size = 300
-        config.batching.tokens = 256
+        config.batching.update(tokens=256, buckets=(60,))
         config.model.update(width=16, hidden=32, key_width=4, value_width=4)
         config.model.update(encoder_layers=1, decoder_layers=1)
         config.decode.update(width=2, extra=4)

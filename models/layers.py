@@ -123,8 +123,7 @@ class MultiHeadAttention(nnx.Module):
     def project(self, x: Float[Array, "*B S D"]) -> KeyValues:
         """Keys and values of the positions that will be attended to."""
         key, key_bias, value, value_bias = (
-            w[...].astype(x.dtype)
-            for w in (self.key, self.key_bias, self.value, self.value_bias)
+            w[...].astype(x.dtype) for w in (self.key, self.key_bias, self.value, self.value_bias)
         )
         return KeyValues(split_heads(x, key, key_bias), split_heads(x, value, value_bias))
 

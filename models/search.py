@@ -59,9 +59,8 @@ def beam_search(
     def penalty(size):
         return ((5.0 + size) / 6.0) ** length_penalty
 
-    def go_on(beams: _Beams):
-        done = jnp.isfinite(beams.scores).all(-1) | (beams.position >= limits)
-        return ~done.all()
+    def unfinished(beams: _Beams):
+        return ~jnp.isfinite(beams.scores).all(-1) & (beams.position < limits)
 
     def body(beams: _Beams) -> _Beams:
         position = beams.position
@@ -84,7 +83,8 @@ def beam_search(
         tokens = lax.dynamic_update_slice_in_dim(tokens, token[..., None], position, axis=2)
 
         ends = token == eos
-        may_finish = ends & (jnp.arange(best.shape[-1]) < width) & (position < limits)[:, None]
+        # A sentence that is done keeps what it found while others go on.
+        may_finish = ends & (jnp.arange(best.shape[-1]) < width) & unfinished(beams)[:, None]
         new_scores = jnp.where(may_finish, best / penalty(position + 1.0), -jnp.inf)
         scores, rank = lax.top_k(jnp.concatenate([beams.scores, new_scores], 1), width)
         finished = jnp.concatenate([beams.finished, tokens], 1)
@@ -106,6 +106,5 @@ def beam_search(
         finished=empty,
         scores=jnp.full((batch, width), -jnp.inf),
     )
-    beams = lax.while_loop(go_on, body, start)
+    beams = lax.while_loop(lambda beams: unfinished(beams).any(), body, start)
     return beams.finished, beams.scores
-

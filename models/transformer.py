@@ -19,7 +19,7 @@ from models.layers import (
     split_key,
 )
 
-Weights = list[Float[Array, "B H T S"] | None]
+Weights = list[Float[Array, "B H _ _"] | None]  # queries by keys
 
 
 class Attention(NamedTuple):
@@ -38,8 +38,10 @@ class Memory(NamedTuple):
 
 
 class Residual(nnx.Module):
-    """The norm around a sub-layer: `LayerNorm(x + Dropout(f(x)))` as printed (sec. 5.4), or the
-    pre-norm variant `x + Dropout(f(LayerNorm(x)))`, which trains deep stacks more easily."""
+    """The norm around a sub-layer: `LayerNorm(x + Dropout(f(x)))` as printed (sec. 5.4).
+
+    Or the pre-norm variant `x + Dropout(f(LayerNorm(x)))`, which trains deep stacks more easily.
+    """
 
     def __init__(self, width: int, norm: Literal["post", "pre"], rate: float):
         if norm not in ("post", "pre"):
@@ -63,9 +65,7 @@ class EncoderLayer(nnx.Module):
 
     def __init__(self, width, heads, key_width, value_width, hidden, norm, rate, *, key):
         key_attention, key_hidden = jax.random.split(key)
-        self.attention = MultiHeadAttention(
-            width, heads, key_width, value_width, key=key_attention
-        )
+        self.attention = MultiHeadAttention(width, heads, key_width, value_width, key=key_attention)
         self.attention_residual = Residual(width, norm, rate)
         self.feed_forward = FeedForward(width, hidden, key=key_hidden)
         self.feed_forward_residual = Residual(width, norm, rate)
@@ -221,9 +221,7 @@ class Transformer(nnx.Module):
         x = self._embed(shifted, keys[-1])
         weights: Weights = []
         cross: Weights = []
-        for layer, layer_memory, layer_key in zip(
-            self.decoder, memory.layers, keys, strict=False
-        ):
+        for layer, layer_memory, layer_key in zip(self.decoder, memory.layers, keys, strict=False):
             x, layer_weights, layer_cross = layer(
                 x, layer_memory, memory.mask, self.implementation, layer_key
             )
@@ -256,6 +254,7 @@ class Transformer(nnx.Module):
 
     def init_cache(self, batch: int, beams: int, length: int) -> list[KeyValues]:
         """Room for the keys and values of `length` target positions of every beam."""
+
         def room(kernel):
             return jnp.zeros((batch, beams, kernel.shape[1], length, kernel.shape[2]), self.dtype)
 

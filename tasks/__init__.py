@@ -11,11 +11,11 @@ def build(config: Any, workdir: str) -> Any:
     """Builds the task that a config names; its module is imported only now.
 
     Args:
-      config: the whole run's config; `config.task` names a module with `build(config, workdir)`.
-      workdir: the run's folder, where a task may keep what must outlive it (a vocabulary).
+        config: the whole run's config; `config.task` names a module with `build(config, workdir)`.
+        workdir: the run's folder, where a task may keep what must outlive it (a vocabulary).
 
     Raises:
-      UserError: if there is no such task, or the task finds its own config or data wanting.
+        UserError: if there is no such task, or the task finds its own config or data wanting.
     """
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
     if config.task not in names and "." not in config.task:

@@ -1,7 +1,7 @@
 """What the loop asks of a task, and the part that all supervised tasks share."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ class Task(Protocol):
     """A model with its data, its update and its measure. The loop knows nothing else."""
 
     unit: str  # what metrics['items'] counts, in the plural: 'tokens'
-    splits: tuple[str, ...]  # what is evaluated after training: ('test',)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What is evaluated after training: ('test',)."""
+        ...
 
     def init(self, key: Array) -> Any:
         """The first state: a NamedTuple with a field `params`. Pure, so it runs under jit."""
@@ -49,6 +53,18 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Translator(Protocol):
+    """A task that translates sentences of a user's as well."""
+
+    def translate(self, state: Any, sentences: Sequence[str]) -> tuple[list[str], int]:
+        """The translations in order, and how many sentences were cut, being too long.
+
+        An empty sentence has an empty translation.
+        """
+        ...
+
+
 class Supervised:
     """A task that only writes `init_params` and `loss`.
 
@@ -57,7 +73,6 @@ class Supervised:
     """
 
     unit = "examples"
-    splits: tuple[str, ...] = ()
 
     def __init__(self, optimizer: Optimizer, accumulate: int):
         self.optimizer = optimizer
@@ -72,6 +87,11 @@ class Supervised:
     ) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
         """`(loss_sum, weight, sums)`: all summed over the batch, `sums` being further metrics."""
         raise NotImplementedError
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """None, unless a task has some."""
+        return ()
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """None, unless a task has some."""
@@ -95,7 +115,7 @@ class Supervised:
         metrics |= {
             "loss": loss_sum / weight,
             "items": weight,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": self.optimizer.learning_rate(state.step),
         }
         params = optax.apply_updates(state.params, updates)
@@ -118,7 +138,7 @@ class Supervised:
         keys = jax.random.split(key, self.accumulate)
         shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micro), keys[0])
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        add = lambda total, x: (jax.tree.map(jnp.add, total, one(*x)), None)  # noqa: E731
+        add = lambda total, x: (jax.tree.map(jnp.add, total, one(*x)), None)
         return jax.lax.scan(add, zeros, (micro, keys))[0]
 
 

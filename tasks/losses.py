@@ -5,7 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
+
+from training.mesh import ROWS
 
 
 def linear_cross_entropy(
@@ -33,6 +36,26 @@ def linear_cross_entropy(
         smoothing: in [0, 1).
         block: positions per visit.
     """
+    pack = partial(_packed, smoothing, block)
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = tuple(axis for axis in ROWS if mesh.shape.get(axis, 1) > 1)
+    if not axes:
+        return pack(states, table, labels, valid)
+
+    def on_each_device(states, table, labels, valid):
+        # Packing moves rows, and they had better not move between devices. Marked as varying, the
+        # table gets the sum of the devices' gradients.
+        table = lax.pcast(table, axes, to="varying")
+        return lax.psum(pack(states, table, labels, valid), axes)
+
+    split, whole = PartitionSpec(axes), PartitionSpec()
+    return jax.shard_map(
+        on_each_device, in_specs=(split, whole, split, split), out_specs=whole, axis_names={*axes}
+    )(states, table, labels, valid)
+
+
+def _packed(smoothing, block, states, table, labels, valid):
+    """Moves the valid rows to the front, where `_cross_entropy` visits them."""
     rows = labels.size
     order = jnp.argsort(~valid.reshape(rows), stable=True)
     states = states.reshape(rows, -1)[order]
@@ -62,12 +85,23 @@ def _visit(smoothing, block, states, table, labels, count, i):
     return loss, x, weight[:, None] * (exponentials / total - target)
 
 
+def _loop(block, labels, count, body, start):
+    """Visits the blocks that hold valid rows, `count` in all."""
+    varying = jax.typeof(count).manual_axis_type.varying  # a loop's carry must say so throughout
+    start = jax.tree.map(lambda x: lax.pcast(x, tuple(varying), to="varying"), start)
+
+    def visit(i, carry):
+        return lax.cond(i * block < count, partial(body, i), lambda carry: carry, carry)
+
+    return lax.fori_loop(0, labels.size // block, visit, start)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _cross_entropy(smoothing, block, states, table, labels, count):
     def body(i, loss):
         return loss + _visit(smoothing, block, states, table, labels, count, i)[0]
 
-    return lax.fori_loop(0, -(-count // block), body, jnp.zeros(()))
+    return _loop(block, labels, count, body, jnp.zeros(()))
 
 
 def _forward(smoothing, block, states, table, labels, count):
@@ -80,8 +114,8 @@ def _forward(smoothing, block, states, table, labels, count):
         d_table += jnp.einsum("bv,bd->vd", d_logits, x, preferred_element_type=jnp.float32)
         return loss + step, d_states, d_table
 
-    start = (jnp.zeros(()), jnp.zeros_like(states), jnp.zeros(table.shape))
-    loss, d_states, d_table = lax.fori_loop(0, -(-count // block), body, start)
+    start = (jnp.zeros(()), jnp.zeros(states.shape, states.dtype), jnp.zeros(table.shape))
+    loss, d_states, d_table = _loop(block, labels, count, body, start)
     return loss, (d_states, d_table.astype(table.dtype))
 
 

@@ -1,7 +1,7 @@
 """Translation: sentence pairs, a Transformer, and corpus BLEU."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import sacrebleu
 import sacremoses
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from matplotlib.figure import Figure
 
 from models.search import beam_search
@@ -31,7 +31,7 @@ from tasks.data.pairs import Pairs, TextPairs
 from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary
 from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
-from training import optimizer
+from training import checkpoints, optimizer
 from training.errors import UserError
 from training.state import TrainState
 
@@ -53,13 +53,28 @@ class Translation(Supervised):
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
-        self.corpus = corpora.load(**config.data)
-        self.splits = tuple(sorted(name for name in self.corpus if name.startswith("test")))
-        self.vocabulary = _vocabulary(self.corpus, config.vocabulary, workdir)
+        self.vocabulary = self._open_vocabulary(workdir)
         self.cache = workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
         self.create = partial(Transformer, vocabulary=len(self.vocabulary), **config.model)
         self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+
+    @cached_property
+    def corpus(self) -> Mapping[str, Pairs]:
+        """The pairs by split, opened when first asked for: to translate takes none."""
+        return corpora.load(**self.config.data)
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name in self.corpus if name.startswith("test")))
+
+    def _open_vocabulary(self, workdir: Path) -> Vocabulary:
+        """Learns it once and never again: the weights beside it belong to it."""
+        path = workdir / "vocabulary.model"
+        if path.exists() or any((workdir / checkpoints.FOLDER).glob("[0-9]*")):
+            return Vocabulary.load(path)
+        sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
+        return Vocabulary.train(sentences, self.config.vocabulary.size, path)
 
     def describe(self) -> dict[str, str]:
         """What the console says of the data before training."""
@@ -145,12 +160,22 @@ class Translation(Supervised):
             "truncated": float(truncated),
         }
 
-    def translate(self, params: nnx.State, sentences: Sequence[str], width: int) -> list[str]:
-        """Translates text by beam search; a sentence over the longest bucket is cut to it."""
-        pairs = tokenise(TextPairs(sentences, [""] * len(sentences)), self.vocabulary)
-        return self.vocabulary.decode(
-            self._decode(params, pairs.truncated(self.longest)[0], width)[0]
+    def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
+        """Translates text by beam search.
+
+        Returns:
+            The translations in order (that of nothing is nothing), and how many sentences were cut
+            to the longest bucket.
+        """
+        return self._translate(state.params, sentences, self.config.decode.width)
+
+    def _translate(self, params, sentences, width):
+        said = [sentence for sentence in sentences if sentence.strip()]
+        pairs, cut = tokenise(TextPairs(said, [""] * len(said)), self.vocabulary).truncated(
+            self.longest
         )
+        found = iter(self.vocabulary.decode(self._decode(params, pairs, width)[0]))
+        return [next(found) if sentence.strip() else "" for sentence in sentences], cut
 
     def _decode(self, params, pairs, width):
         """Tokens of every source in order, and the reference's negative log-likelihood, size."""
@@ -193,11 +218,14 @@ class Translation(Supervised):
         """Heat maps of every head's weights for the config's example sentence."""
         sentence = self.config.example
         ids = tokenise(
-            TextPairs([sentence], self.translate(state.params, [sentence], width=1)),
+            TextPairs([sentence], self._translate(state.params, [sentence], width=1)[0]),
             self.vocabulary,
         )
-        source, target = (side.ids[s : s + n][None].astype(np.int32)
-                          for side in ids.sides for s, n in [(side.starts[0], side.lengths[0])])
+        source, target = (
+            side.ids[s : s + n][None].astype(np.int32)
+            for side in ids.sides
+            for s, n in [(side.starts[0], side.lengths[0])]
+        )
         weights = jax.device_get(self._attention(state.params, source, target))
         source_pieces = self.vocabulary.pieces(source[0])
         target_pieces = self.vocabulary.pieces(target[0])
@@ -226,18 +254,9 @@ class Translation(Supervised):
         """A few test sentences with their translations and references."""
         pairs = [self.corpus[self.splits[0]][i] for i in range(4)]
         sources = [source for source, _ in pairs]
-        found = self.translate(state.params, sources, self.config.decode.width)
+        found, _ = self.translate(state, sources)
         lines = [
             f"  source     {source}\n  model      {hypothesis}\n  reference  {reference}"
             for (source, reference), hypothesis in zip(pairs, found, strict=True)
         ]
         return "\n\n".join(lines)
-
-
-def _vocabulary(corpus: dict[str, Pairs], config: Any, workdir: Path) -> Vocabulary:
-    """The run's vocabulary: learnt once, never again, as the weights belong to it."""
-    path = workdir / "vocabulary.model"
-    if path.exists():
-        return Vocabulary.load(path)
-    sentences = (sentence for pair in corpus["train"] for sentence in pair)
-    return Vocabulary.train(sentences, config.size, path)

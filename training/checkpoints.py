@@ -19,7 +19,6 @@ from jax import lax
 from training import metrics
 from training.errors import UserError, did_you_mean
 
-Managed = ocp.checkpoint_managers
 FOLDER = "checkpoints"
 
 
@@ -35,16 +34,16 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-      workdir: the run's folder.
-      checkpoint_every: the regular interval in steps. A checkpoint between, made when a signal
-        stops a run, serves only to go on from and takes no part in the average.
-      keep: how many of the newest regular ones stay.
-      average: over how many of them `average` goes.
-      best: the measure ('dev/bleu') whose best checkpoint stays as well; '' for none.
-      best_mode: 'max' or 'min'.
+        workdir: the run's folder.
+        checkpoint_every: the regular interval in steps. A checkpoint between, made when a signal
+            stops a run, serves only to go on from and takes no part in the average.
+        keep: how many of the newest regular ones stay.
+        average: over how many of them `average` goes.
+        best: the measure ('dev/bleu') whose best checkpoint stays as well; '' for none.
+        best_mode: 'max' or 'min'.
 
     Raises:
-      UserError: if fewer are kept than averaged, or `best_mode` is neither.
+        UserError: if fewer are kept than averaged, or `best_mode` is neither.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class Checkpoints:
         """Tells what an evaluation found, for the choice of the best.
 
         Raises:
-          UserError: if the measure that decides is not among them.
+            UserError: if the measure that decides is not among them.
         """
         if self._best and self._best not in measures:
             raise UserError(
@@ -124,15 +123,15 @@ class Checkpoints:
         """Reads the latest, best or average checkpoint, or an older one if that is damaged.
 
         Args:
-          abstract: the state's shapes, dtypes and shardings; any mesh will do.
-          which: 'latest', 'best' (the latest if none was evaluated) or 'average': the latest, with
-            the parameters replaced by the mean of the last regular checkpoints.
+            abstract: the state's shapes, dtypes and shardings; any mesh will do.
+            which: 'latest', 'best' (the latest if none was evaluated) or 'average': the latest,
+                with the parameters replaced by the mean of the last regular checkpoints.
 
         Returns:
-          None if there are no checkpoints. Nothing is deleted: see `clear_after`.
+            None if there are no checkpoints. Nothing is deleted: see `clear_after`.
 
         Raises:
-          UserError: if none can be read.
+            UserError: if none can be read.
         """
         order = self.steps()[::-1]
         if which == "best":
@@ -150,9 +149,9 @@ class Checkpoints:
                 state, notice = state._replace(params=params), f"{notice} {said}".strip()
             return Restored(state, record, notice)
         if damaged:
-            step, error = next(iter(damaged.items()))
+            step, damage = next(iter(damaged.items()))
             raise UserError(
-                f"No checkpoint in {self._directory} can be read (step {step}: {_brief(error)}); "
+                f"No checkpoint in {self._directory} can be read (step {step}: {_brief(damage)}); "
                 "give another --workdir to begin anew."
             )
         return None
@@ -161,7 +160,7 @@ class Checkpoints:
         """Mean of the parameters of the last regular checkpoints, read one at a time.
 
         Returns:
-          The parameters, and a sentence that says which checkpoints they come from.
+            The parameters, and a sentence that says which checkpoints they come from.
         """
         total, used, damaged = None, [], []
         for step in self._regular(self.steps())[::-1]:
@@ -198,9 +197,7 @@ class Checkpoints:
         """Waits, then ends the background threads."""
         self._manager.close()
 
-    def should_preserve(
-        self, checkpoints: Sequence[Managed.PolicyCheckpointInfo], *, context: Any
-    ) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Orbax asks which to keep: the newest, the newest regular ones, and the best."""
         del context
         steps = [info.step for info in checkpoints]

@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict
@@ -12,17 +13,20 @@ from ml_collections.config_flags import config_flags
 from training.errors import UserError, did_you_mean
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """For `app.run(main, flags_parser=parse_flags)`; exits with code 2 if the line is wrong."""
+def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
+    """For `app.run(main, flags_parser=parse_flags)`; exits with code 2 if the line is wrong.
+
+    `prepare` sees the line first; unless given, `check_config_flags`.
+    """
     try:
-        if "config" in flags.FLAGS and not any(arg.startswith("--help") for arg in argv):
-            check_config_flags(argv)
+        if not any(arg.startswith("--help") for arg in argv):
+            (prepare or check_config_flags)(argv)
         rest = flags.FLAGS(argv)
     except (UserError, flags.Error) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
     if flags.FLAGS["verbosity"].using_default_value:  # which absl makes INFO; libraries say much
-        flags.FLAGS.verbosity = logging.ERROR
+        flags.FLAGS.verbosity = logging.ERROR  # type: ignore[assignment]
     return rest
 
 
@@ -30,7 +34,7 @@ def check_config_flags(argv: list[str]) -> None:
     """Checks that `--config` names a config file, and each `--config.key` a key in it.
 
     Raises:
-      UserError: if not, with the nearest valid key.
+        UserError: if not, with the nearest valid key.
     """
     given = re.search(r"(?:^| )--?config[= ]([^ ]+)", " ".join(argv))
     if given is None:
@@ -41,6 +45,11 @@ def check_config_flags(argv: list[str]) -> None:
         config = config_flags.ConfigFileFlagParser("config").parse(given[1])
     except ValueError as error:  # `get_config` does not know its argument
         raise UserError(f"{given[1]}: {error.__context__}") from error
+    check_keys(argv, config)
+
+
+def check_keys(argv: list[str], config: ConfigDict) -> None:
+    """Raises a `UserError` if a `--config.key` is not one of the config's."""
     keys = list(all_keys(config))
     for arg in argv:
         key = re.match(r"--?(?:no)?config\.([^=[]+)", arg)

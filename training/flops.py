@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 
 def count(jaxpr: Any) -> float:
@@ -30,7 +31,7 @@ def count(jaxpr: Any) -> float:
             total += max(count(branch) for branch in eqn.params["branches"])
         else:
             times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-            total += times * sum(count(inner) for inner in jax.core.jaxprs_in_params(eqn.params))
+            total += times * sum(count(inner) for inner in jaxprs_in_params(eqn.params))
     return total
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from training import flops, mesh, run
@@ -25,16 +26,16 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     """Trains, or goes on training, and evaluates.
 
     Args:
-      task: see `tasks.base.Task`.
-      config: the run's config; read here are `name`, `seed`, `paper`, `train` and `mesh`.
-      workdir: the run's folder; one that an interrupted run left is resumed exactly.
+        task: see `tasks.base.Task`.
+        config: the run's config; read here are `name`, `seed`, `paper`, `train` and `mesh`.
+        workdir: the run's folder; one that an interrupted run left is resumed exactly.
 
     Returns:
-      What stands in `summary.json`.
+        What stands in `summary.json`.
 
     Raises:
-      UserError: if the folder or the config does not fit, or the loss is no longer finite.
-      Interrupted: after a signal to stop, when everything is saved.
+        UserError: if the folder or the config does not fit, or the loss is no longer finite.
+        Interrupted: after a signal to stop, when everything is saved.
     """
     run.open_workdir(config, workdir)
     devices = mesh.make_mesh(**config.mesh)
@@ -74,7 +75,7 @@ class Trainer:
         restored = checkpoints.restore(abstract)
         if restored:
             self.step, self.state = restored.record["step"], restored.state
-            key = jax.random.wrap_key_data(np.asarray(restored.record["key"], np.uint32))
+            key = jax.random.wrap_key_data(jnp.asarray(restored.record["key"], jnp.uint32))
             self.start -= restored.record["seconds"]
         else:
             self.step = 0
@@ -128,7 +129,8 @@ class Trainer:
         """The step compiled for a batch of this shape, and its FLOPs."""
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
         if shape not in self.compiled:
-            with self.console.pause("compiling"):
+            # Under `set_mesh` a task may ask how its batch is split.
+            with self.console.pause("compiling"), jax.set_mesh(self.mesh):
                 traced = self.update.trace(self.state, batch, self.key, np.int32(0))
                 self.compiled[shape] = traced.lower().compile(), flops.count(traced.jaxpr)
         return self.compiled[shape]
@@ -137,7 +139,7 @@ class Trainer:
         """Waits for a step's metrics; records them if due.
 
         Raises:
-          UserError: if the loss or the gradient is not finite.
+            UserError: if the loss or the gradient is not finite.
         """
         step, metrics = pending.step, jax.device_get(pending.metrics)
         for name in ("loss", "grad_norm"):

@@ -11,11 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from training.errors import UserError
 
-RULES = {"vocab": "tensor", "heads": "tensor", "mlp": "tensor", "embed": "fsdp"}
+RULES: dict[str | None, str] = {
+    "vocab": "tensor",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "embed": "fsdp",
+}
 ROWS = ("data", "fsdp")  # the rows of a batch are split over both
 
 
@@ -23,7 +28,7 @@ def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
     """A mesh over all devices; one of the sizes may be -1, "all that remain".
 
     Raises:
-      UserError: if the sizes do not multiply to the number of devices.
+        UserError: if the sizes do not multiply to the number of devices.
     """
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
     devices = jax.device_count()
@@ -53,7 +58,9 @@ def shardings(abstract_state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, abstract_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> PartitionSpec:
+def partition(
+    shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
     """Splits each dimension by the rule for its name, if the mesh axis is free and divides it."""
     if len(axes) != len(shape):  # unnamed, or a statistic of another rank than its parameter
         return PartitionSpec()
@@ -83,7 +90,7 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     """Puts a batch of NumPy arrays on the devices, rows split over data and fsdp.
 
     Raises:
-      UserError: if the rows cannot be split evenly.
+        UserError: if the rows cannot be split evenly.
     """
     parts = math.prod(mesh.shape[axis] for axis in ROWS)
     rows = {np.shape(x)[0] for x in jax.tree.leaves(batch)}

@@ -33,20 +33,20 @@ def build(
     """Builds Adam from the `optimizer` section of a config.
 
     Args:
-      schedule: what follows the linear warm-up: 'constant', 'cosine' (to zero at `steps`) or
-        'inverse_sqrt'. The schedule of "Attention is all you need", eq. 3,
-        `d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)`, is 'inverse_sqrt' with
-        `peak = (d_model * warmup)**-0.5`.
-      peak: the highest learning rate, reached at step `warmup`.
-      warmup: steps of linear warm-up; 0 for none.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      eps: added to the root of the second moment.
-      clip: largest global norm of a gradient; 0 leaves gradients as they are.
-      steps: where a cosine ends; read by no other schedule.
+        schedule: what follows the linear warm-up: 'constant', 'cosine' (to zero at `steps`) or
+            'inverse_sqrt'. The schedule of "Attention is all you need", eq. 3,
+            `d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)`, is 'inverse_sqrt' with
+            `peak = (d_model * warmup)**-0.5`.
+        peak: the highest learning rate, reached at step `warmup`.
+        warmup: steps of linear warm-up; 0 for none.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        clip: largest global norm of a gradient; 0 leaves gradients as they are.
+        steps: where a cosine ends; read by no other schedule.
 
     Raises:
-      UserError: for an unknown schedule, or `steps` where it has no meaning.
+        UserError: for an unknown schedule, or `steps` where it has no meaning.
     """
     learning_rate = make_schedule(schedule, peak, warmup, steps)
     adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
@@ -72,11 +72,11 @@ def make_schedule(schedule: str, peak: float, warmup: int, steps: int | None) ->
         rise = jnp.minimum(1.0, step / max(warmup, 1))
         if schedule == "inverse_sqrt":
             fall = jnp.sqrt(max(warmup, 1) / jnp.maximum(step, warmup))
-        elif schedule == "cosine":
+        elif steps:  # a cosine
             progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
             fall = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
         else:
-            fall = 1.0
+            fall = jnp.ones(())
         return peak * rise * fall
 
     return learning_rate

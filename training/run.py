@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from training.errors import UserError
 
@@ -16,11 +17,18 @@ CONFIG, SUMMARY = "config.json", "summary.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
+def keep_compiled() -> None:
+    """Keeps what XLA compiles for the next process that needs the same."""
+    cache = os.path.expanduser("~/.cache/attention_atlas/xla")
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
 def open_workdir(config: Any, workdir: str) -> None:
     """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
 
     Raises:
-      UserError: if it cannot be written, or belongs to a run of another config.
+        UserError: if it cannot be written, or belongs to a run of another config.
     """
     path = Path(workdir)
     try:
@@ -34,6 +42,26 @@ def open_workdir(config: Any, workdir: str) -> None:
         theirs = flatten(json.loads((path / CONFIG).read_text()))
         _check_same(theirs, flatten(ours), path)
     write_json(path / CONFIG, ours)
+
+
+def read_config(workdir: str) -> ConfigDict:
+    """The config that a run was made by, locked.
+
+    Raises:
+        UserError: if the folder is none of a run.
+    """
+    path = Path(workdir) / CONFIG
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text()))).lock()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{workdir} is not the folder of a run: it has no {CONFIG}.") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, which they were before they were written."""
+    if isinstance(value, dict):
+        return {key: _tuples(part) for key, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _check_same(theirs: dict, ours: dict, path: Path) -> None:
@@ -51,7 +79,7 @@ def _check_same(theirs: dict, ours: dict, path: Path) -> None:
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
     """{'train': {'steps': 3}} -> {'train.steps': 3}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int, Int32, Integer
 
 from tasks.data.files import replacing
 from tasks.data.pairs import Pairs
@@ -35,7 +35,7 @@ class Side(NamedTuple):
     A length may be less than what is stored (truncation); EOS is then put at the new end.
     """
 
-    ids: Int[np.ndarray, " total"]
+    ids: Integer[np.ndarray, " total"]
     starts: Int[np.ndarray, " N"]
     lengths: Int[np.ndarray, " N"]  # EOS included
 
@@ -90,10 +90,10 @@ def tokenise(
     """Encodes every pair once.
 
     Args:
-      pairs: what to encode.
-      vocabulary: by which pieces.
-      cache: folder in which the result is kept for the next start, memory-mapped, in a file named
-        after a digest of the pairs and the vocabulary. None keeps it in memory.
+        pairs: what to encode.
+        vocabulary: by which pieces.
+        cache: folder in which the result is kept for the next start, memory-mapped, in a file named
+            after a digest of the pairs and the vocabulary. None keeps it in memory.
     """
     if cache is None:
         return _index(_encode(pairs, vocabulary))
@@ -108,7 +108,7 @@ def tokenise(
     return _index(np.load(path, mmap_mode="r"))
 
 
-def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Int[np.ndarray, " total"]:
+def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Integer[np.ndarray, " total"]:
     """Source 0, EOS, target 0, EOS, source 1, ... in one array; no text encodes to EOS itself."""
     dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
     chunks = [np.empty(0, dtype)]
@@ -118,7 +118,7 @@ def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Int[np.ndarray, " total"]:
     return np.concatenate(chunks)
 
 
-def _index(ids: Int[np.ndarray, " total"]) -> TokenisedPairs:
+def _index(ids: Integer[np.ndarray, " total"]) -> TokenisedPairs:
     """Finds the sentences in what `_encode` made."""
     ends = np.flatnonzero(ids == EOS) + 1
     starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1]])[: len(ends)]
@@ -137,11 +137,11 @@ class Buckets:
     """Sorts pairs into buckets and cuts them into batches.
 
     Args:
-      pairs: what to batch; none longer than the last bucket.
-      buckets: ascending lengths, each one for both sides or a pair (source, target).
-      tokens: most padded tokens of a batch on either side.
-      rows_multiple: batches have a multiple of this many rows (devices share them out), so a
-        bucket longer than `tokens / rows_multiple` exceeds the budget.
+        pairs: what to batch; none longer than the last bucket.
+        buckets: ascending lengths, each one for both sides or a pair (source, target).
+        tokens: most padded tokens of a batch on either side.
+        rows_multiple: batches have a multiple of this many rows (devices share them out), so a
+            bucket longer than `tokens / rows_multiple` exceeds the budget.
     """
 
     def __init__(
@@ -249,8 +249,8 @@ def evaluation_batches(
     """One pass, by length, in the shapes of training.
 
     Yields:
-      A batch, and the indices of the pairs in its first rows: `outputs[indices] = found[:R]` puts
-      what was found for them back in order. Further rows are all PAD.
+        A batch, and the indices of the pairs in its first rows: `outputs[indices] = found[:R]` puts
+        what was found for them back in order. Further rows are all PAD.
     """
     bucketed = Buckets(pairs, buckets, tokens, rows_multiple)
     plan = bucketed.cut(np.lexsort((pairs.target.lengths, pairs.source.lengths)))
@@ -262,7 +262,7 @@ def bucket_shapes(buckets: Sequence[int | Bucket]) -> tuple[Bucket, ...]:
     """Buckets as (source, target) lengths.
 
     Raises:
-      UserError: they do not ascend.
+        UserError: they do not ascend.
     """
     shapes = tuple((b, b) if isinstance(b, int) else (int(b[0]), int(b[1])) for b in buckets)
     steps = zip(((1, 1), *shapes), shapes, strict=False)

@@ -21,23 +21,23 @@ def load(corpus: str, source: str, target: str, **options) -> Mapping[str, Pairs
     """Opens a corpus; a config's `data` block is passed as `load(**config.data)`.
 
     Args:
-      corpus: a key of `CORPORA`.
-      source: language to translate from.
-      target: language to translate to.
-      **options: the keyword arguments of the corpus's function, all of them.
+        corpus: a key of `CORPORA`.
+        source: language to translate from.
+        target: language to translate to.
+        **options: the keyword arguments of the corpus's function, all of them.
 
     Returns:
-      Split name (`train`, `dev`, `test` and whatever else the corpus has) to its pairs.
+        Split name (`train`, `dev`, `test` and whatever else the corpus has) to its pairs.
 
     Raises:
-      UserError: an unknown corpus or option, a missing option, or data at fault.
+        UserError: an unknown corpus or option, a missing option, or data at fault.
     """
     if corpus not in CORPORA:
         raise UserError(
             f"there is no data.corpus={corpus!r}, only {', '.join(CORPORA)}."
             f"{did_you_mean(corpus, CORPORA)}"
         )
-    known = [name for name in inspect.signature(CORPORA[corpus]).parameters][2:]
+    known = list(inspect.signature(CORPORA[corpus]).parameters)[2:]
     for name in options:
         if name not in known:
             raise UserError(
@@ -63,10 +63,10 @@ def tfds(source: str, target: str, *, dataset: str, data_dir: str) -> Mapping[st
     """A translation dataset of tensorflow-datasets, prepared as array_record; no TensorFlow.
 
     Args:
-      source: a feature of the dataset, as 'en'.
-      target: another.
-      dataset: name with config, as 'wmt14_translate/de-en'.
-      data_dir: folder or bucket it was prepared in; '' is tensorflow-datasets' own default.
+        source: a feature of the dataset, as 'en'.
+        target: another.
+        dataset: name with config, as 'wmt14_translate/de-en'.
+        data_dir: folder or bucket it was prepared in; '' is tensorflow-datasets' own default.
     """
     # Here and not above: it takes half a second, and only this corpus needs it.
     import tensorflow_datasets

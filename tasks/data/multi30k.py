@@ -1,5 +1,7 @@
-"""Multi30k, task 1: 29,000 image captions in English with translations (Elliott et al. 2016,
-https://aclanthology.org/W16-3210), tested on test_2016_flickr."""
+"""Multi30k, task 1: 29,000 image captions in English with translations.
+
+Source: Elliott et al. 2016 (https://aclanthology.org/W16-3210). Tested on test_2016_flickr.
+"""
 
 import gzip
 import hashlib
@@ -33,8 +35,8 @@ def read(folder: Path, source: str, target: str) -> dict[str, TextPairs]:
     """Reads the corpus from a folder, after downloading what the folder lacks.
 
     Raises:
-      UserError: a language it does not have, a file that is not the corpus's, no connection, an
-        unwritable folder.
+        UserError: a language it does not have, a file that is not the corpus's, no connection, an
+            unwritable folder.
     """
     for language in (source, target):
         if language not in LANGUAGES:

@@ -64,16 +64,16 @@ def numbers(
     """Draws the splits; see the module's docstring.
 
     Args:
-      source: language to translate from, as num2words calls it.
-      target: language to translate to.
-      examples: numbers in `train`.
-      held_out: numbers in each of `dev`, `test` and `test_long`.
-      maximum: largest number of any split.
-      nonzero_digits: most non-zero digits of a number in `train`, `dev` and `test`.
-      seed: of the draw; the same seed gives the same splits on every machine.
+        source: language to translate from, as num2words calls it.
+        target: language to translate to.
+        examples: numbers in `train`.
+        held_out: numbers in each of `dev`, `test` and `test_long`.
+        maximum: largest number of any split.
+        nonzero_digits: most non-zero digits of a number in `train`, `dev` and `test`.
+        seed: of the draw; the same seed gives the same splits on every machine.
 
     Raises:
-      UserError: a language num2words does not know, or more numbers asked than exist.
+        UserError: a language num2words does not know, or more numbers asked than exist.
     """
     digits = len(str(maximum))
     if examples < _SMALL or held_out < 1 or not 1 <= nonzero_digits < digits:

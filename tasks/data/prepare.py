@@ -1,4 +1,4 @@
-"""Prepares a dataset of tensorflow-datasets once, for `corpus='tfds'` to read:
+"""Prepares a dataset of tensorflow-datasets once, for `corpus='tfds'` to read.
 
     pip install -r requirements-prepare.txt
     python -m tasks.data.prepare wmt14_translate/de-en --data_dir=DIR
@@ -21,7 +21,7 @@ def prepare(dataset: str, data_dir: str) -> None:
     """Downloads a dataset and writes it as array_record.
 
     Raises:
-      UserError: TensorFlow is not installed, the dataset is unknown, or its data cannot be had.
+        UserError: TensorFlow is not installed, the dataset is unknown, or its data cannot be had.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(

@@ -18,8 +18,8 @@ def read_folder(folder: Path, source: str, target: str) -> dict[str, TextPairs]:
     split of its own name.
 
     Raises:
-      UserError: a folder, file or side that is missing, sides of unequal length, an empty line,
-        text that is not UTF-8.
+        UserError: a folder, file or side that is missing, sides of unequal length, an empty line,
+            text that is not UTF-8.
     """
     if not folder.is_dir():
         raise UserError(
@@ -87,19 +87,23 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"cannot read {path} ({error}): restore it") from error
 
 
-def _read_lines(path: Path) -> list[str]:
-    content = read_bytes(path)
+def lines_of(content: bytes, name: str) -> list[str]:
+    """The lines of a UTF-8 text that is called `name`, without the spaces around them."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8, convert the file to it") from error
+        raise UserError(f"{name}, line {line}: not UTF-8, convert the file to it") from error
     # Not str.splitlines, which also splits at separators that occur inside sentences.
-    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
+    return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def _read_lines(path: Path) -> list[str]:
+    lines = lines_of(read_bytes(path), str(path))
+    if not lines:
+        raise UserError(f"{path} is empty: fill it or remove it")
     if "" in lines:
         raise UserError(
             f"{path}, line {lines.index('') + 1}: empty, remove the pair from both sides"
-            if content
-            else f"{path} is empty: fill it or remove it"
         )
     return lines

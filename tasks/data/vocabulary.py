@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import SupportsInt
 
 import sentencepiece
 
@@ -24,7 +25,7 @@ class Vocabulary:
     """Text to piece numbers and back. Make one with `train` or `load`.
 
     Attributes:
-      fingerprint: hex digest of the model, for caches that depend on it.
+        fingerprint: hex digest of the model, for caches that depend on it.
     """
 
     def __init__(self, model: bytes):
@@ -40,7 +41,7 @@ class Vocabulary:
         or not at all.
 
         Raises:
-          UserError: the text does not support that many pieces, or not that few.
+            UserError: the text does not support that many pieces, or not that few.
         """
         model = io.BytesIO()
         try:
@@ -70,7 +71,7 @@ class Vocabulary:
         """Reads what `train` wrote.
 
         Raises:
-          UserError: the file is missing or no sentencepiece model.
+            UserError: the file is missing or no sentencepiece model.
         """
         try:
             return cls(Path(path).read_bytes())
@@ -87,16 +88,16 @@ class Vocabulary:
         """Piece numbers of each sentence, without BOS or EOS, on all cores."""
         return self._processor.encode(list(sentences), num_threads=os.cpu_count())
 
-    def decode(self, ids: Iterable[Iterable[int]]) -> list[str]:
+    def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
         """Text of each row up to its first EOS; PAD and BOS are skipped."""
         return self._processor.decode([_before_eos(row) for row in ids])
 
-    def pieces(self, ids: Iterable[int]) -> list[str]:
+    def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
         """What each number stands for, as a label of a picture's axis ('▁' starts a word)."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
 
 
-def _before_eos(row: Iterable[int]) -> list[int]:
+def _before_eos(row: Iterable[SupportsInt]) -> list[int]:
     kept = []
     for i in row:
         if i == EOS:

@@ -11,6 +11,9 @@ from tests.training.runs import assert_equal, checkpoints_of, restore, small, tr
 from training.checkpoints import Checkpoints, checksums
 from training.errors import UserError
 
+# A reader that meets damage leaves futures behind, and Python says so when it collects them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -59,6 +62,18 @@ def test_any_damage_to_the_newest_is_harmless_or_found(finished, copy, how):
             found += 1
         path.write_bytes(original)
     assert found > 0
+
+
+def test_a_flipped_bit_in_a_large_array_is_found(tmp_path):
+    """The storage checks what is small, not the files of large arrays: a bit becomes a weight."""
+    config = small(model__width=4096, train__steps=20)
+    train(config, tmp_path)
+    largest = max(files_of(tmp_path, 20), key=lambda path: path.stat().st_size)
+    assert largest.stat().st_size > 100_000
+    damage(largest, "one bit flipped")
+    restored = restore(tmp_path, config)
+    assert restored.record["step"] == 10
+    assert restored.notice.startswith("Checkpoint 20 is damaged (its arrays do not match")
 
 
 def test_all_damaged_is_one_sentence(copy):

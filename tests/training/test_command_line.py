@@ -11,6 +11,8 @@ from tests.training.runs import ROOT, small, start
 from training import cli, console, run
 from training.errors import UserError
 
+# ml_collections loads config files by a method that Python 3.12 drops.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 TOY = "--config=tests/toy.py"
 
 
@@ -96,4 +98,4 @@ def test_every_key_of_the_toy_is_named():
 
 
 def test_durations():
-    assert [console.duration(s) for s in (5, 65, 3665)] == ["0:05", "1:05", "1:01:05"]
+    assert [console.duration(s) for s in (5.0, 65.0, 3665.0)] == ["0:05", "1:05", "1:01:05"]

@@ -18,7 +18,7 @@ def test_products_by_hand():
 
 def test_backward_costs_twice_the_forward():
     w, x = jnp.ones((5, 6)), jnp.ones((4, 5))
-    loss = lambda w, x: jnp.sum((x @ w) ** 2)  # noqa: E731
+    loss = lambda w, x: jnp.sum((x @ w) ** 2)
     assert count(jax.grad(loss, (0, 1)), w, x) == 3 * count(loss, w, x)
 
 

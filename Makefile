@@ -1,0 +1,70 @@
+# Needs GNU make, git and Python 3.11 or newer; another one than python3: `make PYTHON=python3.12`.
+
+PYTHON ?= python3
+python := .venv/bin/python
+pip := $(python) -m pip install -qq --disable-pip-version-check
+pytest := $(python) -m pytest -q
+
+.PHONY: help install train test test-slow test-peers lint bench table
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make train       train the smallest system here and show what it learnt (minutes)"
+	@echo "make test        run the tests"
+	@echo "make test-slow   run those that take longer"
+	@echo "make test-peers  run those that compare with PyTorch (installs it)"
+	@echo "make bench       race the Transformer against PyTorch's (installs it)"
+	@echo "make lint        check style and types"
+	@echo "make table       make README's table of results from results/"
+	@echo "make install     only make .venv with what training needs"
+
+install: .venv/installed
+	@echo ".venv is ready"
+
+train: .venv/installed
+	@$(python) train.py --config=configs/transformer_nmt.py --workdir=runs/transformer_nmt
+
+test: .venv/installed-test
+	@$(pytest)
+
+test-slow: .venv/installed-test
+	@$(pytest) -m slow
+
+test-peers: .venv/installed-peers
+	@$(pytest) -m peers
+
+bench: .venv/installed-peers
+	@$(python) -m benchmarks.transformer
+
+lint: .venv/installed-test
+	@$(python) -m ruff check --quiet .
+	@$(python) -m ruff format --quiet --check --diff .
+	@$(python) -m mypy
+
+table: .venv/installed
+	@$(python) -m results.table
+
+# Stamps: nothing is installed again until its list changes.
+.venv/installed: requirements.txt | .venv/bin/pip
+	@echo "Installing $< into .venv (a few minutes, once)"
+	@$(pip) -r $<
+	@touch $@
+
+.venv/installed-test: requirements-test.txt .venv/installed
+	@echo "Installing $< into .venv"
+	@$(pip) -r $<
+	@touch $@
+
+.venv/installed-peers: requirements-peers.txt .venv/installed-test
+	@echo "Installing $< into .venv"
+	@$(pip) -r $<
+	@touch $@
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is not Python 3.11 or newer;" \
+	    "install one and name it, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "error: $(PYTHON) cannot make virtual environments;" \
+	    "on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

@@ -1,0 +1,145 @@
+"""Evaluates a run, or translates with it, from its folder alone.
+
+    python eval.py --workdir=runs/nmt
+    python eval.py --workdir=runs/nmt --split=test_long --beam=8 --json
+    python eval.py --workdir=runs/nmt --translate="twenty-one"
+
+`--translate` also takes a file with a sentence a line, or `-` for standard input. Any value of the
+run's config can be given anew, as where its data are now: `--config.data.dir=ELSEWHERE`.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+import tasks
+from tasks.base import Translator
+from tasks.data.text_files import lines_of, read_bytes
+from training import cli, mesh, run
+from training.checkpoints import Checkpoints, Restored
+from training.console import Console
+from training.errors import UserError, did_you_mean
+
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
+SPLIT = flags.DEFINE_string("split", "test", "What to evaluate on.")
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", None, ["best", "latest", "average"], "'average' if the run averages, or 'best'."
+)
+JSON = flags.DEFINE_bool("json", False, "Print one line of JSON instead of a table.")
+TRANSLATE = flags.DEFINE_string("translate", None, "A sentence, a file of them, or - for stdin.")
+flags.DEFINE_integer("beam", None, "Width of the beam.", lower_bound=1)
+flags.DEFINE_float("length_penalty", None, "Exponent of the beam's length penalty.")
+SHORT = {  # for which keys of a config
+    "beam": ("decode.width", "decode.dev_width"),
+    "length_penalty": ("decode.length_penalty",),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Evaluates or translates, and turns what a user can mend into one sentence."""
+    del argv
+    run.keep_compiled()
+    config, workdir = flags.FLAGS.config, WORKDIR.value
+    try:
+        if TRANSLATE.value is None:
+            evaluate(config, workdir, SPLIT.value)
+        else:
+            translate(config, workdir, TRANSLATE.value)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
+    """Prints the measures of a split beside the paper's."""
+    task = open_task(config, workdir)
+    splits = ("train", "dev", *task.splits)
+    if split not in splits:
+        raise UserError(
+            f"There is no split '{split}', only {', '.join(splits)}." + did_you_mean(split, splits)
+        )
+    which, restored = restore(task, config, workdir)
+    measures = task.evaluate(restored.state, split).items()
+    result = {
+        "config": config.name,
+        "checkpoint": which,
+        "step": restored.record["step"],
+        "measures": {f"{split}/{name}": float(value) for name, value in measures},
+        "paper": {name: x for name, x in config.paper.items() if name.startswith(f"{split}/")},
+    }
+    if JSON.value:
+        print(json.dumps(result))
+        return
+    console = Console(config.train.steps, task.unit)
+    console.header({"config": config.name, "checkpoint": f"{which}, step {result['step']}"})
+    console.table(result["measures"], result["paper"])
+
+
+def translate(config: ConfigDict, workdir: str, source: str) -> None:
+    """Prints the translation of a sentence, or line by line of a file or of standard input."""
+    if source == "-":
+        sentences = lines_of(sys.stdin.buffer.read(), "standard input")
+    elif os.path.isfile(source):
+        sentences = lines_of(read_bytes(Path(source)), source)
+    else:
+        sentences = [source]
+    task = open_task(config, workdir)
+    if not isinstance(task, Translator):
+        raise UserError(f"The task '{config.task}' does not translate.")
+    _, restored = restore(task, config, workdir)
+    translations, cut = task.translate(restored.state, sentences)
+    for translation in translations:
+        print(translation)
+    if cut:
+        print(
+            f"note: of {len(sentences)} sentences {cut} were too long and were cut to the longest "
+            "that the model takes",
+            file=sys.stderr,
+        )
+
+
+def open_task(config: ConfigDict, workdir: str) -> Any:
+    """The task of a run that has something to restore."""
+    with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
+        if not checkpoints.steps():
+            raise UserError(f"{workdir} has no checkpoint yet: train it first.")
+    return tasks.build(config, workdir)
+
+
+def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]:
+    """Reads the checkpoint asked for, spread over whatever devices there are."""
+    which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
+    devices = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
+    abstract = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), devices)
+    with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
+        restored = checkpoints.restore(abstract, which)
+    assert restored is not None  # or `open_task` would not have opened it
+    if restored.notice:
+        print(f"note: {restored.notice}", file=sys.stderr)
+    return which, restored
+
+
+def read_run(argv: list[str]) -> None:
+    """Makes the config of the run, which stands in its folder, known to the flags that follow."""
+    flags.FLAGS(argv, known_only=True)
+    if not WORKDIR.value:
+        raise UserError("Say which run: --workdir=runs/NAME")
+    config = run.read_config(WORKDIR.value)
+    for flag, keys in SHORT.items():
+        if (value := flags.FLAGS[flag].value) is not None:
+            argv += [f"--config.{key}={value}" for key in keys]
+    cli.check_keys(argv, config)
+    config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=partial(cli.parse_flags, prepare=read_run))

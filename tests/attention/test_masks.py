@@ -1,0 +1,42 @@
+"""Masks by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from attention import masks
+
+
+def bits(mask):
+    return np.asarray(mask).astype(int).tolist()
+
+
+def test_padding_hides_a_key_from_every_query():
+    valid = jnp.array([[True, True, False], [True, False, False]])
+    mask = masks.padding(valid)
+    assert mask.shape == (2, 1, 3)
+    assert bits(jnp.broadcast_to(mask, (2, 2, 3))) == [[[1, 1, 0]] * 2, [[1, 0, 0]] * 2]
+
+
+def test_causal_lets_a_query_see_itself_and_the_past():
+    assert bits(masks.causal(3, 3)) == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_causal_with_more_keys_or_fewer():
+    assert bits(masks.causal(2, 4)) == [[1, 0, 0, 0], [1, 1, 0, 0]]
+    assert bits(masks.causal(4, 2)) == [[1, 0], [1, 1], [1, 1], [1, 1]]
+
+
+def test_causal_counts_from_what_a_cache_holds():
+    assert bits(masks.causal(1, 4, offset=2)) == [[1, 1, 1, 0]]
+    assert bits(masks.causal(2, 4, offset=jnp.int32(1))) == [[1, 1, 0, 0], [1, 1, 1, 0]]
+
+
+def test_combine_keeps_what_all_allow():
+    valid = masks.padding(jnp.array([[True, True, False], [False, True, True]]))
+    assert bits(masks.combine(valid, None, masks.causal(3, 3))) == [
+        [[1, 0, 0], [1, 1, 0], [1, 1, 0]],
+        [[0, 0, 0], [0, 1, 0], [0, 1, 1]],
+    ]
+    assert bits(masks.combine(None, valid)) == bits(valid)
+    assert masks.combine(None, None) is None
+    assert masks.combine() is None

@@ -1,0 +1,83 @@
+"""Entry points as a user runs them, and a text to give them."""
+
+import contextlib
+import io
+import os
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import jax
+import numpy as np
+from absl import app
+from absl.testing import flagsaver
+
+app.define_help_flags()  # before `here` can take them for flags of the first script
+
+ROOT = Path(__file__).parents[1]
+NUMBERS = "--config=configs/transformer_nmt.py:smoke"  # needs no data
+TEXT = "--config=configs/transformer_multi30k.py:smoke"
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def here(*argv: str, stdin: bytes = b"") -> Done:
+    """`python *argv` in this process, which spares the imports."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(ROOT))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", DeprecationWarning)  # as Python does outside of tests
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(errors))
+        stack.enter_context(mock.patch("sys.argv", list(argv)))
+        stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
+        stack.enter_context(mock.patch("training.run.keep_compiled", return_value=None))
+        stack.enter_context(flagsaver.flagsaver())  # forgets the flags that the script defines
+        stack.enter_context(quick_compiling())
+        try:
+            runpy.run_path(argv[0], run_name="__main__")
+        except SystemExit as end:
+            return Done(end.code or 0, output.getvalue(), errors.getvalue())
+    raise AssertionError("an entry point ends with sys.exit")
+
+
+def apart(*argv: str, stdin: bytes = b"") -> Done:
+    """`python *argv` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, *argv],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        input=stdin,
+        capture_output=True,
+    )
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextlib.contextmanager
+def quick_compiling():
+    """What runs for a second need not be fast, and compiles in half the time if it is not."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def write_text(folder: Path, **sizes: int) -> Path:
+    """A parallel text of two languages without sense, `train=300` pairs and so on."""
+    rng = np.random.default_rng(0)
+    for stem, size in sizes.items():
+        for language in ("en", "de"):
+            words = rng.choice(list("abcdefgh"), (size, 6, 3))
+            lines = [" ".join(map("".join, sentence)) for sentence in words]
+            (folder / f"{stem}.{language}").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,194 @@
+"""Layers against the papers' formulas in NumPy; dropout and its bits against chance."""
+
+import math
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from attention import KeyValues
+from models import layers
+from tests import naive
+from tests.models.tiny import filled
+
+ROWS, COLUMNS = 512, 1024
+SIGMAS = 5.0  # for a single comparison one chance in 1.7 million; seeds are fixed besides
+
+
+def normal(seed, *shape, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def test_sinusoids_equal_the_formula():
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)) and PE(pos, 2i + 1) = cos of the same."""
+    length, width = 50, 6
+    expected = np.zeros((length, width))
+    for position in range(length):
+        for i in range(width // 2):
+            angle = position / 10_000 ** (2 * i / width)
+            expected[position, 2 * i] = math.sin(angle)
+            expected[position, 2 * i + 1] = math.cos(angle)
+    np.testing.assert_allclose(layers.sinusoids(length, width), expected, atol=1e-6)
+    np.testing.assert_array_equal(layers.sinusoids(4, 5).shape, (4, 5))
+
+
+def test_sinusoids_of_a_far_position_are_exact():
+    """Angles in float32 would be off by 1e-3 here."""
+    table = layers.sinusoids(20_001, 4)
+    angles = [20_000, 20_000 / 100]
+    expected = [f(angle) for angle in angles for f in (math.sin, math.cos)]
+    np.testing.assert_allclose(table[20_000], expected, atol=1e-6)
+
+
+def test_layer_norm_equals_numpy():
+    norm, x = filled(lambda: layers.LayerNorm(6)), 3 * normal(1, 4, 6) + 2
+    wide = np.asarray(x, np.float64)
+    normal_x = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(norm(x), normal_x * norm.gain[...] + norm.bias[...], atol=1e-5)
+
+
+def test_layer_norm_accumulates_in_float32():
+    """1000 + small numbers: in bfloat16 their mean, let alone their variance, would be lost."""
+    x = jnp.asarray([1000.0, 1008.0, 1016.0, 1024.0], jnp.bfloat16)
+    found = layers.LayerNorm(4)(x)
+    assert found.dtype == jnp.bfloat16
+    expected = np.array([-3, -1, 1, 3]) / math.sqrt(5)
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=5e-3)
+
+
+def test_feed_forward_equals_numpy():
+    layer = filled(lambda: layers.FeedForward(4, 9, key=jax.random.key(0)))
+    x = normal(1, 2, 3, 4)
+    names = ("kernel_in", "bias_in", "kernel_out", "bias_out")
+    w1, b1, w2, b2 = (np.asarray(getattr(layer, name)[...]) for name in names)
+    expected = np.maximum(0, np.asarray(x) @ w1 + b1) @ w2 + b2
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+def test_multi_head_attention_equals_its_definition():
+    """Concat(head_1, ..., head_H) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)."""
+    d, h = 5, 2
+    layer = filled(lambda: layers.MultiHeadAttention(d, h, 3, 4, key=jax.random.key(0)))
+    w = {name: np.asarray(x[...], np.float64) for name, x in nnx.state(layer).items()}
+    x, memory = normal(1, 3, d), normal(2, 4, d)
+    heads = [
+        naive.attend(
+            x @ w["query"][:, i] + w["query_bias"][i],
+            memory @ w["key"][:, i] + w["key_bias"][i],
+            memory @ w["value"][:, i] + w["value_bias"][i],
+        )
+        for i in range(h)
+    ]
+    concatenated = np.concatenate(heads, axis=-1)
+    expected = concatenated @ w["output"].reshape(-1, d) + w["output_bias"]
+    projected = layer.project(memory[None])
+    assert isinstance(projected, KeyValues)
+    np.testing.assert_allclose(layer(x[None], projected)[0][0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_matrix_embeds_and_makes_logits():
+    embedding = filled(lambda: layers.Embedding(7, 4, key=jax.random.key(0)))
+    table = np.asarray(embedding.table[...])
+    tokens = jnp.array([[3, 0, 6]])
+    found = embedding(tokens, jnp.dtype("float32"))
+    np.testing.assert_allclose(found, table[[[3, 0, 6]]] * 2.0, atol=1e-6)
+    np.testing.assert_allclose(
+        embedding.logits(found), 2.0 * table[[[3, 0, 6]]] @ table.T, atol=1e-5
+    )
+
+
+def test_glorot_is_uniform_within_its_limit():
+    sample = layers.glorot(jax.random.key(0), (300, 200), 300, 200)
+    limit = math.sqrt(6 / 500)
+    assert abs(sample).max() <= limit
+    np.testing.assert_allclose(sample.std(), limit / math.sqrt(3), rtol=0.01)
+    assert abs(sample.mean()) < SIGMAS * limit / math.sqrt(3 * sample.size)
+
+
+def binomial_bound(count, probability):
+    """How far a share may stray from its probability."""
+    return SIGMAS * math.sqrt(probability * (1 - probability) / count)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.9])
+def test_dropout_zeroes_the_rate_and_keeps_the_mean(rate):
+    dropped = np.asarray(layers.dropout(jnp.ones((ROWS, COLUMNS)), rate, jax.random.key(1)))
+    assert abs((dropped == 0).mean() - rate) < binomial_bound(dropped.size, rate)
+    np.testing.assert_allclose(np.unique(dropped), [0, 1 / (1 - rate)], rtol=1e-6)
+    assert abs(dropped.mean() - 1) < binomial_bound(dropped.size, rate) / (1 - rate)
+    # Neither rows nor columns are treated apart.
+    for axis in (0, 1):
+        shares = (dropped == 0).mean(axis)
+        assert abs(shares - rate).max() < binomial_bound(dropped.shape[axis], rate)
+
+
+def test_dropout_follows_its_key_alone():
+    x = normal(0, 16, 16)
+    masks = [layers.dropout(x, 0.5, jax.random.key(seed)) == 0 for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    agreement = float((masks[0] == masks[2]).mean())
+    assert abs(agreement - 0.5) < binomial_bound(x.size, 0.5)
+
+
+def test_dropout_without_key_or_rate_is_the_identity():
+    x = normal(0, 4, 4)
+    np.testing.assert_array_equal(layers.dropout(x, 0.5, None), x)
+    np.testing.assert_array_equal(layers.dropout(x, 0.0, jax.random.key(0)), x)
+
+
+def test_gradient_of_dropout_is_its_mask():
+    x, key = jnp.ones((8, 8)), jax.random.key(0)
+    gradient = jax.grad(lambda x: layers.dropout(x, 0.25, key).sum())(x)
+    np.testing.assert_array_equal(gradient, layers.dropout(x, 0.25, key))
+    assert layers.dropout(x.astype(jnp.bfloat16), 0.25, key).dtype == jnp.bfloat16
+
+
+def bits_of(words):
+    """[...] words to [..., 32] bits."""
+    return (np.asarray(words)[..., None] >> np.arange(32, dtype=np.uint32)) & 1
+
+
+@pytest.fixture(scope="module")
+def bits():
+    """Of four keys that follow each other, two from seeds and two from a split."""
+    keys = [jax.random.key(0), jax.random.key(1), *jax.random.split(jax.random.key(2))]
+    draw = jax.jit(layers.hash_bits, static_argnums=1)
+    return bits_of(np.stack([draw(key, (64, COLUMNS)) for key in keys]))
+
+
+def test_each_bit_is_balanced(bits):
+    shares = bits.reshape(4, -1, 32).mean(1)
+    assert abs(shares - 0.5).max() < binomial_bound(64 * COLUMNS, 0.5)
+
+
+def test_bits_of_consecutive_keys_are_independent(bits):
+    for one, other in pairwise(bits):
+        agreement = (one == other).reshape(-1, 32).mean(0)
+        assert abs(agreement - 0.5).max() < binomial_bound(64 * COLUMNS, 0.5)
+
+
+@pytest.mark.parametrize("rows, columns", [(0, 1), (0, 2), (1, 0), (1, 1), (8, 0)])
+def test_bits_of_neighbouring_positions_are_independent(bits, rows, columns):
+    here = bits[:, : 64 - rows, : COLUMNS - columns]
+    there = bits[:, rows:, columns:]
+    agreement = (here == there).reshape(4, -1, 32).mean(1)
+    assert abs(agreement - 0.5).max() < binomial_bound(here[0, ..., 0].size, 0.5)
+
+
+def test_bits_of_one_word_are_independent(bits):
+    signs = 2.0 * bits[0].reshape(-1, 32) - 1
+    correlation = signs.T @ signs / len(signs)
+    assert abs(correlation - np.eye(32)).max() < 2 * binomial_bound(len(signs), 0.5)
+
+
+@pytest.mark.parametrize("byte", range(4))
+def test_bytes_are_uniform_by_chi_square(bits, byte):
+    """255 degrees of freedom: mean 255, variance 510. Far too even would be as wrong."""
+    values = bits[0].reshape(-1, 4, 8)[:, byte] @ (1 << np.arange(8))
+    counts = np.bincount(values, minlength=256)
+    expected = values.size / 256
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert abs(statistic - 255) < SIGMAS * math.sqrt(510)

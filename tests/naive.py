@@ -1,0 +1,118 @@
+"""The mechanisms once more, in NumPy, float64 and plain loops: slow, obvious, and the yardstick.
+
+Nothing here has a batch axis; `rows` puts one around anything.
+"""
+
+import math
+
+import numpy as np
+
+
+def rows(function, *arrays):
+    """`function` of each row of the arrays, stacked; `None` stays `None`."""
+    count = len(arrays[0])
+    return np.stack([function(*(x if x is None else x[b] for x in arrays)) for b in range(count)])
+
+
+def scaled_dot(queries, keys):
+    """[T, K] and [S, K] to [T, S]."""
+    logits = np.zeros((len(queries), len(keys)))
+    for t, query in enumerate(queries):
+        for s, key in enumerate(keys):
+            logits[t, s] = sum(float(q) * float(k) for q, k in zip(query, key, strict=True))
+    return logits / math.sqrt(queries.shape[1])
+
+
+def additive(queries, keys, params):
+    """Bahdanau et al. 2015, appendix A.1.2: v · tanh(q + k)."""
+    logits = np.zeros((len(queries), len(keys)))
+    for t, query in enumerate(queries):
+        for s, key in enumerate(keys):
+            logits[t, s] = sum(v * math.tanh(x) for v, x in zip(params, query + key, strict=True))
+    return logits
+
+
+def soft(logits, mask=None):
+    """[T, S] to [T, S]; a row without anything to look at is zero."""
+    weights = np.zeros(logits.shape)
+    for t, row in enumerate(np.asarray(logits, np.float64)):
+        seen = [s for s in range(len(row)) if mask is None or mask[t, s]]
+        for s in seen:
+            weights[t, s] = math.exp(row[s] - max(row[seen]))
+        if seen:
+            weights[t] /= sum(weights[t])
+    return weights
+
+
+def read(weights, values):
+    """[T, S] and [S, V] to [T, V]."""
+    contexts = np.zeros((len(weights), values.shape[1]))
+    for t, row in enumerate(weights):
+        for weight, value in zip(row, values, strict=True):
+            contexts[t] += weight * value
+    return contexts
+
+
+def attend(queries, keys, values, mask=None):
+    return read(soft(scaled_dot(queries, keys), mask), values)
+
+
+def gradient(function, x, step=1e-5):
+    """Central differences of a scalar function at `x`, in float64."""
+    x = np.array(x, np.float64)
+    slope = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        here = x[i]
+        x[i] = here + step
+        above = function(x)
+        x[i] = here - step
+        below = function(x)
+        x[i] = here
+        slope[i] = (above - below) / (2 * step)
+    return slope
+
+
+def cross_entropy(states, table, labels, valid, smoothing):
+    """[N, D], [V, D], [N] and [N] to nats, summed over the valid."""
+    loss = 0.0
+    for state, label, counts in zip(states, labels, valid, strict=True):
+        if counts:
+            logits = [float(np.dot(state, row)) for row in table]
+            log_total = math.log(sum(math.exp(x) for x in logits))
+            for v, x in enumerate(logits):
+                target = smoothing / len(table) + (1 - smoothing) * (v == label)
+                loss -= target * (x - log_total)
+    return loss
+
+
+def greedy(log_probs, limit, *, eos):
+    """The likeliest token again and again; at the limit `eos`. `log_probs` is of a prefix."""
+    sequence = ()
+    while len(sequence) < limit - 1:
+        sequence += (int(np.argmax(log_probs(sequence))),)
+        if sequence[-1] == eos:
+            return sequence
+    return (*sequence, eos)
+
+
+def beam_search(log_probs, limit, *, width, alpha, eos):
+    """Hypotheses of one sentence as (score, sequence), best first; `log_probs` is of a prefix."""
+    alive, finished = [(0.0, ())], []
+    for position in range(limit):
+        extended = [
+            (total + x, (*sequence, token))
+            for total, sequence in alive
+            for token, x in enumerate(log_probs(sequence))
+            if position < limit - 1 or token == eos
+        ]
+        best = sorted(extended, reverse=True)[: 2 * width]
+        finished += [(penalised(x, len(y), alpha), y) for x, y in best[:width] if y[-1] == eos]
+        alive = [(x, y) for x, y in best if y[-1] != eos][:width]
+        if len(finished) >= width:
+            break
+    return sorted(finished, reverse=True)[:width]
+
+
+def penalised(log_prob, size, alpha):
+    """Wu et al. 2016, eq. 14."""
+    return log_prob / ((5 + size) / 6) ** alpha

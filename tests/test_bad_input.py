@@ -1,0 +1,200 @@
+"""Whatever is wrong with a command, a workdir or a corpus gets one sentence and exit code 2."""
+
+import json
+import re
+import urllib.error
+
+import pytest
+
+from tasks.data import multi30k
+from tests.commands import NUMBERS, TEXT, apart, here, write_text
+
+
+def sentence(done):
+    """What a command said before it gave up."""
+    assert done.code == 2 and done.output == "", done
+    assert re.fullmatch(r"error: [^\n]+\n", done.errors), done.errors
+    return done.errors
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A parallel text that nothing is wrong with."""
+    (tmp_path / "text").mkdir()
+    return write_text(tmp_path / "text", train=40, dev=4, test=4)
+
+
+@pytest.fixture
+def train_on(tmp_path, folder):
+    """`train.py` on the folder: it ends before a vocabulary is learnt, let alone a weight."""
+
+    def command(run=here, corpus="text_files"):
+        done = run(
+            "train.py",
+            TEXT,
+            f"--config.data.corpus={corpus}",
+            f"--config.data.dir={folder}",
+            f"--workdir={tmp_path / 'run'}",
+        )
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+        return sentence(done)
+
+    return command
+
+
+# Configs.
+
+
+def test_a_misspelt_key_is_met_with_the_nearest():
+    done = apart("train.py", NUMBERS, "--config.model.widht=4")
+    assert sentence(done).endswith("no key 'model.widht'. Did you mean 'model.width'?\n")
+
+
+def test_a_misspelt_key_of_a_run_is_too(smoke_run):
+    done = here("eval.py", f"--workdir={smoke_run}", "--config.decode.widht=4")
+    assert sentence(done).endswith("no key 'decode.widht'. Did you mean 'decode.width'?\n")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"]
+)
+def test_a_flag_that_cannot_be_read(flag, tmp_path):
+    sentence(here("train.py", NUMBERS, flag, f"--workdir={tmp_path / 'run'}"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("model.norm=up", "norm"),
+        ("model.implementation=fast", "implementation"),
+        ("model.dtype=float31", "dtype"),
+        ("batching.buckets=(24,12)", r"batching\.buckets"),
+        ("vocabulary.size=7", r"vocabulary\.size"),
+        ("vocabulary.size=70000", r"vocabulary\.size"),
+        ("data.corpus=numbrs", "Did you mean 'numbers'"),
+        ("data.target=dee", "num2words has no language 'dee'"),
+        ("task=tranlation", "Did you mean 'translation'"),
+        ("optimizer.schedule=cosin", "Did you mean 'cosine'"),
+        ("train.keep=1", r"train\.keep=1 is too few"),
+        ("train.best=dev/belu", "Did you mean 'dev/bleu'"),
+        ("mesh.fsdp=3", "mesh"),
+    ],
+)
+def test_a_value_that_means_nothing(flag, said, tmp_path):
+    done = here("train.py", NUMBERS, f"--config.{flag}", f"--workdir={tmp_path}")
+    assert re.search(said, done.errors.splitlines()[-1]), done.errors
+    assert done.code == 2 and done.errors.startswith("error: ") and done.errors.count("\n") == 1
+    assert not (tmp_path / "checkpoints/2").exists()
+
+
+# Text.
+
+
+def test_sides_of_unequal_length(folder, train_on):
+    with (folder / "train.en").open("a") as file:
+        file.write("one more\n")
+    assert re.search(r"train\.en has 41 lines but \S+train\.de has 40: ", train_on(apart))
+
+
+def test_an_empty_sentence(folder, train_on):
+    lines = (folder / "dev.de").read_text().splitlines()
+    (folder / "dev.de").write_text("\n".join([*lines[:2], " ", *lines[3:]]))
+    assert re.search(r"dev\.de, line 3: empty, remove the pair", train_on())
+
+
+def test_an_empty_side(folder, train_on):
+    (folder / "test.de").write_bytes(b"")
+    assert re.search(r"test\.de is empty: fill it or remove it", train_on())
+
+
+def test_text_that_is_not_utf_8(folder, train_on):
+    text = (folder / "train.de").read_bytes()
+    (folder / "train.de").write_bytes(text.replace(b"\n", b"\nM\xfcnchen\n", 1))
+    assert re.search(r"train\.de, line 2: not UTF-8, convert the file", train_on())
+
+
+def test_a_corpus_neither_local_nor_reachable(folder, train_on, monkeypatch):
+    def urlopen(url, timeout):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(multi30k.urllib.request, "urlopen", urlopen)
+    for file in folder.iterdir():
+        file.unlink()
+    assert re.search(
+        r"multi30k is not in \S+ and cannot be downloaded \(.*no route to host.*\): go online, or",
+        train_on(corpus="multi30k"),
+    )
+
+
+def test_a_dataset_that_was_not_prepared(tmp_path):
+    done = here(
+        "train.py",
+        "--config=configs/transformer_base_wmt14.py:smoke",
+        f"--config.data.data_dir={tmp_path}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert re.search(
+        r"prepare it once by `python -m tasks\.data\.prepare wmt14_translate/de-en --data_dir=",
+        sentence(done),
+    )
+
+
+# Workdirs.
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    done = here("train.py", NUMBERS, f"--workdir={tmp_path}/file/run")
+    assert f"Cannot write to workdir {tmp_path}/file/run: " in sentence(done)
+
+
+def test_a_workdir_made_by_another_config(smoke_run):
+    done = here("train.py", NUMBERS, "--config.seed=1", f"--workdir={smoke_run}")
+    assert f"{smoke_run} was made by another config: seed was 0 there and is 1 now" in sentence(done)
+    assert json.loads((smoke_run / "config.json").read_text())["seed"] == 0
+
+
+# Evaluation.
+
+
+def test_an_empty_folder_is_no_run(tmp_path):
+    done = apart("eval.py", f"--workdir={tmp_path}", "--json")
+    assert sentence(done) == (
+        f"error: {tmp_path} is not the folder of a run: it has no config.json.\n"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_workdir_must_be_named():
+    assert sentence(here("eval.py")) == "error: Say which run: --workdir=runs/NAME\n"
+
+
+def test_a_run_without_checkpoints(smoke_run, tmp_path):
+    (tmp_path / "config.json").write_text((smoke_run / "config.json").read_text())
+    done = here("eval.py", f"--workdir={tmp_path}")
+    assert "has no checkpoint yet: train it first" in sentence(done)
+    assert not (tmp_path / "vocabulary.model").exists()
+
+
+def test_a_run_that_lost_its_vocabulary_does_not_learn_another(smoke_run, tmp_path):
+    (tmp_path / "config.json").write_text((smoke_run / "config.json").read_text())
+    (tmp_path / "checkpoints").symlink_to(smoke_run / "checkpoints")
+    for command in ("eval.py",), ("train.py", NUMBERS):
+        done = here(*command, f"--workdir={tmp_path}")
+        assert "vocabulary.model is missing or damaged: restore the file" in sentence(done)
+    assert not (tmp_path / "vocabulary.model").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--split=tset"], "There is no split 'tset', only train, dev, test, test_long. Did you me"),
+        (["--checkpoint=bset"], "checkpoint"),
+        (["--beam=0"], "beam"),
+        (["--translate=-"], "standard input, line 2: not UTF-8"),
+    ],
+)
+def test_what_a_run_cannot_be_asked(smoke_run, flags, said):
+    done = here("eval.py", f"--workdir={smoke_run}", *flags, stdin=b"one\ntw\xff\n")
+    assert said in sentence(done)

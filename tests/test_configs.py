@@ -1,0 +1,172 @@
+"""Every config: loads, says what it is of, builds its task, and reads each of its keys."""
+
+import contextlib
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import pytest
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
+
+import tasks
+from tests.commands import ROOT, quick_compiling, write_text
+from training import cli, run
+from training.errors import UserError
+from training.loop import fit
+
+FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py"))
+each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def load(file: Path, variant: str = "") -> ConfigDict:
+    """As the command line does."""
+    with contextlib.chdir(ROOT):
+        return config_flags.ConfigFileFlagParser("config").parse(f"{file}{variant}")
+
+
+def keys(config):
+    """Those with a value of their own; what the paper reports is no setting."""
+    flat = run.flatten(json.loads(config.to_json_best_effort()))
+    return {key for key in flat if not key.startswith("paper.")}
+
+
+class SmokeTranslate(tfds.core.GeneratorBasedBuilder):
+    """A translation dataset like the stock ones, made without any download."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    folder: Path
+
+    def _info(self):
+        features = tfds.features.Translation(languages=("de", "en"))
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        names = {"train": "train", "validation": "dev", "test": "test"}
+        return {theirs: self._generate_examples(ours) for theirs, ours in names.items()}
+
+    def _generate_examples(self, name):
+        sides = {x: (self.folder / f"{name}.{x}").read_text().splitlines() for x in ("de", "en")}
+        for i, pair in enumerate(zip(*sides.values(), strict=True)):
+            yield i, dict(zip(sides, pair, strict=True))
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory):
+    """For each corpus that must be had from elsewhere, a stand-in: changes of the data section."""
+    folder = write_text(tmp_path_factory.mktemp("text"), train=400, dev=8, test=8)
+    SmokeTranslate.folder = folder
+    prepared = str(tmp_path_factory.mktemp("tfds"))
+    SmokeTranslate(data_dir=prepared, file_format="array_record").download_and_prepare()
+    return {
+        "numbers": {},
+        "text_files": {"dir": str(folder)},
+        "multi30k": {"corpus": "text_files", "dir": str(folder)},
+        "tfds": {"dataset": "smoke_translate", "data_dir": prepared},
+    }
+
+
+@pytest.fixture
+def smoke(corpora):
+    """Gives a file's smoke variant on data that are here, and the set of keys read of it so far."""
+
+    def prepare(file):
+        config = load(file, ":smoke")
+        config.data.update(corpora[config.data.corpus])
+        return config, stack.enter_context(recording(config))
+
+    with contextlib.ExitStack() as stack:
+        yield prepare
+
+
+@contextlib.contextmanager
+def recording(config):
+    """Collects the names of the values that are asked for."""
+    names, read = {id(config): ""}, set()
+    for key in cli.all_keys(config):
+        if isinstance(config[key], ConfigDict):
+            names[id(config[key])] = f"{key}."
+    plain = ConfigDict.__getitem__
+
+    def getitem(self, key):
+        if id(self) in names:
+            read.add(names[id(self)] + key)
+        return plain(self, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigDict, "__getitem__", getitem)
+        yield read
+
+
+def test_there_are_some():
+    assert {"transformer_nmt", "transformer_multi30k"} <= {file.stem for file in FILES}
+
+
+@each
+def test_says_what_it_is(file):
+    config = load(file)
+    assert config.name == file.stem and config.is_locked
+    doc = importlib.import_module(f"configs.{file.stem}").__doc__
+    assert "et al." in doc and "Sized for" in doc
+    assert f"python train.py --config={file}" in doc
+    assert all(name.startswith("test") and "/" in name for name in config.paper)
+
+
+@each
+def test_smoke_changes_values_and_no_keys(file):
+    whole, smoke = load(file), load(file, ":smoke")
+    assert keys(whole) == keys(smoke)
+    assert smoke.train.steps <= 10 < whole.train.steps
+    assert (smoke.name, smoke.task, smoke.paper) == (whole.name, whole.task, whole.paper)
+
+
+@each
+def test_knows_no_other_variant(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=r"there is no variant 'smok', only 'smoke'$"):
+        cli.check_config_flags(["train.py", f"--config={file}:smok"])
+
+
+@each
+def test_comes_back_from_a_run_as_it_was(file, tmp_path):
+    config = load(file)
+    run.open_workdir(config, str(tmp_path))
+    assert run.read_config(str(tmp_path)) == config
+
+
+@pytest.fixture(scope="module")
+def read_by_a_run(tmp_path_factory):
+    """Per task, the keys that the loop and the task read when a run goes all its way."""
+    config = load(Path("configs/transformer_nmt.py"), ":smoke")
+    workdir = str(tmp_path_factory.mktemp("recorded"))
+    with recording(config) as read, quick_compiling():
+        fit(tasks.build(config, workdir), config, workdir)
+    assert keys(config) <= read
+    return {config.task: read}
+
+
+@each
+def test_builds_and_every_key_is_read(file, smoke, read_by_a_run, tmp_path):
+    """In building and tracing a step, or else where the same task's whole run reads it."""
+    config, read = smoke(file)
+    task = tasks.build(config, str(tmp_path))
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    batch = next(task.batches("train", 0))
+    new, metrics = jax.eval_shape(task.train_step, state, batch, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), (state, new))[0] == new
+    assert {"loss", "items"} <= metrics.keys()
+    assert not keys(config) - read - read_by_a_run[config.task], "never read"
+
+
+@pytest.mark.slow
+@each
+def test_a_smoke_run_goes_all_the_way(file, smoke, tmp_path):
+    config, read = smoke(file)
+    with quick_compiling():
+        summary = fit(tasks.build(config, str(tmp_path)), config, str(tmp_path))
+    assert not keys(config) - read, "never read"
+    assert config.train.best in summary["measures"]
+    assert {name.split("/")[0] for name in summary["measures"]} >= {"dev", "test"}
+    assert summary["paper"].keys() <= summary["measures"].keys()

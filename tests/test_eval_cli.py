@@ -1,0 +1,112 @@
+"""From the folder of a run alone: the measures it ended with, and translations."""
+
+import json
+import shutil
+
+import pytest
+
+from tasks.data.vocabulary import Vocabulary
+from tests.commands import apart, here
+
+PAIRS = ["twenty-one", "seven thousand and three"]
+
+
+@pytest.fixture
+def evaluate(smoke_run):
+    """`eval.py` on the run; gives standard output and error."""
+
+    def command(*flags, stdin=b""):
+        done = here("eval.py", f"--workdir={smoke_run}", *flags, stdin=stdin)
+        assert done.code == 0, done.errors
+        return done.output, done.errors
+
+    return command
+
+
+def summary(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def of_split(measures, split):
+    return {name: x for name, x in measures.items() if name.startswith(f"{split}/")}
+
+
+def test_json_is_one_line_that_repeats_the_summary(smoke_run):
+    """In its own process, as another that printed would break whoever reads the line."""
+    done = apart("eval.py", f"--workdir={smoke_run}", "--json")
+    assert done.code == 0, done.errors
+    assert done.errors == "note: Parameters are the mean of checkpoints 2, 4.\n"
+    assert done.output.endswith("}\n") and done.output.count("\n") == 1
+    assert json.loads(done.output) == {
+        "config": "transformer_nmt",
+        "checkpoint": "average",
+        "step": 4,
+        "measures": of_split(summary(smoke_run)["measures"], "test"),
+        "paper": {},
+    }
+
+
+def test_the_table_shows_another_split(smoke_run, evaluate):
+    output, _ = evaluate("--split=test_long")
+    expected = of_split(summary(smoke_run)["measures"], "test_long")
+    rows = dict(line.split() for line in output.splitlines() if line.startswith("test_long/"))
+    assert rows == {name: f"{value:.4g}" for name, value in expected.items()}
+    assert "average, step 4" in output
+
+
+def test_sentences_over_the_limit_are_counted(smoke_run, evaluate):
+    """Those of more than 24 pieces, the end of the sentence among them."""
+    vocabulary = Vocabulary.load(smoke_run / "vocabulary.model")
+    assert summary(smoke_run)["measures"]["test_long/truncated"] > 0
+    long = "one million " * 20
+    assert len(vocabulary.encode([long])[0]) > 23
+    output, errors = evaluate("--translate=-", stdin=f"one\n{long}\ntwo\n{long}\n".encode())
+    assert output.count("\n") == 4
+    assert errors.endswith(
+        "note: of 4 sentences 2 were too long and were cut to the longest that the model takes\n"
+    )
+
+
+def test_a_sentence_a_file_and_standard_input_are_translated_alike(evaluate, tmp_path):
+    file = tmp_path / "numbers.en"
+    file.write_text("\n".join([PAIRS[0], "", *PAIRS]) + "\n")
+    whole, errors = evaluate(f"--translate={file}")
+    one, empty, again, other = whole.removesuffix("\n").split("\n")
+    assert one == again != other and one and other and empty == ""
+    assert "cut" not in errors
+    assert evaluate("--translate=-", stdin=file.read_bytes())[0] == whole
+    assert evaluate(f"--translate={PAIRS[1]}")[0] == f"{other}\n"
+
+
+def test_translating_takes_no_corpus(evaluate):
+    assert evaluate("--translate=", "--config.data.corpus=nowhere")[0] == "\n"
+
+
+def test_the_beam_changes_what_is_found_and_nothing_else(smoke_run, evaluate):
+    expected = of_split(summary(smoke_run)["measures"], "test")
+    wide = json.loads(evaluate("--json", "--beam=3", "--length_penalty=0")[0])["measures"]
+    long = json.loads(evaluate("--json", "--config.decode.width=3", "--length_penalty=0")[0])
+    assert wide == long["measures"]
+    assert wide["test/perplexity"] == expected["test/perplexity"]
+    assert wide["test/chrf"] != expected["test/chrf"]
+    assert "--beam" not in (smoke_run / "config.json").read_text()
+
+
+def test_best_and_latest_are_what_the_record_says(smoke_run, evaluate):
+    records = [json.loads(line) for line in (smoke_run / "metrics.jsonl").read_text().splitlines()]
+    (dev,) = (line for line in records if "dev/chrf" in line)
+    for which in ("best", "latest"):
+        found = json.loads(evaluate("--json", "--split=dev", f"--checkpoint={which}")[0])
+        assert found["checkpoint"] == which and found["step"] == dev["step"]
+        assert found["measures"] == of_split(dev, "dev")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_note(smoke_run, tmp_path):
+    copy = shutil.copytree(smoke_run, tmp_path / "copy")
+    (data,) = (path for path in (copy / "checkpoints/4/state").glob("d/*"))
+    data.write_bytes(b"\0" * data.stat().st_size)
+    (copy / "checkpoints/6.orbax-checkpoint-tmp").mkdir()
+    done = here("eval.py", f"--workdir={copy}", "--checkpoint=latest", "--translate=")
+    assert (done.code, done.output) == (0, "\n")
+    assert done.errors.startswith("note: Checkpoint 4 is damaged (")
+    assert done.errors.endswith("), 6 is only half written; using 2 instead.\n")
