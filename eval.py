@@ -73,6 +73,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         "config": config.name,
         "checkpoint": which,
         "step": restored.record["step"],
+        "changed": config_flags.get_override_values(flags.FLAGS["config"]),
         "measures": {f"{split}/{name}": float(value) for name, value in measures},
         "paper": {name: x for name, x in config.paper.items() if name.startswith(f"{split}/")},
     }
@@ -80,7 +81,10 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         print(json.dumps(result))
         return
     console = Console(config.train.steps, task.unit)
-    console.header({"config": config.name, "checkpoint": f"{which}, step {result['step']}"})
+    changed = "".join(f", {key}={value}" for key, value in result["changed"].items())
+    checkpoint = f"{which}, step {result['step']}"
+    rows = {"config": f"{config.name}{changed}", "checkpoint": checkpoint}
+    console.header(rows | task.describe())
     console.table(result["measures"], result["paper"])
 
 

@@ -13,6 +13,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import tasks
+from training import allocator
 from training.cli import parse_flags
 from training.errors import Interrupted, UserError
 from training.loop import fit
@@ -25,6 +26,7 @@ WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME unles
 def main(argv: list[str]) -> int:
     """Builds the task, trains it, and turns what a user can mend into one sentence."""
     del argv
+    allocator.keep_pages()
     keep_compiled()
     try:
         config = CONFIG.value

@@ -1,4 +1,4 @@
-"""Transformer-Tiny on Multi30k English–German, text only.
+"""A small Transformer on Multi30k English–German, text only.
 
 Paper: Wu et al. 2021, "Good for Misconceived Reasons", text-only Transformer-Tiny, test2016:
 tokenised lower-cased BLEU 41.02 (`test/bleu_tok_lc`). The architecture is Vaswani et al. 2017.
@@ -6,7 +6,13 @@ tokenised lower-cased BLEU 41.02 (`test/bleu_tok_lc`). The architecture is Vaswa
     python train.py --config=configs/transformer_multi30k.py --config.data.dir=FOLDER
 
 `data.dir` holds train.en, train.de, val.*, test_2016_flickr.* (also .gz); left empty, the corpus is
-downloaded. Sized for a laptop: about an hour and a half on two CPU cores.
+downloaded. Expected: `test/bleu` of 35 and more.
+
+Sized for a laptop, 13 epochs in about half an hour on two idle CPU cores, and so not quite the
+paper's: 3 + 3 layers of width 256 learn faster per epoch than its 4 + 4 of width 128, which had
+over 100 epochs of larger batches. For those: `--config.model.width=128 --config.model.hidden=256
+--config.model.heads=4 --config.model.encoder_layers=4 --config.model.decoder_layers=4
+--config.model.dropout=0.3`, and more steps, a lower peak and batches of 8,192 tokens.
 """
 
 from ml_collections import ConfigDict
@@ -73,5 +79,5 @@ def get_config(variant: str = "") -> ConfigDict:
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2
         )
     elif variant:
-        raise ValueError(f"transformer_multi30k has no variant {variant!r}, only 'smoke'")
+        raise ValueError(f"there is no variant {variant!r}, only 'smoke'")
     return config

@@ -86,5 +86,5 @@ def get_config(variant: str = "") -> ConfigDict:
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2
         )
     elif variant:
-        raise ValueError(f"transformer_nmt has no variant {variant!r}, only 'smoke'")
+        raise ValueError(f"there is no variant {variant!r}, only 'smoke'")
     return config

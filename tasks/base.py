@@ -28,6 +28,10 @@ class Task(Protocol):
         """What is evaluated after training: ('test',)."""
         ...
 
+    def describe(self) -> dict[str, str]:
+        """What a person should know of its data and measure, in a few words each."""
+        ...
+
     def init(self, key: Array) -> Any:
         """The first state: a NamedTuple with a field `params`. Pure, so it runs under jit."""
         ...
@@ -92,6 +96,10 @@ class Supervised:
     def splits(self) -> tuple[str, ...]:
         """None, unless a task has some."""
         return ()
+
+    def describe(self) -> dict[str, str]:
+        """Nothing, unless a task has something to say."""
+        return {}
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """None, unless a task has some."""

@@ -120,8 +120,8 @@ def _forward(smoothing, block, states, table, labels, count):
 
 
 def _backward(smoothing, block, gradients, d_loss):
-    d_states, d_table = gradients
-    return (d_loss * d_states).astype(d_states.dtype), d_loss * d_table, None, None
+    d_states, d_table = ((d_loss * d).astype(d.dtype) for d in gradients)
+    return d_states, d_table, None, None
 
 
 _cross_entropy.defvjp(_forward, _backward)

@@ -77,13 +77,17 @@ class Translation(Supervised):
         return Vocabulary.train(sentences, self.config.vocabulary.size, path)
 
     def describe(self) -> dict[str, str]:
-        """What the console says of the data before training."""
+        """The corpus, what of it is too long to train on, the pieces, and the kind of BLEU."""
         data = self.config.data
         sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in self.corpus.items())
-        dropped = f"; {self.dropped:,} too long to train on" if self.dropped else ""
+        _, dropped = self._training_pairs
+        bleu = sacrebleu.BLEU()
+        bleu.corpus_score(["a signature"], [["needs a score"]])
         return {
-            "data": f"{data.corpus} {data.source}-{data.target}: {sizes}{dropped}",
+            "data": f"{data.corpus} {data.source}-{data.target}: {sizes}",
+            "too long": f"{dropped:,} of train, not trained on",
             "vocabulary": f"{len(self.vocabulary):,} pieces",
+            "bleu": str(bleu.get_signature()),
         }
 
     # Training.
@@ -110,11 +114,6 @@ class Translation(Supervised):
     @cached_property
     def _training_pairs(self) -> tuple[TokenisedPairs, int]:
         return tokenise(self.corpus["train"], self.vocabulary, self.cache).within(self.longest)
-
-    @property
-    def dropped(self) -> int:
-        """Training pairs that no bucket holds."""
-        return self._training_pairs[1]
 
     def _evaluation_pairs(self, split: str) -> tuple[TokenisedPairs, int]:
         if split not in self.corpus:

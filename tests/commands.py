@@ -13,10 +13,8 @@ from unittest import mock
 
 import jax
 import numpy as np
-from absl import app
-from absl.testing import flagsaver
-
-app.define_help_flags()  # before `here` can take them for flags of the first script
+from absl import flags
+from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = "--config=configs/transformer_nmt.py:smoke"  # needs no data
@@ -43,7 +41,7 @@ def here(*argv: str, stdin: bytes = b"") -> Done:
         stack.enter_context(mock.patch("sys.argv", list(argv)))
         stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
         stack.enter_context(mock.patch("training.run.keep_compiled", return_value=None))
-        stack.enter_context(flagsaver.flagsaver())  # forgets the flags that the script defines
+        stack.callback(forget_flags, argv[0])
         stack.enter_context(quick_compiling())
         try:
             runpy.run_path(argv[0], run_name="__main__")
@@ -64,12 +62,41 @@ def apart(*argv: str, stdin: bytes = b"") -> Done:
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def forget_flags(script: str) -> None:
+    """So that another may define its own of the same names."""
+    for name in list(flags.FLAGS):
+        if name.startswith("config.") or flags.FLAGS.find_module_defining_flag(name) == script:
+            delattr(flags.FLAGS, name)
+
+
 @contextlib.contextmanager
 def quick_compiling():
     """What runs for a second need not be fast, and compiles in half the time if it is not."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@contextlib.contextmanager
+def recording(config: ConfigDict, read: set[str]):
+    """Adds to `read` the keys whose values the config is asked for, as 'train.steps'."""
+    names = {}
+
+    def name(section, prefix):
+        names[id(section)] = prefix
+        for key, value in section.items():
+            if isinstance(value, ConfigDict):
+                name(value, f"{prefix}{key}.")
+
+    def getitem(self, key):
+        if id(self) in names:
+            read.add(names[id(self)] + key)
+        return plain(self, key)
+
+    name(config, "")
+    plain = ConfigDict.__getitem__
+    with mock.patch.object(ConfigDict, "__getitem__", getitem):
+        yield
 
 
 def write_text(folder: Path, **sizes: int) -> Path:

@@ -1,5 +1,8 @@
 """Fixtures that tests of several rooms use."""
 
+import contextlib
+from unittest import mock
+
 import jaxtyping
 import pytest
 
@@ -15,9 +18,24 @@ def unchecked():
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory):
-    """The folder of a finished run of `commands.NUMBERS`; to change it, copy it."""
-    workdir = tmp_path_factory.mktemp("smoke") / "run"
-    done = commands.here("train.py", commands.NUMBERS, f"--workdir={workdir}")
+def recorded_run(tmp_path_factory):
+    """The folder of a finished run of `commands.NUMBERS`, and the keys that it read."""
+    import tasks  # not above: the signatures of what is imported there would go unchecked
+
+    workdir, read, build = tmp_path_factory.mktemp("smoke") / "run", set(), tasks.build
+    with contextlib.ExitStack() as stack:
+
+        def recorded_build(config, workdir):
+            stack.enter_context(commands.recording(config, read))
+            return build(config, workdir)
+
+        stack.enter_context(mock.patch("tasks.build", recorded_build))
+        done = commands.here("train.py", commands.NUMBERS, f"--workdir={workdir}")
     assert done.code == 0, done.errors
-    return workdir
+    return workdir, read
+
+
+@pytest.fixture(scope="session")
+def smoke_run(recorded_run):
+    """The folder of that run; to change it, copy it."""
+    return recorded_run[0]

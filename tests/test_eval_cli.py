@@ -8,6 +8,8 @@ import pytest
 from tasks.data.vocabulary import Vocabulary
 from tests.commands import apart, here
 
+# A reader that meets damage leaves futures behind, and Python says so when it collects them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PAIRS = ["twenty-one", "seven thousand and three"]
 
 
@@ -41,6 +43,7 @@ def test_json_is_one_line_that_repeats_the_summary(smoke_run):
         "config": "transformer_nmt",
         "checkpoint": "average",
         "step": 4,
+        "changed": {},
         "measures": of_split(summary(smoke_run)["measures"], "test"),
         "paper": {},
     }
@@ -51,7 +54,7 @@ def test_the_table_shows_another_split(smoke_run, evaluate):
     expected = of_split(summary(smoke_run)["measures"], "test_long")
     rows = dict(line.split() for line in output.splitlines() if line.startswith("test_long/"))
     assert rows == {name: f"{value:.4g}" for name, value in expected.items()}
-    assert "average, step 4" in output
+    assert "average, step 4" in output and "decode.width=" not in output
 
 
 def test_sentences_over_the_limit_are_counted(smoke_run, evaluate):
@@ -84,12 +87,16 @@ def test_translating_takes_no_corpus(evaluate):
 
 def test_the_beam_changes_what_is_found_and_nothing_else(smoke_run, evaluate):
     expected = of_split(summary(smoke_run)["measures"], "test")
-    wide = json.loads(evaluate("--json", "--beam=3", "--length_penalty=0")[0])["measures"]
-    long = json.loads(evaluate("--json", "--config.decode.width=3", "--length_penalty=0")[0])
-    assert wide == long["measures"]
-    assert wide["test/perplexity"] == expected["test/perplexity"]
-    assert wide["test/chrf"] != expected["test/chrf"]
-    assert "--beam" not in (smoke_run / "config.json").read_text()
+    before = (smoke_run / "config.json").read_bytes()
+    result = json.loads(evaluate("--json", "--beam=1", "--length_penalty=0")[0])
+    greedy = result["measures"]
+    assert {name for name in expected if greedy[name] != expected[name]} == {"test/chrf"}
+    assert result["changed"] == {
+        "decode.width": 1,
+        "decode.dev_width": 1,
+        "decode.length_penalty": 0.0,
+    }
+    assert (smoke_run / "config.json").read_bytes() == before
 
 
 def test_best_and_latest_are_what_the_record_says(smoke_run, evaluate):

@@ -217,6 +217,7 @@ class Trainer:
         resuming = f", resuming from {self.step:,}" if restored else ""
         rows = {
             "config": f"{self.config.name} (task {self.config.task})",
+            **self.task.describe(),
             "parameters": f"{count:,}",
             "device": f"{run.device()}; mesh {sizes}",
             "steps": f"{self.config.train.steps:,}{resuming}",

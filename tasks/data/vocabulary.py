@@ -90,7 +90,8 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
         """Text of each row up to its first EOS; PAD and BOS are skipped."""
-        return self._processor.decode([_before_eos(row) for row in ids])
+        rows = [_before_eos(row) for row in ids]
+        return self._processor.decode(rows) if rows else []  # it would give '' for no rows
 
     def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
         """What each number stands for, as a label of a picture's axis ('▁' starts a word)."""

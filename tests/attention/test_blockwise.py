@@ -76,7 +76,7 @@ def assert_close(found, expected, tolerance):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     t=st.integers(1, 9),
     s=st.integers(1, 9),
@@ -112,19 +112,18 @@ def test_large_logits_do_not_overflow():
 
 
 def test_bfloat16_accumulates_in_float32():
-    """Against float32 on the same rounded inputs: the error is one rounding, not one per block."""
-    case = inputs(8, 64, dtype=jnp.bfloat16)
-    wide = tuple(x.astype(jnp.float32) for x in case[:3])
-    form = with_gradients(blocks, score=scaled_dot, causal=False, block=4)
+    """Against float32 on the same inputs: the error is that of one rounding, not of one a block."""
+    case = inputs(64, 64, dtype=jnp.bfloat16)
+    wide = (*(x.astype(jnp.float32) for x in case[:3]), None)
+    form = with_gradients(blocks, score=scaled_dot, causal=False, block=1)
     contexts, gradients = form(case, None)
-    exact_contexts, exact_gradients = with_gradients(plain, score=scaled_dot, causal=False)(
-        (*wide, None), None
-    )
-    assert contexts.dtype == jnp.bfloat16
-    assert {x.dtype for x in gradients[:3]} == {jnp.dtype(jnp.bfloat16)}
-    np.testing.assert_allclose(contexts.astype(jnp.float32), exact_contexts, atol=0.01)
-    for found, exact in zip(gradients[:3], exact_gradients[:3], strict=True):
-        np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=0.02 * abs(exact).max())
+    exact_contexts, exact_gradients = form(wide, None)
+    for found, exact in zip(
+        (contexts, *gradients[:3]), (exact_contexts, *exact_gradients[:3]), strict=True
+    ):
+        assert found.dtype == jnp.bfloat16
+        error = np.linalg.norm(np.asarray(found, np.float32) - exact) / np.linalg.norm(exact)
+        assert error < 0.004  # one rounding is 0.001, 64 of them about 0.01
 
 
 def test_heads_and_vmap_are_batch_axes():

@@ -38,7 +38,7 @@ def with_gradients(form, **settings):
     return quick_jit(jax.value_and_grad(scaled, (0, 1)))
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     shape=st.sampled_from([(1,), (7,), (2, 3), (3, 4), (2, 2, 2)]),
     d=st.integers(1, 5),
@@ -49,7 +49,7 @@ def with_gradients(form, **settings):
 def test_value_and_gradients_equal_the_plain_form(shape, d, v, block, smoothing):
     ours = with_gradients(linear_cross_entropy, smoothing=smoothing, block=block)
     theirs = with_gradients(plain, smoothing=smoothing)
-    for seed in range(5):
+    for seed in range(4):
         case = inputs(shape, d, v, seed)
         (value, gradients), (expected, expected_gradients) = ours(*case), theirs(*case)
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)

@@ -19,7 +19,6 @@ FLAGS = ("--config.train.steps=10", "--config.train.average=1")
 def finish(process):
     output, errors = process.communicate()
     assert "Finished" in output, errors
-    assert errors == ""  # libraries have nothing to say to a person
     return output
 
 

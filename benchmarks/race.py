@@ -1,0 +1,55 @@
+"""Contestants in processes of their own, run in turn so that all meet the same machine."""
+
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+# Builds what is to be timed and returns it: a call does one round.
+Contestant = Callable[[], Callable[[], None]]
+
+
+def race(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round of each contestant: A B C, A B C, ...
+
+    Each has its own process, as thread pools and allocators of two frameworks get in each other's
+    way; all but the one whose turn it is sleep. A first round of each is not counted.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name, contestant in contestants.items():
+        pipes[name], theirs = context.Pipe()
+        processes.append(context.Process(target=_serve, args=(contestant, theirs), daemon=True))
+        processes[-1].start()
+        theirs.close()  # so that one that dies is noticed: `recv` raises EOFError
+        pipes[name].recv()  # built and warm, before the next one begins
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            seconds[name].append(pipe.recv())
+    for process in processes:
+        process.terminate()
+    return seconds
+
+
+def _serve(contestant, pipe):
+    run = contestant()
+    run()
+    pipe.send(None)
+    while pipe.recv():
+        start = time.perf_counter()
+        run()
+        pipe.send(time.perf_counter() - start)
+
+
+def ratio(peer: Sequence[float], ours: Sequence[float]) -> float:
+    """How many times as fast we are: the median over rounds, each compared with its neighbour."""
+    return statistics.median(theirs / us for theirs, us in zip(peer, ours, strict=True))
+
+
+def report(benchmark: str, ours: float, peer: float, unit: str, ratio: float, **more) -> None:
+    """The last line of every benchmark."""
+    line = {"benchmark": benchmark, "ours": ours, "peer": peer, "unit": unit, "ratio": ratio}
+    print(json.dumps(line | more))
