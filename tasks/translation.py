@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import sacrebleu
-import sacremoses
 from flax import nnx
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
 from models.search import beam_search
 from models.transformer import Transformer
+from tasks import measures
 from tasks.base import Supervised
 from tasks.data import corpora
 from tasks.data.batching import (
@@ -32,7 +32,7 @@ from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary
 from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
 from training import checkpoints, optimizer
-from training.errors import UserError
+from training.errors import UserError, did_you_mean
 from training.state import TrainState
 
 
@@ -53,6 +53,10 @@ class Translation(Supervised):
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
+        known = (*measures.OF_TEXT, "perplexity", "truncated")
+        for name in config.measures:
+            if name not in known:
+                raise UserError(f"There is no measure '{name}'." + did_you_mean(name, known))
         self.vocabulary = self._open_vocabulary(workdir)
         self.cache = workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
@@ -130,33 +134,25 @@ class Translation(Supervised):
     # Evaluation.
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
-        """Corpus measures of a split, all but the perplexity on text as a person reads it.
+        """The config's measures of a split: those of `tasks.measures`, and two of the model's.
 
-        Returns:
-            `bleu` (sacrebleu 13a, cased), `bleu_tok_lc` (Moses-tokenised and lower-cased, as the
-            Multi30k literature reports), `chrf`, `exact_match` (share of sentences), `perplexity`
-            (per piece), and `truncated`, how many pairs were cut to the longest bucket.
+        These are `perplexity` (per piece), and `truncated`: how many pairs were cut to the longest
+        bucket.
         """
         pairs, truncated = self._evaluation_pairs(split)
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         found, nll, tokens = self._decode(state.params, pairs, width)
         references = [target for _, target in self.corpus[split]]
         hypotheses = self.vocabulary.decode(found)
-        exact = [h == r for h, r in zip(hypotheses, references, strict=True)]
-        moses = sacremoses.MosesTokenizer(lang=self.config.data.target)
-        plain = [
-            [moses.tokenize(text, return_str=True, escape=False).lower() for text in side]
-            for side in (hypotheses, references)
-        ]
-        return {
-            "bleu": sacrebleu.corpus_bleu(hypotheses, [references]).score,
-            "bleu_tok_lc": sacrebleu.corpus_bleu(
-                plain[0], [plain[1]], tokenize="none", force=True
-            ).score,
-            "chrf": sacrebleu.corpus_chrf(hypotheses, [references]).score,
-            "exact_match": float(np.mean(exact)),
+        of_model = {
             "perplexity": math.exp(min(nll / tokens, 700.0)),
             "truncated": float(truncated),
+        }
+        return {
+            name: of_model[name]
+            if name in of_model
+            else measures.OF_TEXT[name](hypotheses, references, self.config.data.target)
+            for name in self.config.measures
         }
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
@@ -166,21 +162,23 @@ class Translation(Supervised):
             The translations in order (that of nothing is nothing), and how many sentences were cut
             to the longest bucket.
         """
-        return self._translate(state.params, sentences, self.config.decode.width)
+        # A whole batch may be thousands of rows, and what is not a sentence would be padding.
+        budget = min(self.config.batching.tokens, len(sentences) * max(self.longest))
+        return self._translate(state.params, sentences, self.config.decode.width, tokens=budget)
 
-    def _translate(self, params, sentences, width):
+    def _translate(self, params, sentences, width, **batching):
         said = [sentence for sentence in sentences if sentence.strip()]
         pairs, cut = tokenise(TextPairs(said, [""] * len(said)), self.vocabulary).truncated(
             self.longest
         )
-        found = iter(self.vocabulary.decode(self._decode(params, pairs, width)[0]))
+        found = iter(self.vocabulary.decode(self._decode(params, pairs, width, **batching)[0]))
         return [next(found) if sentence.strip() else "" for sentence in sentences], cut
 
-    def _decode(self, params, pairs, width):
+    def _decode(self, params, pairs, width, **batching):
         """Tokens of every source in order, and the reference's negative log-likelihood, size."""
         found: list[Any] = [None] * len(pairs)
         nll = tokens = 0.0
-        for batch, rows in evaluation_batches(pairs, **self.config.batching):
+        for batch, rows in evaluation_batches(pairs, **{**self.config.batching, **batching}):
             output, batch_nll, batch_tokens = jax.device_get(
                 self._decode_batch(params, batch, width)
             )
@@ -251,9 +249,9 @@ class Translation(Supervised):
 
     def samples(self, state: TrainState) -> str:
         """A few test sentences with their translations and references."""
-        pairs = [self.corpus[self.splits[0]][i] for i in range(4)]
+        pairs = self.corpus[self.splits[0]][:4]
         sources = [source for source, _ in pairs]
-        found, _ = self.translate(state, sources)
+        found = self._translate(state.params, sources, self.config.decode.width)[0]
         lines = [
             f"  source     {source}\n  model      {hypothesis}\n  reference  {reference}"
             for (source, reference), hypothesis in zip(pairs, found, strict=True)

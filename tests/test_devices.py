@@ -6,7 +6,7 @@ import pytest
 from tests import commands
 from training import metrics
 
-LAYOUTS = [(2, 2, 2), *(pytest.param(x, marks=pytest.mark.slow) for x in [(8, 1, 1), (1, 1, 8)])]
+LAYOUTS = [(2, 2, 2), *(pytest.param(*x, marks=pytest.mark.slow) for x in [(8, 1, 1), (1, 1, 8)])]
 
 
 @pytest.mark.parametrize("data, fsdp, tensor", LAYOUTS)
