@@ -30,14 +30,17 @@ def main() -> None:
     def in_blocks(queries, keys, values):
         return blockwise.attend(queries, keys, values, causal=True)
 
-    found, memory, seconds = {}, {}, {"plain": [], "blockwise": []}
+    found, memory = {}, {}
+    seconds: dict[str, list[float]] = {"plain": [], "blockwise": []}
     compiled = {}
     for name, form in {"plain": plain, "blockwise": in_blocks}.items():
         both = jax.value_and_grad(
             lambda *args, form=form: jnp.sum(form(*args) * weights), argnums=(0, 1, 2)
         )
         compiled[name] = jax.jit(both).lower(queries, keys, values).compile()
-        memory[name] = compiled[name].memory_analysis().temp_size_in_bytes
+        analysis = compiled[name].memory_analysis()
+        assert analysis is not None  # every backend with a compiler has one
+        memory[name] = analysis.temp_size_in_bytes
         found[name] = jax.block_until_ready(compiled[name](queries, keys, values))
     for _ in range(ROUNDS):
         for name, times in seconds.items():

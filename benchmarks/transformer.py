@@ -168,8 +168,11 @@ def main() -> None:
     """Prints a table and the line of JSON."""
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
-    forms = {"ours": ours, "torch eager": partial(torch, False)}
-    forms["torch compiled"] = partial(torch, True)
+    forms: dict[str, race.Contestant] = {
+        "ours": ours,
+        "torch eager": partial(torch, False),
+        "torch compiled": partial(torch, True),
+    }
     seconds = race.race(forms, ROUNDS)
     tokens = sum(int((batch["target"] > 0).sum()) for batch in batches())
     speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
