@@ -137,9 +137,12 @@ def read_run(argv: list[str]) -> None:
     flags.FLAGS(argv, known_only=True)
     if not WORKDIR.value:
         raise UserError("Say which run: --workdir=runs/NAME")
+    if JSON.value and TRANSLATE.value is not None:
+        raise UserError("--json is for measures: leave it out, or --translate.")
     config = run.read_config(WORKDIR.value)
     for flag, keys in SHORT.items():
         if (value := flags.FLAGS[flag].value) is not None:
+            # Spelt out, for `argv` is parsed anew after this.
             argv += [f"--config.{key}={value}" for key in keys]
     cli.check_keys(argv, config)
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)

@@ -19,7 +19,7 @@ from training.checkpoints import Checkpoints
 from training.console import Console
 from training.loop import Trainer
 
-STEPS, ROUNDS = 100, 7
+STEPS, ROUNDS = 50, 5
 
 
 def main() -> None:
@@ -33,16 +33,16 @@ def main() -> None:
         console = Console(STEPS * (ROUNDS + 1), task.unit)
         checkpoints = Checkpoints.of(workdir, config.train)
         trainer = Trainer(task, config, workdir, devices, console, checkpoints)
-        console.training(0, flops.peak())
         seconds: dict[str, list[float]] = {"loop": [], "bare": []}
-        for _ in range(ROUNDS + 1):
-            batches = list(itertools.islice(task.batches("train", trainer.step), STEPS))
-            start = time.perf_counter()
-            config.train.steps += STEPS
-            trainer.train([])
-            jax.block_until_ready(trainer.state)
-            seconds["loop"].append(time.perf_counter() - start)
-            seconds["bare"].append(bare(trainer, batches))
+        with console.training(0, flops.peak()):
+            for _ in range(ROUNDS + 1):
+                batches = list(itertools.islice(task.batches("train", trainer.step), STEPS))
+                start = time.perf_counter()
+                config.train.steps += STEPS
+                trainer.train([])
+                jax.block_until_ready(trainer.state)
+                seconds["loop"].append(time.perf_counter() - start)
+                seconds["bare"].append(bare(trainer, batches))
         checkpoints.close()
     loop, steps = (times[1:] for times in seconds.values())  # the first round compiled
     tokens = sum(int((batch["target"] > 0).sum()) for batch in batches)
