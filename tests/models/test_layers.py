@@ -36,11 +36,11 @@ def test_sinusoids_equal_the_formula():
 
 
 def test_sinusoids_of_a_far_position_are_exact():
-    """Angles in float32 would be off by 1e-3 here."""
-    table = layers.sinusoids(20_001, 4)
-    angles = [20_000, 20_000 / 100]
+    """Angles in float32 would be off by some 1e-5 here."""
+    position, width = 20_000, 6
+    angles = [position / 10_000 ** (2 * i / width) for i in range(width // 2)]
     expected = [f(angle) for angle in angles for f in (math.sin, math.cos)]
-    np.testing.assert_allclose(table[20_000], expected, atol=1e-6)
+    np.testing.assert_allclose(layers.sinusoids(position + 1, width)[position], expected, atol=1e-6)
 
 
 def test_layer_norm_equals_numpy():
@@ -51,11 +51,11 @@ def test_layer_norm_equals_numpy():
 
 
 def test_layer_norm_accumulates_in_float32():
-    """1000 + small numbers: in bfloat16 their mean, let alone their variance, would be lost."""
-    x = jnp.asarray([1000.0, 1008.0, 1016.0, 1024.0], jnp.bfloat16)
+    """The mean of these, 1005, does not exist in bfloat16, which counts in fours here."""
+    x = jnp.asarray([1000.0, 1004.0, 1004.0, 1012.0], jnp.bfloat16)
     found = layers.LayerNorm(4)(x)
     assert found.dtype == jnp.bfloat16
-    expected = np.array([-3, -1, 1, 3]) / math.sqrt(5)
+    expected = np.array([-5, -1, -1, 7]) / math.sqrt(19)
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=5e-3)
 
 
