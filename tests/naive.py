@@ -10,21 +10,24 @@ import numpy as np
 
 def rows(function, *arrays):
     """`function` of each row of the arrays, stacked; `None` stays `None`."""
+    arrays = [x if x is None else np.asarray(x) for x in arrays]
     count = len(arrays[0])
     return np.stack([function(*(x if x is None else x[b] for x in arrays)) for b in range(count)])
 
 
 def scaled_dot(queries, keys):
     """[T, K] and [S, K] to [T, S]."""
+    queries, keys = (np.asarray(x, np.float64) for x in (queries, keys))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
         for s, key in enumerate(keys):
-            logits[t, s] = sum(float(q) * float(k) for q, k in zip(query, key, strict=True))
+            logits[t, s] = sum(q * k for q, k in zip(query, key, strict=True))
     return logits / math.sqrt(queries.shape[1])
 
 
 def additive(queries, keys, params):
     """Bahdanau et al. 2015, appendix A.1.2: v · tanh(q + k)."""
+    queries, keys, params = (np.asarray(x, np.float64) for x in (queries, keys, params))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
         for s, key in enumerate(keys):
@@ -34,8 +37,9 @@ def additive(queries, keys, params):
 
 def soft(logits, mask=None):
     """[T, S] to [T, S]; a row without anything to look at is zero."""
+    logits = np.asarray(logits, np.float64)
     weights = np.zeros(logits.shape)
-    for t, row in enumerate(np.asarray(logits, np.float64)):
+    for t, row in enumerate(logits):
         seen = [s for s in range(len(row)) if mask is None or mask[t, s]]
         for s in seen:
             weights[t, s] = math.exp(row[s] - max(row[seen]))
@@ -46,6 +50,7 @@ def soft(logits, mask=None):
 
 def read(weights, values):
     """[T, S] and [S, V] to [T, V]."""
+    weights, values = (np.asarray(x, np.float64) for x in (weights, values))
     contexts = np.zeros((len(weights), values.shape[1]))
     for t, row in enumerate(weights):
         for weight, value in zip(row, values, strict=True):

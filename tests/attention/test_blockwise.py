@@ -56,11 +56,14 @@ def blocks(queries, keys, values, params, mask, score, causal, block=512):
     )
 
 
+# Compiling is what these tests spend their time on; its effort changes no result.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def with_gradients(form, **static):
     """`form` that also gives the gradients by queries, keys, values and the score's weights."""
 
-    # Compiling is what these tests spend their time on; its effort changes no result.
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @quick_jit
     def run(arguments, mask):
         contexts, pull = jax.vjp(lambda *x: form(*x, mask, **static), *arguments)
         return contexts, pull(jax.grad(weigh)(contexts))
@@ -107,7 +110,7 @@ def test_large_logits_do_not_overflow():
     """The largest logit of a row comes in its last block, 2000 above the first."""
     keys = jnp.linspace(0, 2000, 6)[None, :, None]
     queries, values = jnp.array([[[1.0], [-1.0]]]), normal(0, 1, 6, V)
-    found = jax.jit(partial(blockwise.attend, block=2))(queries, keys, values)
+    found = quick_jit(partial(blockwise.attend, block=2))(queries, keys, values)
     np.testing.assert_allclose(found[0], values[0, jnp.array([5, 0])], atol=1e-6)
 
 
@@ -129,14 +132,14 @@ def test_bfloat16_accumulates_in_float32():
 def test_heads_and_vmap_are_batch_axes():
     q, k, v = normal(0, 2, 3, 5, K), normal(1, 2, 3, 7, K), normal(2, 2, 3, 7, V)
     mask = masks.padding(jnp.arange(7) < jnp.array([[7], [4]]))
-    expected, _ = attend(q, k, v, mask=mask[:, None])
+    expected, _ = jax.jit(attend)(q, k, v, mask=mask[:, None])
 
     def form(q, k, v, mask):
         return blockwise.attend(q, k, v, mask=mask, block=3)
 
-    found = jax.jit(form)(q, k, v, mask[:, None])  # [B, H, T, K] and a mask [B, 1, 1, S]
+    found = quick_jit(form)(q, k, v, mask[:, None])  # [B, H, T, K] and a mask [B, 1, 1, S]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    mapped = jax.jit(jax.vmap(form))(q, k, v, mask)
+    mapped = quick_jit(jax.vmap(form))(q, k, v, mask)
     np.testing.assert_allclose(mapped, expected, atol=1e-5)
 
 

@@ -25,10 +25,11 @@ PADDING = masks.padding(jnp.arange(S) < jnp.array([[S], [3]]))[:, None]
 
 def test_split_projects_each_head_by_itself():
     x, kernel, bias = normal(0, B, S, D), normal(1, D, H, K), normal(2, H, K)
-    found = split_heads(x, kernel, bias)
+    found = np.asarray(jax.jit(split_heads)(x, kernel, bias))
     assert found.shape == (B, H, S, K)
+    x, kernel, bias = (np.asarray(array) for array in (x, kernel, bias))
     for h in range(H):
-        alone = np.asarray(x) @ np.asarray(kernel)[:, h] + np.asarray(bias)[h]
+        alone = x @ kernel[:, h] + bias[h]
         np.testing.assert_allclose(found[:, h], alone, atol=1e-5)
 
 
@@ -37,7 +38,8 @@ def test_merge_sums_what_each_head_projects_back():
     expected = np.zeros((B, T, D)) + np.asarray(bias)
     for h in range(H):
         expected += np.asarray(contexts)[:, h] @ np.asarray(kernel)[h]
-    np.testing.assert_allclose(merge_heads(contexts, kernel, bias), expected, atol=1e-5)
+    found = jax.jit(merge_heads)(contexts, kernel, bias)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("position", [0, 2, 3])
@@ -50,8 +52,8 @@ def test_extend_writes_at_its_position_and_nowhere_else(position):
 
 
 def test_extend_keeps_the_dtype_of_the_cache():
-    cache, new = heads_inputs(jnp.bfloat16)[1], KeyValues(*(x[:, :, :1] for x in heads_inputs()[1]))
-    assert {x.dtype for x in extend(cache, new, 0)} == {jnp.dtype(jnp.bfloat16)}
+    cache, new = heads_inputs(jnp.bfloat16)[1], heads_inputs()[1]
+    assert {x.dtype for x in jax.eval_shape(extend, cache, new, 0)} == {jnp.dtype(jnp.bfloat16)}
 
 
 @pytest.mark.parametrize("implementation", ["xla", "blockwise"])
@@ -60,17 +62,18 @@ def test_extend_keeps_the_dtype_of_the_cache():
 def test_implementations_equal_a_loop_over_sentences_and_heads(implementation, causal, mask):
     queries, memory = heads_inputs()
     attend = jax.jit(attend_heads, static_argnames=("causal", "implementation"))
-    contexts, weights = attend(
-        queries, memory, mask=mask, causal=causal, implementation=implementation
+    contexts, weights = jax.device_get(
+        attend(queries, memory, mask=mask, causal=causal, implementation=implementation)
     )
+    queries, (keys, values) = jax.device_get((queries, memory))
     seen = np.ones((B, H, T, S), bool) if mask is None else np.broadcast_to(mask, (B, H, T, S))
     if causal:
         seen = seen & np.tri(T, S, dtype=bool)
     for b, h in np.ndindex(B, H):
-        expected = naive.attend(queries[b, h], memory.keys[b, h], memory.values[b, h], seen[b, h])
+        expected = naive.attend(queries[b, h], keys[b, h], values[b, h], seen[b, h])
         np.testing.assert_allclose(contexts[b, h], expected, atol=1e-5)
         if weights is not None:
-            logits = naive.scaled_dot(queries[b, h], memory.keys[b, h])
+            logits = naive.scaled_dot(queries[b, h], keys[b, h])
             np.testing.assert_allclose(weights[b, h], naive.soft(logits, seen[b, h]), atol=1e-5)
     assert (weights is None) == (implementation == "blockwise")
 

@@ -1,6 +1,7 @@
 """Layers against the papers' formulas in NumPy; dropout and its bits against chance."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from attention import KeyValues
 from models import layers
 from tests import naive
 from tests.models.tiny import filled
@@ -47,13 +47,14 @@ def test_layer_norm_equals_numpy():
     norm, x = filled(lambda: layers.LayerNorm(6)), 3 * normal(1, 4, 6) + 2
     wide = np.asarray(x, np.float64)
     normal_x = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-6)
-    np.testing.assert_allclose(norm(x), normal_x * norm.gain[...] + norm.bias[...], atol=1e-5)
+    expected = normal_x * np.asarray(norm.gain) + np.asarray(norm.bias)
+    np.testing.assert_allclose(jax.jit(norm)(x), expected, atol=1e-5)
 
 
 def test_layer_norm_accumulates_in_float32():
     """The mean of these, 1005, does not exist in bfloat16, which counts in fours here."""
     x = jnp.asarray([1000.0, 1004.0, 1004.0, 1012.0], jnp.bfloat16)
-    found = layers.LayerNorm(4)(x)
+    found = jax.jit(layers.LayerNorm(4))(x)
     assert found.dtype == jnp.bfloat16
     expected = np.array([-5, -1, -1, 7]) / math.sqrt(19)
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=5e-3)
@@ -65,7 +66,7 @@ def test_feed_forward_equals_numpy():
     names = ("kernel_in", "bias_in", "kernel_out", "bias_out")
     w1, b1, w2, b2 = (np.asarray(getattr(layer, name)[...]) for name in names)
     expected = np.maximum(0, np.asarray(x) @ w1 + b1) @ w2 + b2
-    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(layer)(x), expected, atol=1e-5)
 
 
 def test_multi_head_attention_equals_its_definition():
@@ -73,7 +74,7 @@ def test_multi_head_attention_equals_its_definition():
     d, h = 5, 2
     layer = filled(lambda: layers.MultiHeadAttention(d, h, 3, 4, key=jax.random.key(0)))
     w = {name: np.asarray(x[...], np.float64) for name, x in nnx.state(layer).items()}
-    x, memory = normal(1, 3, d), normal(2, 4, d)
+    x, memory = (np.asarray(normal(seed, size, d)) for seed, size in ((1, 3), (2, 4)))
     heads = [
         naive.attend(
             x @ w["query"][:, i] + w["query_bias"][i],
@@ -84,28 +85,29 @@ def test_multi_head_attention_equals_its_definition():
     ]
     concatenated = np.concatenate(heads, axis=-1)
     expected = concatenated @ w["output"].reshape(-1, d) + w["output_bias"]
-    projected = layer.project(memory[None])
-    assert isinstance(projected, KeyValues)
-    np.testing.assert_allclose(layer(x[None], projected)[0][0], expected, rtol=1e-4, atol=1e-4)
+    found, _ = jax.jit(lambda x, memory: layer(x, layer.project(memory)))(x[None], memory[None])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_one_matrix_embeds_and_makes_logits():
     embedding = filled(lambda: layers.Embedding(7, 4, key=jax.random.key(0)))
     table = np.asarray(embedding.table[...])
     tokens = jnp.array([[3, 0, 6]])
-    found = embedding(tokens, jnp.dtype("float32"))
-    np.testing.assert_allclose(found, table[[[3, 0, 6]]] * 2.0, atol=1e-6)
-    np.testing.assert_allclose(
-        embedding.logits(found), 2.0 * table[[[3, 0, 6]]] @ table.T, atol=1e-5
-    )
+    expected = 2.0 * table[[[3, 0, 6]]]
+    found = jax.jit(lambda tokens: embedding(tokens, jnp.dtype("float32")))(tokens)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(embedding.logits)(found), expected @ table.T, atol=1e-5)
 
 
 def test_glorot_is_uniform_within_its_limit():
-    sample = layers.glorot(jax.random.key(0), (300, 200), 300, 200)
+    sample = np.asarray(layers.glorot(jax.random.key(0), (300, 200), 300, 200))
     limit = math.sqrt(6 / 500)
     assert abs(sample).max() <= limit
     np.testing.assert_allclose(sample.std(), limit / math.sqrt(3), rtol=0.01)
     assert abs(sample.mean()) < SIGMAS * limit / math.sqrt(3 * sample.size)
+
+
+drop = jax.jit(layers.dropout, static_argnums=1)
 
 
 def binomial_bound(count, probability):
@@ -115,7 +117,7 @@ def binomial_bound(count, probability):
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.9])
 def test_dropout_zeroes_the_rate_and_keeps_the_mean(rate):
-    dropped = np.asarray(layers.dropout(jnp.ones((ROWS, COLUMNS)), rate, jax.random.key(1)))
+    dropped = np.asarray(drop(np.ones((ROWS, COLUMNS), np.float32), rate, jax.random.key(1)))
     assert abs((dropped == 0).mean() - rate) < binomial_bound(dropped.size, rate)
     np.testing.assert_allclose(np.unique(dropped), [0, 1 / (1 - rate)], rtol=1e-6)
     assert abs(dropped.mean() - 1) < binomial_bound(dropped.size, rate) / (1 - rate)
@@ -127,7 +129,7 @@ def test_dropout_zeroes_the_rate_and_keeps_the_mean(rate):
 
 def test_dropout_follows_its_key_alone():
     x = normal(0, 16, 16)
-    masks = [layers.dropout(x, 0.5, jax.random.key(seed)) == 0 for seed in (0, 0, 1)]
+    masks = [np.asarray(drop(x, 0.5, jax.random.key(seed))) == 0 for seed in (0, 0, 1)]
     np.testing.assert_array_equal(masks[0], masks[1])
     agreement = float((masks[0] == masks[2]).mean())
     assert abs(agreement - 0.5) < binomial_bound(x.size, 0.5)
@@ -141,9 +143,15 @@ def test_dropout_without_key_or_rate_is_the_identity():
 
 def test_gradient_of_dropout_is_its_mask():
     x, key = jnp.ones((8, 8)), jax.random.key(0)
-    gradient = jax.grad(lambda x: layers.dropout(x, 0.25, key).sum())(x)
-    np.testing.assert_array_equal(gradient, layers.dropout(x, 0.25, key))
-    assert layers.dropout(x.astype(jnp.bfloat16), 0.25, key).dtype == jnp.bfloat16
+    gradient = jax.jit(jax.grad(lambda x: drop(x, 0.25, key).sum()))(x)
+    np.testing.assert_array_equal(gradient, drop(x, 0.25, key))
+
+
+def test_dropout_keeps_the_dtype():
+    x = jnp.ones((8, 8), jnp.bfloat16)
+    assert (
+        jax.eval_shape(partial(layers.dropout, rate=0.5), x, key=jax.random.key(0)).dtype == x.dtype
+    )
 
 
 def bits_of(words):

@@ -63,7 +63,7 @@ def padded(sequence):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_width_one_is_greedy(seed):
-    tokens, scores = decode(tables(seed), jnp.array(LIMITS), width=1)
+    tokens, scores = jax.device_get(decode(tables(seed), jnp.array(LIMITS), width=1))
     for b, table in enumerate(tables(seed)):
         expected = naive.greedy(partial(log_probs, table), LIMITS[b], eos=EOS)
         assert tokens[b, 0].tolist() == padded(expected)
@@ -83,7 +83,7 @@ def all_sequences(limit):
 def test_a_wide_beam_is_exhaustive_search(seed):
     """All hypotheses in order, each with log P / lp worked out by itself; nothing after them."""
     width = 40
-    tokens, scores = decode(tables(seed), jnp.array(LIMITS), width=width)
+    tokens, scores = jax.device_get(decode(tables(seed), jnp.array(LIMITS), width=width))
     for b, table in enumerate(tables(seed)):
         ranked = sorted(
             (
@@ -95,19 +95,19 @@ def test_a_wide_beam_is_exhaustive_search(seed):
         expected_scores = [score for score, _ in ranked]
         np.testing.assert_allclose(scores[b, : len(ranked)], expected_scores, atol=1e-5)
         assert tokens[b, : len(ranked)].tolist() == [padded(y) for _, y in ranked]
-        assert jnp.isneginf(scores[b, len(ranked) :]).all()
+        assert np.isneginf(scores[b, len(ranked) :]).all()
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("width", [2, 3])
 def test_a_narrow_beam_equals_plain_python(seed, width):
     """Each sentence by itself there, all at once here: no sentence waits on another's account."""
-    tokens, scores = decode(tables(seed), jnp.array(LIMITS), width=width)
+    tokens, scores = jax.device_get(decode(tables(seed), jnp.array(LIMITS), width=width))
     for b, table in enumerate(tables(seed)):
         expected = naive.beam_search(
             partial(log_probs, table), LIMITS[b], width=width, alpha=ALPHA, eos=EOS
         )
-        found = [(s, y) for s, y in zip(scores[b], tokens[b], strict=True) if jnp.isfinite(s)]
+        found = [(s, y) for s, y in zip(scores[b], tokens[b], strict=True) if np.isfinite(s)]
         np.testing.assert_allclose([s for s, _ in found], [s for s, _ in expected], atol=1e-5)
         assert [y.tolist() for _, y in found] == [padded(y) for _, y in expected]
 
@@ -162,6 +162,7 @@ def test_length_penalty_by_hand():
     """[eos] has probability 0.3; [3, eos] has 0.7 * 0.4 = 0.28 but is longer."""
     probabilities = jnp.array([[[0.0, 0.0, 0.3, 0.7], [0.6, 0.0, 0.4, 0.0]]])
 
+    @partial(jax.jit, static_argnums=0)
     def best(alpha):
         tokens, scores = beam_search(
             constant_step(probabilities),

@@ -26,8 +26,14 @@ PAD, BOS, EOS = 0, 1, 2
 T = TARGET.shape[1]
 
 
+def change(tokens, where, token):
+    tokens = np.array(tokens)
+    tokens[where] = token
+    return tokens
+
+
 def pad(tokens, columns):
-    return jnp.pad(tokens, ((0, 0), (0, columns)), constant_values=PAD)
+    return np.pad(tokens, ((0, 0), (0, columns)), constant_values=PAD)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -38,7 +44,7 @@ def test_causality_by_gradient(norm):
     """
     graphdef, params = transformer(norm=norm)
     source, target = SOURCE[:1], TARGET[:1]
-    probe = jnp.cos(jnp.arange(SIZES["width"]))
+    probe = np.cos(np.arange(SIZES["width"]))
 
     @quick_jit
     def slopes(params):
@@ -49,7 +55,7 @@ def test_causality_by_gradient(norm):
 
         return jax.jacrev(probed)(params)["embedding"]["table"][...]
 
-    influence = abs(slopes(params)).sum(-1)[:, target[0]]  # [state, target]
+    influence = abs(np.asarray(slopes(params))).sum(-1)[:, np.asarray(target[0])]  # [state, target]
     past = np.tri(T, T, k=-1, dtype=bool)
     assert (influence[~past] == 0).all()
     assert (influence[past] > 1e-6).all()
@@ -58,7 +64,7 @@ def test_causality_by_gradient(norm):
 @pytest.mark.parametrize("position", range(T))
 def test_a_target_changes_later_logits_only(position):
     before = logits(SOURCE, TARGET)
-    after = logits(SOURCE, TARGET.at[:, position].set(7))
+    after = logits(SOURCE, change(TARGET, (slice(None), position), 7))
     np.testing.assert_array_equal(after[:, : position + 1], before[:, : position + 1])
     assert (abs(after - before)[:, position + 1 :].max(-1) > 1e-6).all()
 
@@ -66,9 +72,9 @@ def test_a_target_changes_later_logits_only(position):
 def test_every_source_token_reaches_every_logit():
     before = logits(SOURCE, TARGET)
     for position in range(SOURCE.shape[1]):
-        change = abs(logits(SOURCE.at[0, position].set(7), TARGET) - before)
-        assert (change[0].max(-1) > 1e-6).all()
-        assert not change[1].any()
+        moved = abs(logits(change(SOURCE, (0, position), 7), TARGET) - before)
+        assert (moved[0].max(-1) > 1e-6).all()
+        assert not moved[1].any()
 
 
 def test_padding_changes_nothing():
@@ -78,7 +84,7 @@ def test_padding_changes_nothing():
 
 
 def test_a_source_of_nothing_but_padding_is_finite():
-    assert jnp.isfinite(logits(SOURCE.at[1].set(PAD), TARGET)).all()
+    assert np.isfinite(logits(change(SOURCE, 1, PAD), TARGET)).all()
 
 
 def test_sentences_do_not_see_each_other():
@@ -89,7 +95,7 @@ def test_sentences_do_not_see_each_other():
 
 
 def test_attention_weights_are_distributions_over_what_may_be_seen():
-    attention = run(*transformer(), SOURCE, TARGET)[1]
+    attention = jax.device_get(run(*transformer(), SOURCE, TARGET)[1])
     assert [len(layers) for layers in attention] == [1, 1, 1]
     real = np.asarray(SOURCE != PAD)
     for layers in attention:
@@ -103,7 +109,7 @@ def test_attention_weights_are_distributions_over_what_may_be_seen():
 
 
 def test_blockwise_model_equals_the_plain_one_in_logits_and_gradients():
-    probe = jnp.cos(jnp.arange(2 * T * VOCABULARY)).reshape(2, T, VOCABULARY)
+    probe = np.cos(np.arange(2 * T * VOCABULARY)).reshape(2, T, VOCABULARY)
 
     def logits_and_gradients(implementation):
         graphdef, params = transformer(implementation=implementation)
@@ -124,12 +130,12 @@ def test_blockwise_model_equals_the_plain_one_in_logits_and_gradients():
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_decoding_step_by_step_equals_the_full_pass(norm):
+@pytest.mark.parametrize("norm, layers", [("post", 2), ("pre", 1)])
+def test_decoding_step_by_step_equals_the_full_pass(norm, layers):
     """Three beams of each sentence hold different prefixes and share the sentence's memory."""
     beams = 3
     targets = jnp.asarray(np.random.default_rng(0).integers(2, VOCABULARY, (2, beams, T)))
-    graphdef, params = transformer(norm=norm, decoder_layers=2)
+    graphdef, params = transformer(norm=norm, decoder_layers=layers)
 
     @quick_jit
     def by_steps(params):
@@ -146,14 +152,14 @@ def test_decoding_step_by_step_equals_the_full_pass(norm):
         return jax.lax.scan(step, cache, (jnp.arange(T), jnp.moveaxis(shifted, -1, 0)))[1]
 
     rows = targets.reshape(2 * beams, T)
-    expected = run(graphdef, params, jnp.repeat(SOURCE, beams, axis=0), rows)[0]
-    found = jnp.moveaxis(by_steps(params), 0, 2).reshape(expected.shape)
+    expected = run(graphdef, params, np.repeat(SOURCE, beams, axis=0), rows)[0]
+    found = np.moveaxis(by_steps(params), 0, 2).reshape(expected.shape)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_bfloat16_is_close_to_float32():
     exact, rounded = logits(SOURCE, TARGET), logits(SOURCE, TARGET, dtype="bfloat16")
-    assert rounded.dtype == jnp.float32
+    assert rounded.dtype == np.float32
     error = abs(rounded - exact).max() / abs(exact).max()
     assert 1e-4 < error < 0.05  # 8 bits of mantissa: rounded, but not wrong
 
@@ -265,7 +271,7 @@ def test_it_learns_to_reverse_a_handful_of_sentences():
         )
         return losses, found[:, 0]
 
-    losses, found = learn(jax.random.key(0))
+    losses, found = learn(jax.random.key(0, impl="rbg"))  # which compiles faster
     assert losses[0] > 2
     assert losses[-1] < 0.02
     np.testing.assert_array_equal(found, pad(target, 2))

@@ -64,4 +64,4 @@ def run(graphdef, params, source, target, key=None):
 
 def logits(source, target, key=None, **changes):
     """Logits of the tiny model with these changes."""
-    return run(*transformer(**changes), source, target, key)[0]
+    return np.asarray(run(*transformer(**changes), source, target, key)[0])
