@@ -92,7 +92,7 @@ def _scan_backward(step, reverse, residuals, cotangents):
     weights, consts, carries, xs, products = residuals
 
     def replay(carry, x, floats):
-        """The step without its products, as a function of numbers alone; and what went into them."""
+        """The step without its products, as a function of numbers, and what went into them."""
         inputs: dict[str, list[Array]] = {name: [] for name in weights}
         consts_floats, carry_floats, x_floats, products = floats
 
