@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "source": "en",
         "target": "de",
     }
-    config.vocabulary = {"size": 37_000}
+    config.vocabulary = {"kind": "bpe", "size": 37_000}
     # The paper's batches hold about 25,000 tokens a side. Of the places counted here about a
     # quarter is padding.
     config.batching = {
@@ -42,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.example = "The Law will never be perfect, but its application should be just."
 
+    config.architecture = "transformer"
     config.model = {
         "width": 512,
         "hidden": 2048,

@@ -26,10 +26,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.paper = {"test/bleu_tok_lc": 41.02}
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
-    config.vocabulary = {"size": 6000}
+    config.vocabulary = {"kind": "bpe", "size": 6000}
     config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "rows_multiple": 8}
     config.example = "Two young men play football in the snow while an old man watches them."
 
+    config.architecture = "transformer"
     config.model = {
         "width": 256,
         "hidden": 512,

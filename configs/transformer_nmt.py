@@ -31,10 +31,11 @@ def get_config(variant: str = "") -> ConfigDict:
         "seed": 0,
     }
     # Few pieces, so that "einundzwanzig" stays the three words it is made of.
-    config.vocabulary = {"size": 128}
+    config.vocabulary = {"kind": "bpe", "size": 128}
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "rows_multiple": 8}
     config.example = "forty-two thousand, seven hundred and eighty-one"
 
+    config.architecture = "transformer"
     config.model = {
         "width": 128,
         "hidden": 512,

@@ -1,5 +1,6 @@
 """Models: flax.nnx containers of weights around the kernels of `attention`."""
 
+from models.encoder_decoder import Attention, EncoderDecoder
 from models.transformer import Transformer
 
-__all__ = ["Transformer"]
+__all__ = ["Attention", "EncoderDecoder", "Transformer"]

@@ -1,6 +1,6 @@
 """The Transformer of Vaswani et al. 2017, "Attention Is All You Need": encoder and decoder."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention import KeyValues, extend, masks
 from attention.multihead import Implementation
+from models.encoder_decoder import Attention, Weights
 from models.layers import (
     Embedding,
     FeedForward,
@@ -18,16 +19,6 @@ from models.layers import (
     sinusoids,
     split_key,
 )
-
-Weights = list[Float[Array, "B H _ _"] | None]  # queries by keys
-
-
-class Attention(NamedTuple):
-    """Attention weights of a full pass, one array per layer; unused ones cost nothing under jit."""
-
-    encoder: Weights
-    decoder: Weights
-    cross: Weights
 
 
 class Memory(NamedTuple):
@@ -167,6 +158,9 @@ class Transformer(nnx.Module):
         implementation: Implementation,
         key: PRNGKeyArray,
     ):
+        if implementation not in get_args(Implementation):
+            known = ", ".join(map(repr, get_args(Implementation)))
+            raise ValueError(f"implementation must be one of {known}, not {implementation!r}")
         key_embedding, key_encoder, key_decoder = jax.random.split(key, 3)
         sizes = (width, heads, key_width, value_width, hidden, norm, dropout)
         self.embedding = Embedding(vocabulary, width, key=key_embedding)
@@ -210,7 +204,7 @@ class Transformer(nnx.Module):
 
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "B T D"], Weights, Weights]:
+    ) -> tuple[Float[Array, "B T D"], tuple[Weights, Weights]]:
         """All positions at once, teacher-forced: position t sees the targets before t.
 
         Returns:
@@ -229,7 +223,7 @@ class Transformer(nnx.Module):
             cross.append(layer_cross)
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)
-        return x, weights, cross
+        return x, (weights, cross)
 
     def __call__(
         self,
@@ -249,11 +243,23 @@ class Transformer(nnx.Module):
         """
         key_source, key_target = split_key(key, 2)
         memory, encoder = self.encode(source, key_source)
-        states, decoder, cross = self.decode(target, memory, key_target)
+        states, (decoder, cross) = self.decode(target, memory, key_target)
         return self.embedding.logits(states), Attention(encoder, decoder, cross)
 
-    def init_cache(self, batch: int, beams: int, length: int) -> list[KeyValues]:
+    def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
+        """Every layer's weights, whichever implementation is used in training."""
+        plain = nnx.clone(self)
+        plain.implementation = "xla"  # the only one that holds weights to look at
+        return plain(source, target)[1]
+
+    @property
+    def output_table(self) -> Float[Array, "V D"]:
+        """The rows under the softmax, here those of the embedding."""
+        return self.embedding.table[...]
+
+    def init_cache(self, memory: Memory, beams: int, length: int) -> list[KeyValues]:
         """Room for the keys and values of `length` target positions of every beam."""
+        batch = memory.mask.shape[0]
 
         def room(kernel):
             return jnp.zeros((batch, beams, kernel.shape[1], length, kernel.shape[2]), self.dtype)

@@ -1,7 +1,7 @@
-"""Translation: sentence pairs, a Transformer, and corpus BLEU."""
+"""Translation: sequence pairs, a model that reads one and writes the other, and its measures."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sacrebleu
 from flax import nnx
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
+from models import EncoderDecoder, Transformer
 from models.search import beam_search
-from models.transformer import Transformer
 from tasks import measures
 from tasks.base import Supervised
 from tasks.data import corpora
@@ -28,12 +27,15 @@ from tasks.data.batching import (
     training_batches,
 )
 from tasks.data.pairs import Pairs, TextPairs
-from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary
+from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary, of_kind
 from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
 from training import checkpoints, optimizer
+from training.choices import choose
 from training.errors import UserError, did_you_mean
 from training.state import TrainState
+
+MODELS: dict[str, Callable[..., EncoderDecoder]] = {"transformer": Transformer}
 
 
 def build(config: Any, workdir: str) -> "Translation":
@@ -57,11 +59,18 @@ class Translation(Supervised):
         for name in config.measures:
             if name not in known:
                 raise UserError(f"There is no measure '{name}'." + did_you_mean(name, known))
+        model = choose(
+            MODELS,
+            config.architecture,
+            key="architecture",
+            section="model",
+            options={"vocabulary", "key", *config.model},
+        )
         self.vocabulary = self._open_vocabulary(workdir)
         self.cache = workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
-        self.create = partial(Transformer, vocabulary=len(self.vocabulary), **config.model)
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+        self.create = partial(model, vocabulary=len(self.vocabulary), **config.model)
+        self.graphdef = self._shape_model()
 
     @cached_property
     def corpus(self) -> Mapping[str, Pairs]:
@@ -74,25 +83,32 @@ class Translation(Supervised):
 
     def _open_vocabulary(self, workdir: Path) -> Vocabulary:
         """Learns it once and never again: the weights beside it belong to it."""
+        kind, options = of_kind(**self.config.vocabulary)
         path = workdir / "vocabulary.model"
         if path.exists() or any((workdir / checkpoints.FOLDER).glob("[0-9]*")):
-            return Vocabulary.load(path)
+            return kind.load(path)
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
-        return Vocabulary.train(sentences, self.config.vocabulary.size, path)
+        return kind.train(sentences, path, **options)
+
+    def _shape_model(self) -> nnx.GraphDef:
+        """The model without its weights."""
+        try:
+            return nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+        except (TypeError, ValueError) as error:  # a value that the model does not take
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the config's section 'model' is no good: {reason}") from error
 
     def describe(self) -> dict[str, str]:
         """The corpus, what of it is too long to train on, the pieces, and the kind of BLEU."""
         data = self.config.data
         sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in self.corpus.items())
         _, dropped = self._training_pairs
-        bleu = sacrebleu.BLEU()
-        bleu.corpus_score(["a signature"], [["needs a score"]])
-        return {
+        said = {
             "data": f"{data.corpus} {data.source}-{data.target}: {sizes}",
             "too long": f"{dropped:,} of train, not trained on",
             "vocabulary": f"{len(self.vocabulary):,} pieces",
-            "bleu": str(bleu.get_signature()),
         }
+        return said | ({"bleu": measures.signature()} if "bleu" in self.config.measures else {})
 
     # Training.
 
@@ -104,7 +120,7 @@ class Translation(Supervised):
         model = nnx.merge(self.graphdef, params)
         key_source, key_target = jax.random.split(key)
         memory, _ = model.encode(batch["source"], key_source)
-        states, _, _ = model.decode(batch["target"], memory, key_target)
+        states, _ = model.decode(batch["target"], memory, key_target)
         loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
         return loss, tokens, {}
 
@@ -127,7 +143,7 @@ class Translation(Supervised):
     @staticmethod
     def _cross_entropy(model, states, batch, smoothing):
         valid = batch["target"] != PAD
-        table = model.embedding.table[...].astype(states.dtype)
+        table = model.output_table.astype(states.dtype)
         loss = linear_cross_entropy(states, table, batch["target"], valid, smoothing)
         return loss, valid.sum().astype(jnp.float32)
 
@@ -142,7 +158,7 @@ class Translation(Supervised):
         pairs, truncated = self._evaluation_pairs(split)
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         found, nll, tokens = self._decode(state.params, pairs, width)
-        references = [target for _, target in self.corpus[split]]
+        references = self.corpus[split].references
         hypotheses = self.vocabulary.decode(found)
         of_model = {
             "perplexity": math.exp(min(nll / tokens, 700.0)),
@@ -191,14 +207,14 @@ class Translation(Supervised):
     def _decode_batch(self, params, batch, width):
         model = nnx.merge(self.graphdef, params)
         memory, _ = model.encode(batch["source"])
-        states, _, _ = model.decode(batch["target"], memory)
+        states, _ = model.decode(batch["target"], memory)
         nll, tokens = self._cross_entropy(model, states, batch, smoothing=0.0)
-        rows, source_length = batch["source"].shape
+        source_length = batch["source"].shape[1]
         lengths = jnp.sum(batch["source"] != PAD, axis=-1)
         extra = self.config.decode.extra
         best, _ = beam_search(
             lambda last, cache, position: model.decode_step(last, cache, memory, position),
-            model.init_cache(rows, width, source_length + extra),
+            model.init_cache(memory, width, source_length + extra),
             jnp.where(lengths > 0, lengths + extra, 1),
             length=source_length + extra,
             width=width,
@@ -234,18 +250,17 @@ class Translation(Supervised):
         }
         return {
             f"attention_{name}": attention_heads(
-                [np.asarray(layer[0]) for layer in getattr(weights, name)],
+                [np.asarray(layer[0]) for layer in layers],
                 *axes[name],
                 title=f"{self.config.name}: {name} attention, one row per layer",
             )
-            for name in axes
+            for name, layers in weights._asdict().items()
+            if layers
         }
 
     @partial(jax.jit, static_argnames="self")
     def _attention(self, params, source, target):
-        # Only the plain implementation holds weights to look at; the parameters are the same.
-        shapes = nnx.eval_shape(lambda: self.create(key=jax.random.key(0), implementation="xla"))
-        return nnx.merge(nnx.graphdef(shapes), params)(source, target)[1]
+        return nnx.merge(self.graphdef, params).attention(source, target)
 
     def samples(self, state: TrainState) -> str:
         """A few test sentences with their translations and references."""

@@ -74,10 +74,15 @@ def test_a_flag_that_cannot_be_read(flag, tmp_path):
         ("data.target=dee", "num2words has no language 'dee'"),
         ("task=tranlation", "Did you mean 'translation'"),
         ("optimizer.schedule=cosin", "Did you mean 'cosine'"),
+        ("architecture=transfomer", "Did you mean 'transformer'"),
+        ("model.norm=both", "norm must be 'post' or 'pre', not 'both'"),
+        ("model.dtype=float33", "float33"),
+        ("model.implementation=flash", "not 'flash'"),
         ("train.keep=1", r"train\.keep=1 is too few"),
         ("mesh.fsdp=3", "mesh"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_a_value_that_means_nothing(flag, said, tmp_path):
     done = here("train.py", NUMBERS, f"--config.{flag}", f"--workdir={tmp_path}")
     assert re.search(said, done.errors.splitlines()[-1]), done.errors

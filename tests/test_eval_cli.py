@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tasks.data.vocabulary import Vocabulary
+from tasks.data.vocabulary import BytePairs
 from tests.commands import apart, here
 
 # A reader that meets damage leaves futures behind, and Python says so when it collects them.
@@ -59,7 +59,7 @@ def test_the_table_shows_another_split(smoke_run, evaluate):
 
 def test_sentences_over_the_limit_are_counted(smoke_run, evaluate):
     """Those of more than 24 pieces, the end of the sentence among them."""
-    vocabulary = Vocabulary.load(smoke_run / "vocabulary.model")
+    vocabulary = BytePairs.load(smoke_run / "vocabulary.model")
     assert summary(smoke_run)["measures"]["test_long/truncated"] > 0
     long = "one million " * 20
     assert len(vocabulary.encode([long])[0]) > 23

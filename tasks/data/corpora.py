@@ -1,6 +1,5 @@
 """Where sentence pairs come from, by name: `load(corpus='numbers', source='en', ...)`."""
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +8,8 @@ from tasks.data import multi30k as multi30k_files
 from tasks.data.numbers import numbers
 from tasks.data.pairs import Pairs, RecordPairs
 from tasks.data.text_files import read_folder
-from training.errors import UserError, did_you_mean
+from training.choices import choose
+from training.errors import UserError
 
 DEFAULT_MULTI30K_DIR = "~/.cache/attention_atlas/multi30k"
 # Our names of splits, and those of tensorflow-datasets. Where it has no such split, a hundredth
@@ -32,21 +32,8 @@ def load(corpus: str, source: str, target: str, **options) -> Mapping[str, Pairs
     Raises:
         UserError: an unknown corpus or option, a missing option, or data at fault.
     """
-    if corpus not in CORPORA:
-        raise UserError(
-            f"there is no data.corpus={corpus!r}, only {', '.join(CORPORA)}."
-            f"{did_you_mean(corpus, CORPORA)}"
-        )
-    known = list(inspect.signature(CORPORA[corpus]).parameters)[2:]
-    for name in options:
-        if name not in known:
-            raise UserError(
-                f"corpus {corpus!r} has no option data.{name}, only "
-                f"{', '.join(known)}.{did_you_mean(name, known)}"
-            )
-    if missing := [f"data.{name}" for name in known if name not in options]:
-        raise UserError(f"corpus {corpus!r} needs {', '.join(missing)}: set them in the config")
-    return CORPORA[corpus](source, target, **options)
+    chosen = choose(CORPORA, corpus, key="data.corpus", section="data", options=options)
+    return chosen(source, target, **options)
 
 
 def text_files(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:

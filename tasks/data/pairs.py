@@ -14,6 +14,11 @@ class Pairs(Sequence[tuple[str, str]]):
         """Digest of the content, for caches that depend on it."""
         raise NotImplementedError
 
+    @property
+    def references(self) -> Sequence[Sequence[str]]:
+        """What is right for each source: its target, unless a corpus knows of several."""
+        return [(target,) for _, target in self]
+
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for chunk in self.chunks():
             yield from chunk

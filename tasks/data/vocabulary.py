@@ -1,9 +1,4 @@
-"""A subword vocabulary shared by both languages: byte-pair encoding by sentencepiece.
-
-Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909), as Vaswani et al. 2017 use it. Text is
-taken as it stands (no Unicode normalisation; runs of spaces become one), so that decoding gives
-back what was encoded, provided every character of it occurred in the training text.
-"""
+"""Vocabularies, each shared by both sides of a corpus: subwords, or symbols as they stand."""
 
 import hashlib
 import io
@@ -16,25 +11,69 @@ from typing import SupportsInt
 import sentencepiece
 
 from tasks.data.files import replacing
+from training.choices import choose
 from training.errors import UserError
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 class Vocabulary:
-    """Text to piece numbers and back. Make one with `train` or `load`.
+    """Text to numbers and back. Make one of a kind with its `train` or `load`.
 
     Attributes:
         fingerprint: hex digest of the model, for caches that depend on it.
     """
 
     def __init__(self, model: bytes):
-        self._processor = sentencepiece.SentencePieceProcessor()
-        self._processor.load_from_serialized_proto(model)
         self.fingerprint = hashlib.blake2b(model, digest_size=16).hexdigest()
 
     @classmethod
-    def train(cls, sentences: Iterable[str], size: int, path: str | os.PathLike) -> "Vocabulary":
+    def load(cls, path: str | os.PathLike) -> "Vocabulary":
+        """Reads what `train` wrote.
+
+        Raises:
+            UserError: the file is missing or not what this kind of vocabulary writes.
+        """
+        try:
+            return cls(Path(path).read_bytes())
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the vocabulary {path} is missing or damaged: restore the file, or start the run "
+                "again in a new workdir (it belongs to the checkpoints beside it)"
+            ) from error
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Numbers of each sentence, without BOS or EOS."""
+        raise NotImplementedError
+
+    def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
+        """Text of each row up to its first EOS; PAD and BOS are skipped."""
+        raise NotImplementedError
+
+    def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
+        """What each number stands for, as a label of a picture's axis."""
+        raise NotImplementedError
+
+
+class BytePairs(Vocabulary):
+    """Subwords by byte-pair encoding, with sentencepiece.
+
+    Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909), as Vaswani et al. 2017 use it. Text is
+    taken as it stands (no Unicode normalisation; runs of spaces become one), so that decoding gives
+    back what was encoded, provided every character of it occurred in the training text.
+    """
+
+    def __init__(self, model: bytes):
+        super().__init__(model)
+        self._processor = sentencepiece.SentencePieceProcessor()
+        self._processor.load_from_serialized_proto(model)
+
+    @classmethod
+    def train(cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int) -> "BytePairs":
         """Learns `size` pieces (four of them special) from sentences of both languages.
 
         The model is a function of the sentences and the size alone, and appears at `path` whole
@@ -66,21 +105,6 @@ class Vocabulary:
             file.write(model.getvalue())
         return cls(model.getvalue())
 
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "Vocabulary":
-        """Reads what `train` wrote.
-
-        Raises:
-            UserError: the file is missing or no sentencepiece model.
-        """
-        try:
-            return cls(Path(path).read_bytes())
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"the vocabulary {path} is missing or damaged: restore the file, or start the run "
-                "again in a new workdir (it belongs to the checkpoints beside it)"
-            ) from error
-
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
@@ -96,6 +120,63 @@ class Vocabulary:
     def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
         """What each number stands for, as a label of a picture's axis ('▁' starts a word)."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
+
+
+class Symbols(Vocabulary):
+    """Symbols between spaces, all that occur, as letters and phonemes.
+
+    A word that is no symbol is spelt out in its lower-case letters, so that `hello` is read as
+    `h e l l o`; a letter that never occurred is UNK.
+    """
+
+    def __init__(self, model: bytes):
+        super().__init__(model)
+        self._symbols = model.decode().split("\n")
+        if tuple(self._symbols[:4]) != SPECIAL:
+            raise ValueError("not a list of symbols")
+        self._number = {symbol: i for i, symbol in enumerate(self._symbols) if i > UNK}
+
+    @classmethod
+    def train(cls, sentences: Iterable[str], path: str | os.PathLike) -> "Symbols":
+        """Collects the symbols, and lists them at `path`, a line each."""
+        found = sorted({symbol for sentence in sentences for symbol in sentence.split()})
+        model = "\n".join((*SPECIAL, *(s for s in found if s not in SPECIAL))).encode()
+        with replacing(Path(path)) as file:
+            file.write(model)
+        return cls(model)
+
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
+        return [
+            [
+                self._number.get(symbol, UNK)
+                for word in sentence.split()
+                for symbol in ([word] if word in self._number else word.lower())
+            ]
+            for sentence in sentences
+        ]
+
+    def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
+        return [" ".join(self.pieces(_before_eos(row))) for row in ids]
+
+    def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
+        return [self._symbols[int(i)] for i in ids]
+
+
+KINDS: dict[str, type[BytePairs | Symbols]] = {"bpe": BytePairs, "symbols": Symbols}
+
+
+def of_kind(kind: str, **options: int) -> tuple[type[BytePairs | Symbols], dict[str, int]]:
+    """The class that a config's `vocabulary` block asks for, and the options of its `train`.
+
+    Raises:
+        UserError: an unknown kind or option, or one that is missing.
+    """
+    trainers = {name: known.train for name, known in KINDS.items()}
+    choose(trainers, kind, key="vocabulary.kind", section="vocabulary", options=options)
+    return KINDS[kind], options
 
 
 def _before_eos(row: Iterable[SupportsInt]) -> list[int]:

@@ -130,6 +130,18 @@ def test_blockwise_model_equals_the_plain_one_in_logits_and_gradients():
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_the_blockwise_model_shows_the_weights_of_the_plain_one():
+    def weights(implementation):
+        graphdef, params = transformer(implementation=implementation)
+        return quick_jit(lambda params: nnx.merge(graphdef, params).attention(SOURCE, TARGET))(
+            params
+        )
+
+    found, expected = weights("blockwise"), run(*transformer(), SOURCE, TARGET)[1]
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 @pytest.mark.parametrize("norm, layers", [("post", 2), ("pre", 1)])
 def test_decoding_step_by_step_equals_the_full_pass(norm, layers):
     """Three beams of each sentence hold different prefixes and share the sentence's memory."""
@@ -148,7 +160,7 @@ def test_decoding_step_by_step_equals_the_full_pass(norm, layers):
             found, cache = model.decode_step(tokens, cache, memory, position)
             return cache, found
 
-        cache = model.init_cache(batch=2, beams=beams, length=T + 2)
+        cache = model.init_cache(memory, beams=beams, length=T + 2)
         return jax.lax.scan(step, cache, (jnp.arange(T), jnp.moveaxis(shifted, -1, 0)))[1]
 
     rows = targets.reshape(2 * beams, T)
@@ -178,8 +190,8 @@ def test_dropout_follows_the_key():
 def test_unknown_choices_are_sentences():
     with pytest.raises(ValueError, match="norm must be 'post' or 'pre', not 'both'"):
         transformer(norm="both")
-    with pytest.raises(ValueError, match="'flash' is unknown"):
-        logits(SOURCE, TARGET, implementation="flash")
+    with pytest.raises(ValueError, match="'xla', 'cudnn', 'blockwise', not 'flash'"):
+        transformer(implementation="flash")
 
 
 def abstract(width, hidden, heads, **changes):
@@ -260,7 +272,7 @@ def test_it_learns_to_reverse_a_handful_of_sentences():
         memory, _ = model.encode(source)
         found, _ = beam_search(
             lambda last, cache, position: model.decode_step(last, cache, memory, position),
-            model.init_cache(batch=6, beams=2, length=8),
+            model.init_cache(memory, beams=2, length=8),
             jnp.full(6, 8),
             length=8,
             width=2,

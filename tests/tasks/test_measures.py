@@ -7,11 +7,13 @@ from tasks import measures
 
 
 def test_exact_match_is_the_share_of_equal_sentences():
-    assert measures.exact_match(["a b", "c", "d"], ["a b", "c", "D"], "de") == pytest.approx(2 / 3)
+    assert measures.exact_match(
+        ["a b", "c", "d"], [["a b"], ["x", "c"], ["D"]], "de"
+    ) == pytest.approx(2 / 3)
 
 
 def test_tokenised_bleu_does_not_mind_case_and_cuts_punctuation_off():
-    hypotheses, references = ["Der Hund läuft, sagt er."], ["der hund Läuft , sagt Er ."]
+    hypotheses, references = ["Der Hund läuft, sagt er."], [["der hund Läuft , sagt Er ."]]
     assert measures.bleu_tok_lc(hypotheses, references, "de") == pytest.approx(100)
     assert measures.bleu(hypotheses, references, "de") < 50
 
@@ -21,4 +23,4 @@ def test_tokenised_bleu_is_bleu_of_what_moses_makes():
     by_hand = sacrebleu.BLEU(tokenize="none", force=True).corpus_score(
         ["ein mann , der rennt , lacht ."], [["ein mann , der läuft , lacht ."]]
     )
-    assert measures.bleu_tok_lc([hypothesis], [reference], "de") == pytest.approx(by_hand.score)
+    assert measures.bleu_tok_lc([hypothesis], [[reference]], "de") == pytest.approx(by_hand.score)

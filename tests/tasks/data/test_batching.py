@@ -19,7 +19,7 @@ from tasks.data.batching import (
     training_batches,
 )
 from tasks.data.pairs import TextPairs
-from tasks.data.vocabulary import EOS, PAD, Vocabulary
+from tasks.data.vocabulary import EOS, PAD, BytePairs
 from training.errors import UserError
 
 BUCKETS = (4, 8, (10, 14))
@@ -176,7 +176,7 @@ SENTENCES = TextPairs(["a b", "b", "a a a"] * 3000, ["c d", "d c c", "c"] * 3000
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     text = [sentence for pair in SENTENCES[:3] for sentence in pair]
-    return Vocabulary.train(text, 12, tmp_path_factory.mktemp("vocabulary") / "pieces.model")
+    return BytePairs.train(text, tmp_path_factory.mktemp("vocabulary") / "pieces.model", size=12)
 
 
 def decoded(vocabulary, tokenised):

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.data.numbers import numbers
-from tasks.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from tasks.data.vocabulary import BOS, EOS, PAD, UNK, BytePairs
 from training.errors import UserError
 
 TEXT = [
@@ -19,7 +19,7 @@ TENS = ("zwan", "drei", "vier", "fünf", "sech", "sieb", "acht", "neun")
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    return Vocabulary.train(TEXT, 50, tmp_path_factory.mktemp("vocabulary") / "pieces.model")
+    return BytePairs.train(TEXT, tmp_path_factory.mktemp("vocabulary") / "pieces.model", size=50)
 
 
 def test_special_pieces_have_their_numbers(vocabulary):
@@ -57,29 +57,29 @@ def test_an_unseen_character_is_unknown_and_the_rest_survives(vocabulary):
 
 def test_training_is_deterministic_and_load_gives_the_same(vocabulary, tmp_path):
     path = tmp_path / "run" / "pieces.model"
-    again = Vocabulary.train(iter(TEXT), 50, path)
+    again = BytePairs.train(iter(TEXT), path, size=50)
     assert again.fingerprint == vocabulary.fingerprint
-    assert Vocabulary.load(path).fingerprint == vocabulary.fingerprint
+    assert BytePairs.load(path).fingerprint == vocabulary.fingerprint
     assert [p.name for p in path.parent.iterdir()] == ["pieces.model"], "a temporary file was left"
-    assert Vocabulary.train(TEXT, 45, path).fingerprint != vocabulary.fingerprint
+    assert BytePairs.train(TEXT, path, size=45).fingerprint != vocabulary.fingerprint
 
 
 def test_a_size_beyond_the_text_names_the_largest(tmp_path):
     path = tmp_path / "pieces.model"
     with pytest.raises(UserError, match=r"set vocabulary\.size to (\d+) or less") as error:
-        Vocabulary.train(TEXT, 5000, path)
+        BytePairs.train(TEXT, path, size=5000)
     assert not path.exists()
     largest = int(str(error.value).split()[-3])
-    assert len(Vocabulary.train(TEXT, largest, path)) == largest
+    assert len(BytePairs.train(TEXT, path, size=largest)) == largest
     with pytest.raises(UserError, match=rf"to {largest} or less"):
-        Vocabulary.train(TEXT, largest + 1, path)
+        BytePairs.train(TEXT, path, size=largest + 1)
 
 
 def test_a_size_below_the_alphabet_says_so(tmp_path):
     with pytest.raises(UserError, match="does not even hold the characters") as error:
-        Vocabulary.train(TEXT, 10, tmp_path / "pieces.model")
+        BytePairs.train(TEXT, tmp_path / "pieces.model", size=10)
     smallest = int(str(error.value).split()[-1])
-    assert len(Vocabulary.train(TEXT, smallest + 1, tmp_path / "pieces.model")) == smallest + 1
+    assert len(BytePairs.train(TEXT, tmp_path / "pieces.model", size=smallest + 1)) == smallest + 1
 
 
 @pytest.mark.parametrize("content", [None, b"", b"half a model"])
@@ -88,11 +88,11 @@ def test_a_missing_or_damaged_model_is_named(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"pieces\.model is missing or damaged"):
-        Vocabulary.load(path)
+        BytePairs.load(path)
 
 
 def test_training_is_silent(tmp_path, capfd):
-    Vocabulary.train(TEXT, 50, tmp_path / "pieces.model")
+    BytePairs.train(TEXT, tmp_path / "pieces.model", size=50)
     assert capfd.readouterr() == ("", "")
 
 
@@ -107,7 +107,7 @@ def test_128_pieces_leave_tens_and_units_of_german_numbers_apart(tmp_path):
         seed=0,
     )
     sentences = (sentence for pair in splits["train"] for sentence in pair)
-    vocabulary = Vocabulary.train(sentences, 128, tmp_path / "pieces.model")
+    vocabulary = BytePairs.train(sentences, tmp_path / "pieces.model", size=128)
     for units in UNITS:
         for tens in TENS:
             ending = "ßig" if tens == "drei" else "zig"
