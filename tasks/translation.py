@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from models import EncoderDecoder, Transformer
+from models import EncoderDecoder, Luong, RNNsearch, Transformer
 from models.search import beam_search
 from tasks import measures
 from tasks.base import Supervised
@@ -35,7 +35,11 @@ from training.choices import choose
 from training.errors import UserError, did_you_mean
 from training.state import TrainState
 
-MODELS: dict[str, Callable[..., EncoderDecoder]] = {"transformer": Transformer}
+MODELS: dict[str, Callable[..., EncoderDecoder]] = {
+    "transformer": Transformer,
+    "rnnsearch": RNNsearch,
+    "luong": Luong,
+}
 
 
 def build(config: Any, workdir: str) -> "Translation":
