@@ -9,21 +9,39 @@ feed-forward width · A alignment width · N memory rows · M memory width · P 
 channels · L layers · W window or beam width.
 """
 
-from attention.alignments import Alignment, soft
+from attention.alignments import (
+    Alignment,
+    Choice,
+    hard,
+    hardest,
+    score_function,
+    soft,
+    straight_through,
+)
 from attention.attend import attend, read
 from attention.multihead import KeyValues, attend_heads, extend, merge_heads, split_heads
-from attention.scores import Score, scaled_dot
+from attention.scores import Score, additive, content, dot, general, location, scaled_dot
 
 __all__ = [
     "Alignment",
+    "Choice",
     "KeyValues",
     "Score",
+    "additive",
     "attend",
     "attend_heads",
+    "content",
+    "dot",
     "extend",
+    "general",
+    "hard",
+    "hardest",
+    "location",
     "merge_heads",
     "read",
     "scaled_dot",
+    "score_function",
     "soft",
     "split_heads",
+    "straight_through",
 ]
