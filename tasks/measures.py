@@ -80,7 +80,7 @@ def signature() -> str:
     return str(metric.get_signature())
 
 
-def _columns(references: References) -> list[Sequence[str | None]]:
+def _columns(references: References) -> list[tuple]:
     """The first reference of all, the second, ...: None where there is none."""
     return list(itertools.zip_longest(*references))
 

@@ -73,7 +73,9 @@ class Translation(Supervised):
         self.vocabulary = self._open_vocabulary(workdir)
         self.cache = workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
-        self.create = partial(model, vocabulary=len(self.vocabulary), **config.model)
+        self.create: Callable[..., EncoderDecoder] = partial(
+            model, vocabulary=len(self.vocabulary), **config.model
+        )
         self.graphdef = self._shape_model()
 
     @cached_property

@@ -108,3 +108,13 @@ def write_text(folder: Path, **sizes: int) -> Path:
             lines = [" ".join(map("".join, sentence)) for sentence in words]
             (folder / f"{stem}.{language}").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def write_words(folder: Path) -> Path:
+    """A pronouncing dictionary of words without sense, in files of its splits."""
+    rng = np.random.default_rng(0)
+    for stem, size in (("train", 200), ("dev", 8), ("test", 8)):
+        words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(size)]
+        lines = [f"{word}  {' '.join(word.upper()[::-1])}\n" for word in words]
+        (folder / f"{stem}.txt").write_text("".join(lines))
+    return folder

@@ -121,3 +121,14 @@ def beam_search(log_probs, limit, *, width, alpha, eos):
 def penalised(log_prob, size, alpha):
     """Wu et al. 2016, eq. 14."""
     return log_prob / ((5 + size) / 6) ** alpha
+
+
+def edit_distance(a, b):
+    """Fewest insertions, deletions and substitutions that make `b` of `a`."""
+    if not a or not b:
+        return len(a) + len(b)
+    return min(
+        edit_distance(a[1:], b) + 1,
+        edit_distance(a, b[1:]) + 1,
+        edit_distance(a[1:], b[1:]) + (a[0] != b[0]),
+    )

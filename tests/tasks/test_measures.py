@@ -2,8 +2,16 @@
 
 import pytest
 import sacrebleu
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks import measures
+from tests import naive
+
+SPOKEN = st.lists(st.sampled_from(["AA", "B", "AO", "K"]), max_size=5).map(" ".join)
+SAID = st.lists(
+    st.tuples(SPOKEN, st.lists(SPOKEN.filter(bool), min_size=1, max_size=3)), min_size=1, max_size=5
+)
 
 
 def test_exact_match_is_the_share_of_equal_sentences():
@@ -24,3 +32,45 @@ def test_tokenised_bleu_is_bleu_of_what_moses_makes():
         ["ein mann , der rennt , lacht ."], [["ein mann , der läuft , lacht ."]]
     )
     assert measures.bleu_tok_lc([hypothesis], [[reference]], "de") == pytest.approx(by_hand.score)
+
+
+def test_bleu_takes_any_number_of_references():
+    hypotheses, first, second = ["a b c d e", "f g h i j"], ["a b c d x", "f g h i j"], "a b c d e"
+    both = sacrebleu.corpus_bleu(hypotheses, [first, [second, None]]).score
+    references = [[first[0], second], [first[1]]]
+    assert measures.bleu(hypotheses, references, "de") == pytest.approx(both)
+    assert both == pytest.approx(100)
+    assert measures.bleu(hypotheses, [[x] for x in first], "de") < 90
+
+
+def test_error_rates_by_hand():
+    hypotheses = ["HH AH L OW", "W ER D Z", ""]
+    references = [["HH EH L OW", "HH AH L OW"], ["W ER L D"], ["AA B", "AA"]]
+    assert measures.wer(hypotheses, references, "phonemes") == pytest.approx(2 / 3)
+    # 0 of 4; L put in and Z left out, 2 of 4; AA left out, 1 of 1.
+    assert measures.per(hypotheses, references, "phonemes") == pytest.approx(3 / 9)
+
+
+@given(SAID)
+def test_error_rates_equal_a_plain_loop(said):
+    """Toshniwal & Livescu 2016: the nearest reference, its edits, its length."""
+    edits, length, wrong = 0, 0, 0
+    for spoken, several in said:
+        by_distance = [
+            (naive.edit_distance(spoken.split(), right.split()), len(right.split()))
+            for right in several
+        ]
+        nearest = sorted(by_distance)[0]
+        edits, length = edits + nearest[0], length + nearest[1]
+        wrong += spoken not in several
+    hypotheses, references = zip(*said, strict=True)
+    assert measures.per(hypotheses, references, "phonemes") == pytest.approx(edits / length)
+    assert measures.wer(hypotheses, references, "phonemes") == pytest.approx(wrong / len(said))
+
+
+@given(SAID, st.randoms())
+def test_the_order_of_references_is_nothing(said, random):
+    hypotheses, references = zip(*said, strict=True)
+    shuffled = [random.sample(several, len(several)) for several in references]
+    for measure in (measures.per, measures.wer, measures.exact_match):
+        assert measure(hypotheses, shuffled, "x") == measure(hypotheses, references, "x")

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.data.numbers import numbers
-from tasks.data.vocabulary import BOS, EOS, PAD, UNK, BytePairs
+from tasks.data.vocabulary import BOS, EOS, PAD, UNK, BytePairs, Symbols, of_kind
 from training.errors import UserError
 
 TEXT = [
@@ -112,3 +112,57 @@ def test_128_pieces_leave_tens_and_units_of_german_numbers_apart(tmp_path):
         for tens in TENS:
             ending = "ßig" if tens == "drei" else "zig"
             assert "und" in vocabulary.pieces(vocabulary.encode([f"{units}und{tens}{ending}"])[0])
+
+
+SPOKEN = ["h e l l o", "HH AH L OW", "a", "EY", "</s> b"]
+
+
+@pytest.fixture
+def symbols(tmp_path):
+    return Symbols.train(SPOKEN, tmp_path / "symbols")
+
+
+def test_symbols_are_those_that_occur(symbols):
+    assert symbols.pieces(range(len(symbols))) == [
+        *("<pad>", "<s>", "</s>", "<unk>", "AH", "EY", "HH", "L", "OW", "a", "b", "e", "h", "l"),
+        "o",
+    ]
+
+
+@given(st.lists(st.lists(st.sampled_from(["h", "e", "l", "HH", "AH", "L"])).map(" ".join)))
+def test_symbols_come_back_as_they_were(sentences):
+    model = "\n".join(("<pad>", "<s>", "</s>", "<unk>", *("h", "e", "l", "HH", "AH", "L")))
+    symbols = Symbols(model.encode())
+    ids = symbols.encode(sentences)
+    assert symbols.decode(ids) == sentences
+    assert all(i > UNK for row in ids for i in row)
+    assert symbols.decode([[BOS, *row, EOS, 5, PAD] for row in ids]) == sentences
+
+
+def test_a_word_that_is_no_symbol_is_spelt_out(symbols):
+    [expected] = symbols.encode(["h e l l o"])
+    assert symbols.encode(["hello", "Hello", "h ello", "a"])[:3] == [expected] * 3
+    assert symbols.pieces(symbols.encode(["a HH heaß </s>"])[0]) == [
+        *("a", "HH", "h", "e", "a", "<unk>"),
+        *(["<unk>"] * 3 + ["<unk>"]),
+    ]
+
+
+def test_symbols_are_loaded_as_they_were_learnt(symbols, tmp_path):
+    again = Symbols.load(tmp_path / "symbols")
+    assert again.fingerprint == symbols.fingerprint
+    assert again.encode(SPOKEN) == symbols.encode(SPOKEN)
+    (tmp_path / "symbols").write_text("a\nb")
+    with pytest.raises(UserError, match="missing or damaged"):
+        Symbols.load(tmp_path / "symbols")
+
+
+def test_a_kind_takes_its_own_options():
+    assert of_kind(kind="bpe", size=9) == (BytePairs, {"size": 9})
+    assert of_kind(kind="symbols") == (Symbols, {})
+    with pytest.raises(UserError, match=r"vocabulary\.kind='symbol', .* Did you mean 'symbols'"):
+        of_kind(kind="symbol")
+    with pytest.raises(UserError, match=r"'symbols' has no option vocabulary\.size, only none"):
+        of_kind(kind="symbols", size=9)
+    with pytest.raises(UserError, match=r"'bpe' needs vocabulary\.size"):
+        of_kind(kind="bpe")
