@@ -9,6 +9,7 @@ monotonic but for "einundzwanzig", one-and-twenty, which it turns round.
 
 Sized for a laptop: a few minutes on two CPU cores. `model.attention` takes any score with any
 alignment: `--config.model.attention.score=general --config.model.attention.alignment=local_p`; and
+`alignment=hard` also takes `--config.task=hard_attention`;
 `alignment=none` is the control, the encoder–decoder of Cho et al. 2014 that has one fixed vector
 for the whole source.
 """
@@ -59,7 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.label_smoothing = 0.1
     config.optimizer = {
         "schedule": "cosine",
-        "steps": 1000,
+        "steps": 500,
         "peak": 2e-3,
         "warmup": 100,
         "b1": 0.9,
@@ -72,11 +73,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 20}
 
     config.train = {
-        "steps": 1000,
+        "steps": 500,
         "accumulate": 1,
-        "log_every": 50,
-        "eval_every": 250,
-        "checkpoint_every": 50,
+        "log_every": 25,
+        "eval_every": 125,
+        "checkpoint_every": 25,
         "keep": 5,
         "average": 5,
         "best": "dev/exact_match",

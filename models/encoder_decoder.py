@@ -24,6 +24,11 @@ class EncoderDecoder(Protocol):
     pad: int
     bos: int
 
+    @property
+    def draws(self) -> bool:
+        """Whether training draws what is attended to, and so needs the score function."""
+        ...
+
     def encode(self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None) -> tuple[Any, Any]:
         """The memory that the decoder reads, and weights; `key` is for dropout."""
         ...

@@ -177,8 +177,8 @@ def lstm_cell(
     hidden = cell.shape[-1]
     # sigmoid(x) = (1 + tanh(x / 2)) / 2 makes one pass over all four of them.
     scale = jnp.where(jnp.arange(4 * hidden) < 3 * hidden, 0.5, 1.0).astype(gates.dtype)
-    *gates, candidate = jnp.split(jnp.tanh(gates * scale), 4, axis=-1)
-    enter, keep, leave = (0.5 * gate + 0.5 for gate in gates)
+    *gating, candidate = jnp.split(jnp.tanh(gates * scale), 4, axis=-1)
+    enter, keep, leave = (0.5 * gate + 0.5 for gate in gating)
     cell = keep * cell + enter * candidate
     return leave * jnp.tanh(cell), cell
 

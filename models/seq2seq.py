@@ -27,6 +27,7 @@ class Memory(NamedTuple):
 
     source: Source
     start: Float[Array, "B _"]  # its states before the first token
+    draw: Draw | None  # what hard attention will look at
 
 
 class Seq2Seq(nnx.Module):
@@ -69,7 +70,7 @@ class Seq2Seq(nnx.Module):
         tables = 0.1 * jax.random.normal(keys[0], (2, v, e))
         self.source_table = param(tables[0], ("vocab", "embed"))
         self.target_table = param(tables[1], ("vocab", "embed"))
-        self.output_table = param(glorot(keys[1], (v, output), output, v), ("vocab", "embed"))
+        self.output = param(glorot(keys[1], (v, output), output, v), ("vocab", "embed"))
         self.encoder = make_encoder(e, rate=dropout, key=keys[2], **encoder)
         self.start = param(glorot(keys[3], (m, start), m, hidden), ("embed", "mlp"))
         self.start_bias = param(jnp.zeros(start), ("mlp",))
@@ -82,6 +83,11 @@ class Seq2Seq(nnx.Module):
         """Whether training draws what is attended to, and so needs the score function."""
         return self.mechanism.alignment == "hard"
 
+    @property
+    def output_table(self) -> Float[Array, "V D"]:
+        """The rows under the softmax."""
+        return self.output[...]
+
     def encode(
         self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None
     ) -> tuple[Memory, list]:
@@ -89,15 +95,20 @@ class Seq2Seq(nnx.Module):
 
         Args:
             source: `[B, S]` tokens, padded with `pad`.
-            key: for dropout; none in evaluation.
+            key: for dropout, and for what is drawn; none in evaluation.
         """
-        key_input, key_encoder = split_key(key, 2)
+        key_input, key_encoder, key_draw = split_key(key, 3)
         valid = source != self.pad
         x = self._embed(self.source_table, source, key_input)
         annotations, summary = self.encoder(x, valid, key_encoder)
         start = summary @ self.start[...].astype(x.dtype) + self.start_bias[...].astype(x.dtype)
         memory = self.mechanism.project(annotations, summary, valid)
-        return Memory(memory, jnp.tanh(start)), []
+        return Memory(memory, jnp.tanh(start), self.mechanism.draw(key_draw, len(source))), []
+
+    def sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
+        """The memory of a decoder that draws where it looks, as in training, where it could."""
+        draw = Draw(key, jnp.zeros(len(memory.start), bool))
+        return memory._replace(draw=draw if self.draws else None)
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Which source positions each target position looked at, in evaluation."""
@@ -123,16 +134,13 @@ class Seq2Seq(nnx.Module):
         return self._embed(self.target_table, shifted, key)
 
     def _logits(self, states):
-        table = self.output_table[...].astype(states.dtype)
+        table = self.output_table.astype(states.dtype)
         return jnp.einsum("...d,vd->...v", states, table, preferred_element_type=jnp.float32)
 
 
-def _each_step(draw: Draw | None, steps: int) -> Draw | None:
-    """A draw for each step of a scan; a sentence reads its expectation at all of them or none."""
-    if draw is None:
-        return None
-    expected = jnp.broadcast_to(draw.expected, (steps, *draw.expected.shape))
-    return Draw(jax.random.split(draw.key, steps), expected)
+def _at(draw: Draw | None, position: Int[Array, ""]) -> Draw | None:
+    """The draw of one position; a sentence reads its expectation at all of them or at none."""
+    return draw and draw._replace(key=jax.random.fold_in(draw.key, position))
 
 
 def _batch_major(tree: Any) -> Any:
@@ -146,10 +154,7 @@ class RNNsearch(Seq2Seq):
     Deviations: the first state is made of both directions' last states, not of the backward one
     alone; output weights have no bias.
 
-    Args:
-        maxout: width of the maxout layer of the readout.
-
-    The others: see `Seq2Seq`.
+    The arguments are those of `Seq2Seq`, and `maxout`, the width of the readout's maxout layer.
     """
 
     def __init__(
@@ -190,10 +195,12 @@ class RNNsearch(Seq2Seq):
 
     def _step(self, product: Product, consts, state: Float[Array, "B W H"], x):
         """Attends, then moves on: the state before, what it read, and the state after."""
-        source, params = consts
-        drive, position, draw = x
+        (source, _, draw), params = consts
+        drive, position = x
         positions = jnp.broadcast_to(position, state.shape[1:2])
-        context, aligned = self.mechanism(product, params, source, state, positions, draw)
+        context, aligned = self.mechanism(
+            product, params, source, state, positions, _at(draw, position)
+        )
         new = gru_cell(product, drive + product("context", context), state)
         return new, (state, context, aligned)
 
@@ -207,17 +214,15 @@ class RNNsearch(Seq2Seq):
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "B T D"], Aligned]:
         """See `Seq2Seq.decode`: one scan over the target."""
-        key_input, key_output, key_draw = split_key(key, 3)
-        (batch, steps) = target.shape
+        key_input, key_output = split_key(key, 2)
         inputs = self._embed_shifted(target, key_input)
         drive = self.cell.drive(jnp.swapaxes(inputs, 0, 1))[:, :, None]
-        draw = _each_step(self.mechanism.draw(key_draw, batch), steps)
         _, outputs = scan(
             self._step,
             self._weights(),
-            (memory.source, self.mechanism.params()),
+            (memory, self.mechanism.params()),
             memory.start[:, None],
-            (drive, jnp.arange(steps), draw),
+            (drive, jnp.arange(target.shape[1])),
         )
         states, contexts, aligned = _batch_major(outputs)
         return self._read_out(states, inputs, contexts, key_output), aligned
@@ -238,9 +243,9 @@ class RNNsearch(Seq2Seq):
         inputs = self._embed(self.target_table, tokens, None)
         cache, (states, contexts, _) = self._step(
             matmul_by(self._weights()),
-            (memory.source, self.mechanism.params()),
+            (memory, self.mechanism.params()),
             cache,
-            (self.cell.drive(inputs), position, None),
+            (self.cell.drive(inputs), position),
         )
         return self._logits(self._read_out(states, inputs, contexts, None)), cache
 
@@ -258,11 +263,8 @@ class Luong(Seq2Seq):
     Deviation: the layers' first states are a tanh layer of the encoder's summary, whatever the
     encoder, where the paper copies the encoder's own layer by layer; output weights have no bias.
 
-    Args:
-        layers: of the decoder.
-        input_feeding: feed `h~` of a position into the next (sec. 3.3).
-
-    The others: see `Seq2Seq`.
+    The arguments are those of `Seq2Seq`, and how many `layers` the decoder has, and whether there
+    is `input_feeding`: `h~` of a position as an input of the next (sec. 3.3).
     """
 
     def __init__(
@@ -312,13 +314,13 @@ class Luong(Seq2Seq):
 
     def _consts(self, memory):
         biases = [layer.bias[...] for layer in self.layers]
-        return memory.source, self.mechanism.params(), biases
+        return memory, self.mechanism.params(), biases
 
     def _states(self, product: Product, biases, state: LuongState, drive, key):
         """The layers' new states."""
         if state.fed is not None:
             drive = drive + product("feed", state.fed)
-        states = []
+        states: list = []
         for n, (carry, layer_key) in enumerate(
             zip(state.layers, split_key(key, len(state.layers)), strict=True)
         ):
@@ -331,17 +333,18 @@ class Luong(Seq2Seq):
 
     def _attend(self, product: Product, consts, hidden, positions, draw):
         """`h~` of top states, each of which attends once."""
-        source, params, _ = consts
-        contexts, aligned = self.mechanism(product, params, source, hidden, positions, draw)
+        memory, params, _ = consts
+        contexts, aligned = self.mechanism(product, params, memory.source, hidden, positions, draw)
         return jnp.tanh(product("combine", jnp.concatenate([contexts, hidden], -1))), aligned
 
     def _step(self, product: Product, consts, state: LuongState, x):
         """One position with attention in it."""
-        drive, position, draw, key = x
+        drive, position, key = x
         key_layers, key_output = split_key(key, 2)
         layers = self._states(product, consts[-1], state, drive, key_layers)
         hidden = layers[-1][0]
         positions = jnp.broadcast_to(position, hidden.shape[1:2])
+        draw = _at(consts[0].draw, position)
         combined, aligned = self._attend(product, consts, hidden, positions, draw)
         combined = dropout(combined, self.rate, key_output)
         fed = None if state.fed is None else combined
@@ -357,22 +360,21 @@ class Luong(Seq2Seq):
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "B T D"], Aligned]:
         """See `Seq2Seq.decode`: with input feeding one scan, without it attention in one call."""
-        key_input, key_steps, key_output, key_draw = split_key(key, 4)
-        (batch, steps) = target.shape
+        key_input, key_steps, key_output = split_key(key, 3)
+        steps = target.shape[1]
         inputs = self._embed_shifted(target, key_input)
         drive = self.layers[0].drive(jnp.swapaxes(inputs, 0, 1))[:, :, None]
         keys = None if key_steps is None else jax.random.split(key_steps, steps)
-        draw = self.mechanism.draw(key_draw, batch)
         start, weights = self.init_cache(memory, 1, steps), self._weights()
         consts, positions = self._consts(memory), jnp.arange(steps)
         if self.feed is not None:
-            xs = (drive, positions, _each_step(draw, steps), keys)
+            xs = (drive, positions, keys)
             _, outputs = scan(self._step, weights, consts, start, xs)
             return _batch_major(outputs)
         recurrent = {name: weight for name, weight in weights.items() if name[0].isdigit()}
         _, hidden = scan(self._states_alone, recurrent, consts[-1], start, (drive, keys))
         states, aligned = self._attend(
-            matmul_by(weights), consts, _batch_major(hidden), positions, draw
+            matmul_by(weights), consts, _batch_major(hidden), positions, memory.draw
         )
         return dropout(states, self.rate, key_output), aligned
 
@@ -394,6 +396,6 @@ class Luong(Seq2Seq):
         """One target position of every beam; equal to that position of the full pass."""
         drive = self.layers[0].drive(self._embed(self.target_table, tokens, None))
         cache, (states, _) = self._step(
-            matmul_by(self._weights()), self._consts(memory), cache, (drive, position, None, None)
+            matmul_by(self._weights()), self._consts(memory), cache, (drive, position, None)
         )
         return self._logits(states), cache

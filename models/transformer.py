@@ -140,6 +140,7 @@ class Transformer(nnx.Module):
     """
 
     pad, bos = 0, 1
+    draws = False
 
     def __init__(
         self,

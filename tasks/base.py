@@ -109,8 +109,8 @@ class Supervised:
         """None, unless a task has some."""
         return ""
 
-    def init(self, key: Array) -> TrainState:
-        """Parameters and optimizer at step 0."""
+    def init(self, key: Array) -> Any:
+        """Parameters and optimizer at step 0: a `TrainState`, or a task's own."""
         params = self.init_params(key)
         return TrainState(jnp.int32(0), params, self.optimizer.init(params))
 

@@ -54,6 +54,21 @@ def linear_cross_entropy(
     )(states, table, labels, valid)
 
 
+def log_probs(
+    states: Float[Array, "*B D"], table: Float[Array, "V D"], labels: Int[Array, "*B"]
+) -> Float[Array, "*B"]:
+    """Log-probability of each label under `softmax(states @ table.T)`, in nats. Holds the logits.
+
+    Args:
+        states: `[*B, D]`.
+        table: `[V, D]`, the output embedding.
+        labels: `[*B]` tokens.
+    """
+    logits = jnp.einsum("...d,vd->...v", states, table, preferred_element_type=jnp.float32)
+    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
 def _packed(smoothing, block, states, table, labels, valid):
     """Moves the valid rows to the front, where `_cross_entropy` visits them."""
     rows = labels.size

@@ -25,7 +25,7 @@ def attention_heads(
     width = heads * max(2.2, 0.17 * len(columns) + 0.6)
     height = len(layers) * max(2.2, 0.17 * len(rows) + 0.6) + 0.5
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=9, wrap=True)
     grid = figure.subplots(len(layers), heads, squeeze=False, sharex=True, sharey=True)
     for n, weights in enumerate(layers):
         for head, axes in enumerate(grid[n]):

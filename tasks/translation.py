@@ -55,6 +55,7 @@ class Translation(Supervised):
     """
 
     unit = "tokens"
+    draws = False  # whether it can train a model that draws what it attends to
 
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
@@ -76,7 +77,12 @@ class Translation(Supervised):
         self.create: Callable[..., EncoderDecoder] = partial(
             model, vocabulary=len(self.vocabulary), **config.model
         )
-        self.graphdef = self._shape_model()
+        self.graphdef, draws = self._shape_model()
+        if draws != self.draws:
+            raise UserError(
+                f"model.attention.alignment='hard' goes with --config.task=hard_attention, and no "
+                f"other alignment does: the task is '{config.task}'"
+            )
 
     @cached_property
     def corpus(self) -> Mapping[str, Pairs]:
@@ -96,10 +102,11 @@ class Translation(Supervised):
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
         return kind.train(sentences, path, **options)
 
-    def _shape_model(self) -> nnx.GraphDef:
-        """The model without its weights."""
+    def _shape_model(self) -> tuple[nnx.GraphDef, bool]:
+        """The model without its weights, and whether it draws what it attends to."""
         try:
-            return nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+            model = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
+            return nnx.graphdef(model), model.draws
         except (TypeError, ValueError) as error:  # a value that the model does not take
             reason = str(error).splitlines()[0]
             raise UserError(f"the config's section 'model' is no good: {reason}") from error
@@ -155,15 +162,18 @@ class Translation(Supervised):
 
     # Evaluation.
 
-    def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
+    def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """The config's measures of a split: those of `tasks.measures`, and two of the model's.
 
         These are `perplexity` (per piece), and `truncated`: how many pairs were cut to the longest
         bucket.
         """
-        pairs, truncated = self._evaluation_pairs(split)
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
-        found, nll, tokens = self._decode(state.params, pairs, width)
+        return self._measures(state, split, width)
+
+    def _measures(self, state, split, width, key=None):
+        pairs, truncated = self._evaluation_pairs(split)
+        found, nll, tokens = self._decode(state.params, pairs, width, key)
         references = self.corpus[split].references
         hypotheses = self.vocabulary.decode(found)
         of_model = {
@@ -196,13 +206,13 @@ class Translation(Supervised):
         found = iter(self.vocabulary.decode(self._decode(params, pairs, width, **batching)[0]))
         return [next(found) if sentence.strip() else "" for sentence in sentences], cut
 
-    def _decode(self, params, pairs, width, **batching):
+    def _decode(self, params, pairs, width, key=None, **batching):
         """Tokens of every source in order, and the reference's negative log-likelihood, size."""
         found: list[Any] = [None] * len(pairs)
         nll = tokens = 0.0
         for batch, rows in evaluation_batches(pairs, **{**self.config.batching, **batching}):
             output, batch_nll, batch_tokens = jax.device_get(
-                self._decode_batch(params, batch, width)
+                self._decode_batch(params, batch, width, key)
             )
             nll, tokens = nll + batch_nll, tokens + batch_tokens
             for row, ids in zip(rows, output, strict=False):
@@ -210,9 +220,11 @@ class Translation(Supervised):
         return found, nll, tokens
 
     @partial(jax.jit, static_argnames=("self", "width"))
-    def _decode_batch(self, params, batch, width):
+    def _decode_batch(self, params, batch, width, key=None):
         model = nnx.merge(self.graphdef, params)
         memory, _ = model.encode(batch["source"])
+        if key is not None:  # which only a model that draws gets
+            memory = model.sampling(memory, key)
         states, _ = model.decode(batch["target"], memory)
         nll, tokens = self._cross_entropy(model, states, batch, smoothing=0.0)
         source_length = batch["source"].shape[1]
