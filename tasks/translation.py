@@ -166,7 +166,8 @@ class Translation(Supervised):
         """The config's measures of a split: those of `tasks.measures`, and two of the model's.
 
         These are `perplexity` (per piece), and `truncated`: how many pairs were cut to the longest
-        bucket.
+        bucket. The first measure of a test split is given again for its sources of certain lengths
+        in pieces, as `bleu_9-16`, between the config's `lengths`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self._measures(state, split, width)
@@ -180,12 +181,28 @@ class Translation(Supervised):
             "perplexity": math.exp(min(nll / tokens, 700.0)),
             "truncated": float(truncated),
         }
-        return {
-            name: of_model[name]
-            if name in of_model
-            else measures.OF_TEXT[name](hypotheses, references, self.config.data.target)
-            for name in self.config.measures
+        text = {
+            name: measures.OF_TEXT[name] for name in self.config.measures if name not in of_model
         }
+        language = self.config.data.target
+        return {
+            name: text[name](hypotheses, references, language) if name in text else of_model[name]
+            for name in self.config.measures
+        } | (self._by_length(pairs, hypotheses, references) if split in self.splits else {})
+
+    def _by_length(self, pairs, hypotheses, references):
+        """The first measure of the pairs whose source is longer than one edge, up to the next."""
+        name, edges = self.config.measures[0], self.config.lengths
+        if name not in measures.OF_TEXT:
+            return {}
+        by_length = {}
+        for shortest, longest in zip((0, *edges), edges, strict=False):
+            lengths = pairs.source.lengths
+            if len(rows := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
+                chosen = ([side[row] for row in rows] for side in (hypotheses, references))
+                value = measures.OF_TEXT[name](*chosen, self.config.data.target)
+                by_length[f"{name}_{shortest + 1}-{longest}"] = value
+        return by_length
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
         """Translates text by beam search.
