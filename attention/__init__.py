@@ -11,13 +11,14 @@ channels · L layers · W window or beam width.
 
 from attention.alignments import Alignment, soft
 from attention.attend import attend, read
-from attention.multihead import KeyValues, attend_heads, extend, merge_heads, split_heads
+from attention.multihead import KeyValues, affine, attend_heads, extend, merge_heads, split_heads
 from attention.scores import Score, scaled_dot
 
 __all__ = [
     "Alignment",
     "KeyValues",
     "Score",
+    "affine",
     "attend",
     "attend_heads",
     "extend",
