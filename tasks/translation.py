@@ -32,7 +32,7 @@ from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
 from training import checkpoints, optimizer
 from training.choices import choose
-from training.errors import UserError, did_you_mean
+from training.errors import UserError
 from training.state import TrainState
 
 MODELS: dict[str, Callable[..., EncoderDecoder]] = {
@@ -60,10 +60,7 @@ class Translation(Supervised):
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
-        known = (*measures.OF_TEXT, "perplexity", "truncated")
-        for name in config.measures:
-            if name not in known:
-                raise UserError(f"There is no measure '{name}'." + did_you_mean(name, known))
+        measures.check(config.measures, others=("perplexity", "truncated"))
         model = choose(
             MODELS,
             config.architecture,
@@ -174,18 +171,17 @@ class Translation(Supervised):
     def _measures(self, state, split, width, key=None):
         pairs, truncated = self._evaluation_pairs(split)
         found, nll, tokens = self._decode(state.params, pairs, width, key)
-        references = self.corpus[split].references
-        hypotheses = self.vocabulary.decode(found)
-        of_model = {
+        measured = measures.of_text(
+            self.config.measures,
+            self.vocabulary.decode(found),
+            self.corpus[split].references,
+            pairs.source.lengths - 1,  # without EOS
+            self.config.data.target,
+        ) | {
             "perplexity": math.exp(min(nll / tokens, 700.0)),
             "truncated": float(truncated),
         }
-        return {
-            name: of_model[name]
-            if name in of_model
-            else measures.OF_TEXT[name](hypotheses, references, self.config.data.target)
-            for name in self.config.measures
-        }
+        return {name: measured[name] for name in self.config.measures if name in measured}
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
         """Translates text by beam search.
