@@ -15,13 +15,14 @@ from absl import app, flags
 from training import cli, sweeps
 from training.errors import Interrupted, UserError
 from training.launchers import LAUNCHERS
+from training.run import make_folder
 
 SWEEP = flags.DEFINE_string("sweep", None, "File in configs/sweeps/.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all runs; runs/NAME unless given.")
 LAUNCHER = flags.DEFINE_enum("launcher", "local", sorted(LAUNCHERS), "Where the runs run.")
 PARALLEL = flags.DEFINE_integer("parallel", 1, "How many run at once.", lower_bound=1)
 SMOKE = flags.DEFINE_bool("smoke", False, "Take the ':smoke' variant of every config.")
-CHANGES: list[str] = []  # flags of the configs
+CHANGES: dict[str, str] = {}  # values of the configs' keys
 
 
 def main(argv: list[str]) -> int:
@@ -45,25 +46,28 @@ def run_all(file: str, workdir: str, smoke: bool) -> int:
     left = sum(one.summary() is None for one in planned)
     # No more than are needed, so that each has a larger share of the machine.
     launcher = LAUNCHERS[LAUNCHER.value](max(1, min(PARALLEL.value, left)))
+    make_folder(Path(workdir))
     sweeps.execute(planned, launcher)
     results = [sweeps.Result(one.run, one.summary()) for one in planned]
-    print(sweeps.record(sweep, results, Path(workdir)))
+    print(sweeps.record(results, sweep.measures, Path(workdir)))
     for failure in sweeps.failures(planned, lines=5):
         print(f"\n{failure}", file=sys.stderr)
     failed = sum(summary is None for _, summary in results)
     if failed:
         print(f"\n{failed} of {len(planned)} runs failed; the same command tries them again.")
+    sweep.figure(results).savefig(Path(workdir, "figure.png"), dpi=150)
     print(f"\nAll of it is in {workdir}.")
     return 1 if failed else 0
 
 
 def read_changes(argv: list[str]) -> None:
     """Takes the flags `--config.key=value` out of the command line, for the runs."""
-    CHANGES[:] = [arg for arg in argv if arg.startswith(("--config.", "-config."))]
-    argv[:] = [arg for arg in argv if arg not in CHANGES]
-    for change in CHANGES:
-        if "=" not in change:
-            raise UserError(f"{change} has no value: write --config.key=value")
+    for arg in [arg for arg in argv if arg.startswith(("--config.", "-config."))]:
+        key, found, value = arg.lstrip("-").removeprefix("config.").partition("=")
+        if not found:
+            raise UserError(f"{arg} has no value: write --config.key=value")
+        CHANGES[key] = value
+        argv.remove(arg)
     flags.FLAGS(argv)
     if not SWEEP.value:
         raise UserError("Say which sweep: --sweep=configs/sweeps/NAME.py")

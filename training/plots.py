@@ -119,7 +119,8 @@ def by_length(results: Sequence[Result], measure: str) -> Figure:
     axes.set(xlabel="words of the source (dashed: longer than in training)", ylabel=measure)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     return figure
 
 

@@ -24,19 +24,27 @@ def keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def open_workdir(config: Any, workdir: str) -> None:
-    """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
+def make_folder(path: Path) -> None:
+    """Makes a folder, unless it is there.
 
     Raises:
-        UserError: if it cannot be written, or belongs to a run of another config.
+        UserError: if it cannot be written.
     """
-    path = Path(workdir)
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
         (path / ".writable").unlink()
     except OSError as error:
         raise UserError(f"Cannot write to workdir {path}: {error.strerror}.") from error
+
+
+def open_workdir(config: Any, workdir: str) -> None:
+    """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
+
+    Raises:
+        UserError: if it cannot be written, or belongs to a run of another config.
+    """
+    make_folder(path := Path(workdir))
     ours = json.loads(config.to_json_best_effort())
     check_same(config, workdir)
     write_json(path / CONFIG, ours)

@@ -11,6 +11,7 @@ A sweep file has
 
 import csv
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -93,7 +94,7 @@ class Planned(NamedTuple):
     def progress(self) -> str:
         """How far it is."""
         lines = metrics.read(str(self.workdir))
-        return f"step {lines[-1]['step']:,} of {self.config.train.steps:,}" if lines else "starting"
+        return f"step {lines[-1]['step']:,} of {self.config.train.steps:,}" if lines else ""
 
 
 def load(path: str) -> Sweep:
@@ -114,13 +115,15 @@ def load(path: str) -> Sweep:
     return Sweep(module.MEASURES, list(module.runs()), module.figure)
 
 
-def plan(runs: Sequence[Run], workdir: str, changes: Sequence[str], variant: str) -> list[Planned]:
+def plan(
+    runs: Sequence[Run], workdir: str, changes: Mapping[str, str], variant: str
+) -> list[Planned]:
     """Checks every run before any is started.
 
     Args:
         runs: of the sweep.
         workdir: its folder, in which each run has one by its name.
-        changes: flags `--config.key=value` for all of them.
+        changes: further overrides for all of them, which come before their own.
         variant: of the configs, 'smoke' or ''.
 
     Raises:
@@ -134,13 +137,16 @@ def plan(runs: Sequence[Run], workdir: str, changes: Sequence[str], variant: str
             raise UserError(f"The run '{name}' cannot have a folder: let its labels be words.")
         if name in planned:
             raise UserError(f"Two runs are called '{name}': give them different labels.")
-        set_to = [f"--config.{key}={value}" for key, value in one.overrides.items()]
-        argv = [f"--config={one.config}{':' * bool(variant)}{variant}", *set_to, *changes]
+        overrides = {**one.overrides, **changes}
+        argv = [f"--config={one.config}{':' * bool(variant)}{variant}"]
+        argv += [f"--config.{key}={value}" for key, value in overrides.items()]
         try:
             config = cli.read_config(["train.py", *argv])
             run.check_same(config, os.path.join(workdir, name))
         except UserError as error:
             raise UserError(f"Run '{name}': {error}") from error
+        values = run.flatten(json.loads(config.to_json_best_effort()))  # a change is but a string
+        one = one._replace(overrides={key: values[key] for key in overrides})
         planned[name] = Planned(one, argv, config, Path(workdir, name))
     if not planned:
         raise UserError("The sweep has no runs.")
@@ -151,6 +157,7 @@ def execute(planned: Sequence[Planned], launcher: Launcher) -> dict[str, int]:
     """Runs what has not finished, shows how it goes, and returns the exit code of each.
 
     Raises:
+        UserError: a folder that cannot be written.
         Interrupted: after a signal to stop, once every run has saved and ended.
     """
     board, jobs = Board(), {}
@@ -158,7 +165,7 @@ def execute(planned: Sequence[Planned], launcher: Launcher) -> dict[str, int]:
         try:
             for one in planned:
                 if one.summary() is None:
-                    one.workdir.mkdir(parents=True, exist_ok=True)
+                    run.make_folder(one.workdir)
                     jobs[one.run.name] = launcher.submit(one.command, one.log)
             while not (stop or all(job.done() for job in jobs.values())):
                 board.show({one.run.name: state(one, jobs) for one in planned})
@@ -199,8 +206,8 @@ def failures(planned: Sequence[Planned], lines: int) -> Iterator[str]:
             yield "\n    ".join([f"{one.run.name} failed, as {one.log} tells:", *end])
 
 
-def record(sweep: Sweep, results: list[Result], workdir: Path) -> str:
-    """Writes `summary.json`, `table.md`, `table.csv`, `figure.png`; returns the table."""
+def record(results: Sequence[Result], measures: Sequence[str], workdir: Path) -> str:
+    """Writes `summary.json`, `table.md` and `table.csv`; returns the table."""
     run.write_json(
         workdir / "summary.json",
         [
@@ -211,14 +218,13 @@ def record(sweep: Sweep, results: list[Result], workdir: Path) -> str:
             if summary
         ],
     )
-    table = markdown(results, sweep.measures)
+    table = markdown(results, measures)
     (workdir / "table.md").write_text(table + "\n")
     with (workdir / "table.csv").open("w", newline="") as file:
         rows = list(csv_rows(results))
         writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
         writer.writeheader()
         writer.writerows(rows)
-    sweep.figure(results).savefig(workdir / "figure.png", dpi=150)
     return table
 
 
