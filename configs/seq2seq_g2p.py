@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = {"corpus": "cmudict", "source": "letters", "target": "phonemes", "dir": ""}
     config.vocabulary = {"kind": "symbols"}
     config.batching = {"tokens": 2048, "buckets": (8, 10, 12, 16, 36), "rows_multiple": 8}
-    config.example = "t h o r o u g h f a r e"
+    config.example = "thoroughfare"
 
     config.architecture = "luong"
     config.model = {
@@ -62,6 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 1.0,
     }
     config.measures = ("wer", "per", "perplexity", "truncated")
+    config.lengths = (6, 8, 10, 12, 36)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 8}
 
     config.train = {

@@ -67,6 +67,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 0.0,
     }
     config.measures = ("bleu", "chrf", "perplexity", "truncated")
+    config.lengths = (10, 20, 30, 40, 50, 100)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 50}
 
     # The paper averages the last 5 checkpoints, written every 10 minutes: 1,500 steps at its 0.4 s

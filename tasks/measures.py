@@ -1,21 +1,15 @@
 """Measures of outputs: `measure(hypotheses, references, language) -> float`.
 
 Each hypothesis has one reference or several, of which the nearest counts, or all for BLEU and chrF.
-A config may ask for a part of what is measured: `wer[3:6]` is `wer` on sources of 3 to 5 pieces.
 """
 
 import itertools
-import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import sacrebleu
 import sacremoses
-from jaxtyping import Integer
 from rapidfuzz.distance import Levenshtein
-
-from training.errors import UserError, did_you_mean
 
 References = Sequence[Sequence[str]]  # of each hypothesis in turn
 
@@ -69,7 +63,7 @@ def wer(hypotheses: Sequence[str], references: References, language: str) -> flo
     return float(np.mean([edits > 0 for edits, _ in _nearest(hypotheses, references)]))
 
 
-OF_TEXT = {
+OF_TEXT: dict[str, Callable[..., float]] = {
     "bleu": bleu,
     "bleu_tok_lc": bleu_tok_lc,
     "chrf": chrf,
@@ -77,43 +71,6 @@ OF_TEXT = {
     "per": per,
     "wer": wer,
 }
-_PART = re.compile(r"(\w+)\[(\d+):(\d+)\]")
-
-
-def check(names: Sequence[str], others: Sequence[str]) -> None:
-    """Raises a `UserError` if a name is no measure of text, part of one, or one of the others."""
-    for name in names:
-        part = _PART.fullmatch(name)
-        known = [*OF_TEXT] if part else [*OF_TEXT, *others]
-        if (plain := part[1] if part else name) not in known:
-            raise UserError(f"There is no measure '{name}'." + did_you_mean(plain, known))
-
-
-def of_text(
-    names: Sequence[str],
-    hypotheses: Sequence[str],
-    references: References,
-    lengths: Integer[np.ndarray, " N"],
-    language: str,
-) -> dict[str, float]:
-    """Those of the named measures that are of text, and of their parts those that are not empty.
-
-    Args:
-        names: as in a config.
-        hypotheses: N texts.
-        references: of each.
-        lengths: of the sources, by which parts are chosen.
-        language: of the texts.
-    """
-    found = {}
-    for name in names:
-        part = _PART.fullmatch(name)
-        plain, low, high = part.groups() if part else (name, 0, sys.maxsize)
-        rows = np.flatnonzero((int(low) <= lengths) & (lengths < int(high))).tolist()
-        if plain in OF_TEXT and rows:
-            chosen = [hypotheses[i] for i in rows], [references[i] for i in rows]
-            found[name] = OF_TEXT[plain](*chosen, language)
-    return found
 
 
 def signature() -> str:

@@ -32,7 +32,7 @@ from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
 from training import checkpoints, optimizer
 from training.choices import choose
-from training.errors import UserError
+from training.errors import UserError, did_you_mean
 from training.state import TrainState
 
 MODELS: dict[str, Callable[..., EncoderDecoder]] = {
@@ -60,7 +60,10 @@ class Translation(Supervised):
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
-        measures.check(config.measures, others=("perplexity", "truncated"))
+        known = (*measures.OF_TEXT, "perplexity", "truncated")
+        for name in config.measures:
+            if name not in known:
+                raise UserError(f"There is no measure '{name}'." + did_you_mean(name, known))
         model = choose(
             MODELS,
             config.architecture,
@@ -163,7 +166,8 @@ class Translation(Supervised):
         """The config's measures of a split: those of `tasks.measures`, and two of the model's.
 
         These are `perplexity` (per piece), and `truncated`: how many pairs were cut to the longest
-        bucket.
+        bucket. The first measure of a test split is given again for its sources of certain lengths
+        in pieces, as `bleu_9-16`, between the config's `lengths`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self._measures(state, split, width)
@@ -171,17 +175,34 @@ class Translation(Supervised):
     def _measures(self, state, split, width, key=None):
         pairs, truncated = self._evaluation_pairs(split)
         found, nll, tokens = self._decode(state.params, pairs, width, key)
-        measured = measures.of_text(
-            self.config.measures,
-            self.vocabulary.decode(found),
-            self.corpus[split].references,
-            pairs.source.lengths - 1,  # without EOS
-            self.config.data.target,
-        ) | {
+        references = self.corpus[split].references
+        hypotheses = self.vocabulary.decode(found)
+        of_model = {
             "perplexity": math.exp(min(nll / tokens, 700.0)),
             "truncated": float(truncated),
         }
-        return {name: measured[name] for name in self.config.measures if name in measured}
+        text = {
+            name: measures.OF_TEXT[name] for name in self.config.measures if name not in of_model
+        }
+        language = self.config.data.target
+        return {
+            name: text[name](hypotheses, references, language) if name in text else of_model[name]
+            for name in self.config.measures
+        } | (self._by_length(pairs, hypotheses, references) if split in self.splits else {})
+
+    def _by_length(self, pairs, hypotheses, references):
+        """The first measure of the pairs whose source is longer than one edge, up to the next."""
+        name, edges = self.config.measures[0], self.config.lengths
+        if name not in measures.OF_TEXT:
+            return {}
+        by_length = {}
+        for shortest, longest in zip((0, *edges), edges, strict=False):
+            lengths = pairs.source.lengths
+            if len(rows := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
+                chosen = ([side[row] for row in rows] for side in (hypotheses, references))
+                value = measures.OF_TEXT[name](*chosen, self.config.data.target)
+                by_length[f"{name}_{shortest + 1}-{longest}"] = value
+        return by_length
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
         """Translates text by beam search.

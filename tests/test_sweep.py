@@ -302,7 +302,7 @@ def test_a_heat_map_says_its_numbers_and_leaves_gaps():
 
 
 def test_lines_over_length_are_of_the_middles_of_their_ranges():
-    measures = {"test/m[2:4]": 1.0, "test/m[4:8]": 0.5, "test_long/m[8:9]": 0.2, "test/m": 0.7}
+    measures = {"test/m_2-3": 1.0, "test/m_4-7": 0.5, "test_long/m_8-8": 0.2, "test/m": 0.7}
     found = [Result(Run("", {"attention": "none"}, {}), {"measures": measures})]
     (axes,) = plots.by_length(found, "m").axes
     assert [list(map(tuple, line.get_xydata())) for line in axes.lines] == [

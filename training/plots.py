@@ -89,14 +89,14 @@ def heat_map(results: Sequence[Result], measure: str, rows: str, columns: str) -
 
 
 def by_length(results: Sequence[Result], measure: str) -> Figure:
-    """A line for each run over source lengths, from measures like 'test/exact_match[4:6]'.
+    """A line for each run over source lengths, from measures like 'test/exact_match_9-16'.
 
     Of splits beyond `test`, whose sentences are longer than any in training, lines are dashed.
     """
-    pattern = re.compile(rf"(test\w*)/{re.escape(measure)}\[(\d+):(\d+)\]")
+    pattern = re.compile(rf"(test\w*)/{re.escape(measure)}_(\d+)-(\d+)")
     found = {name for _, summary in results if summary for name in summary["measures"]}
     bins = sorted(
-        (match[1], (int(match[2]) + int(match[3]) - 1) / 2, match[0])
+        (match[1], (int(match[2]) + int(match[3])) / 2, match[0])
         for match in map(pattern.fullmatch, found)
         if match
     )
@@ -116,7 +116,7 @@ def by_length(results: Sequence[Result], measure: str) -> Figure:
                 linestyle="-" if split == "test" else "--",
                 label=row.name if split == "test" else None,
             )
-    axes.set(xlabel="words of the source (dashed: longer than in training)", ylabel=measure)
+    axes.set(xlabel="pieces of the source (dashed: longer than in training)", ylabel=measure)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.search import beam_search
+from models.search import beam_search, largest
 from tests import naive
 
 PAD, BOS, EOS, VOCABULARY = 0, 1, 2, 4
@@ -183,3 +183,14 @@ def test_length_penalty_by_hand():
     tokens, scores = best(1.0)  # lp(1) = 1, lp(2) = 7 / 6
     assert tokens.tolist() == [[3, EOS], [EOS, PAD]]
     np.testing.assert_allclose(scores, [np.log(0.28) * 6 / 7, np.log(0.3)], atol=1e-5)
+
+
+@pytest.mark.parametrize("size, count", [(1, 3), (100, 4), (300, 2), (1000, 8), (1025, 1)])
+def test_the_largest_are_those_of_top_k_and_ties_too(size, count):
+    rng = np.random.default_rng(size)
+    few = np.where(rng.random((3, size)) < 0.98, -np.inf, 1.0)
+    x = np.concatenate([rng.normal(size=(3, size)), rng.integers(0, 4, (3, size)), few])
+    found = jax.jit(partial(largest, count=count))(jnp.asarray(x, jnp.float32))
+    order = np.argsort(-x.astype(np.float32), axis=-1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(found[1], order)
+    np.testing.assert_array_equal(found[0], np.take_along_axis(x.astype(np.float32), order, -1))

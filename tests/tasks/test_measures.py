@@ -1,8 +1,5 @@
 """Measures of translations, by hand."""
 
-import re
-
-import numpy as np
 import pytest
 import sacrebleu
 from hypothesis import given
@@ -10,7 +7,6 @@ from hypothesis import strategies as st
 
 from tasks import measures
 from tests import naive
-from training.errors import UserError
 
 SPOKEN = st.lists(st.sampled_from(["AA", "B", "AO", "K"]), max_size=5).map(" ".join)
 SAID = st.lists(
@@ -78,23 +74,3 @@ def test_the_order_of_references_is_nothing(said, random):
     shuffled = [random.sample(several, len(several)) for several in references]
     for measure in (measures.per, measures.wer, measures.exact_match):
         assert measure(hypotheses, shuffled, "x") == measure(hypotheses, references, "x")
-
-
-def test_parts_are_of_the_sources_of_these_lengths():
-    hypotheses, lengths = ["a", "b", "x", "d"], np.array([1, 2, 3, 2])
-    names = ["exact_match", "exact_match[1:3]", "exact_match[3:9]", "exact_match[7:9]", "other"]
-    references = [["a"], ["b"], ["c"], ["q", "d"]]
-    assert measures.of_text(names, hypotheses, references, lengths, "de") == {
-        "exact_match": 0.75,
-        "exact_match[1:3]": 1.0,
-        "exact_match[3:9]": 0.0,
-    }
-
-
-@pytest.mark.parametrize("name", ["exact_mach", "exact_match[1", "exact_mach[1:3]"])
-def test_a_measure_that_there_is_not(name):
-    measures.check(["exact_match[1:3]", "wer", "other"], others=["other"])
-    with pytest.raises(UserError, match=re.escape(name) + r".* Did you mean 'exact_match'\?"):
-        measures.check(["wer", name], others=["other"])
-    with pytest.raises(UserError, match=r"other\[1:3\]"):
-        measures.check(["other[1:3]"], others=["other"])

@@ -1,0 +1,311 @@
+"""Trains and decodes one RNNsearch here and in PyTorch: `python -m benchmarks.seq2seq`.
+
+Same sizes, same padded batches of sentences of 16 to 32 tokens, same places of dropout, same loss
+(padding ignored), Adam with its fused form in both. What counts is real target tokens a second,
+padding not included; in decoding, tokens written. PyTorch runs `nn.GRU` over packed sentences and
+`nn.GRUCell` with additive attention on keys projected once, eager and compiled (training alone: a
+search that ends when it ends is not one graph); the better of the two is the peer.
+"""
+
+import importlib.util
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from benchmarks import race
+
+ROWS, LENGTH, VOCABULARY = 64, 32, 8000
+EMBEDDING, ANNOTATION, HIDDEN, ALIGNMENT, MAXOUT = 256, 512, 512, 256, 256
+DROPOUT, SMOOTHING, RATE = 0.2, 0.1, 1e-4
+BEAM, STEPS, ROUNDS = 4, 4, 7  # a round is one step on each of so many batches
+
+
+def batches() -> list[dict[str, np.ndarray]]:
+    """What both train on; token 0 is padding."""
+    rng = np.random.default_rng(0)
+
+    def side():
+        tokens = rng.integers(4, VOCABULARY, (ROWS, LENGTH)).astype(np.int32)
+        lengths = rng.integers(LENGTH // 2, LENGTH + 1, (ROWS, 1))
+        return np.where(np.arange(LENGTH) < lengths, tokens, 0)
+
+    return [{"source": side(), "target": side()} for _ in range(STEPS)]
+
+
+def our_task():
+    """The translation task without a corpus."""
+    from training import allocator
+
+    allocator.keep_pages()
+    import jax
+    from flax import nnx
+    from ml_collections import ConfigDict
+
+    from models import RNNsearch
+    from tasks.base import Supervised
+    from tasks.translation import Translation
+    from training import optimizer
+
+    class Task(Translation):
+        def __init__(self):
+            adam = optimizer.build(
+                schedule="constant", peak=RATE, warmup=0, b1=0.9, b2=0.98, eps=1e-9, clip=0.0
+            )
+            Supervised.__init__(self, adam, accumulate=1)
+            decode = {"extra": 0, "length_penalty": 0.0}
+            self.config = ConfigDict({"label_smoothing": SMOOTHING, "decode": decode})
+            self.create = partial(
+                RNNsearch,
+                vocabulary=VOCABULARY,
+                embedding=EMBEDDING,
+                hidden=HIDDEN,
+                maxout=MAXOUT,
+                encoder={"kind": "gru", "layers": 1, "direction": "both", "width": ANNOTATION},
+                attention={
+                    "score": "additive",
+                    "alignment": "soft",
+                    "width": ALIGNMENT,
+                    "longest": LENGTH,
+                    "half_width": 1,
+                    "expected": 0.0,
+                    "entropy": 0.0,
+                },
+                dropout=DROPOUT,
+                dtype="float32",
+            )
+            self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+
+    return Task()
+
+
+def train_ours() -> Callable[[], None]:
+    """The task's own step, jitted as the loop does it."""
+    task = our_task()
+    import jax
+
+    key = jax.random.key(1)
+    state = jax.jit(task.init)(key)
+    step = jax.jit(
+        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
+        donate_argnums=0,
+    )
+    placed = jax.device_put(batches())
+
+    def run():
+        nonlocal state
+        for batch in placed:
+            state, metrics = step(state, batch)
+        metrics["loss"].block_until_ready()
+
+    return run
+
+
+def decode_ours(width: int) -> Callable[[], None]:
+    """The search that evaluates a run; every sentence is written to its longest."""
+    task = our_task()
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from models.search import beam_search
+
+    params = jax.jit(task.init)(jax.random.key(1)).params
+    placed = [jax.device_put(batch["source"]) for batch in batches()]
+
+    @jax.jit
+    def decode(params, source):
+        model = nnx.merge(task.graphdef, params)
+        memory, _ = model.encode(source)
+        return beam_search(
+            lambda last, cache, position: model.decode_step(last, cache, memory, position),
+            model.init_cache(memory, width, LENGTH),
+            jnp.full(len(source), LENGTH),
+            length=LENGTH,
+            width=width,
+            length_penalty=0.0,
+            pad=0,
+            bos=1,
+            eos=-1,  # never: all hypotheses go to the end
+        )[0]
+
+    def run():
+        for source in placed:
+            decode(params, source).block_until_ready()
+
+    return run
+
+
+def torch_model():
+    """An RNNsearch in the hands of somebody who knows PyTorch."""
+    from training import allocator
+
+    allocator.keep_pages()  # what it gains us, it gains them
+    import torch
+    from torch import nn
+    from torch.nn import functional
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.source_table = nn.Embedding(VOCABULARY, EMBEDDING)
+            self.target_table = nn.Embedding(VOCABULARY, EMBEDDING)
+            self.encoder = nn.GRU(EMBEDDING, ANNOTATION // 2, batch_first=True, bidirectional=True)
+            self.start = nn.Linear(ANNOTATION, HIDDEN)
+            self.keys = nn.Linear(ANNOTATION, ALIGNMENT, bias=False)
+            self.query = nn.Linear(HIDDEN, ALIGNMENT, bias=False)
+            self.vector = nn.Parameter(torch.randn(ALIGNMENT) * 0.1)
+            self.cell = nn.GRUCell(EMBEDDING + ANNOTATION, HIDDEN)
+            self.readout = nn.Linear(EMBEDDING + ANNOTATION + HIDDEN, 2 * MAXOUT)
+            self.output = nn.Linear(MAXOUT, VOCABULARY, bias=False)
+            self.dropout = nn.Dropout(DROPOUT)
+
+        def encode(self, source):
+            valid = source != 0
+            packed = pack_padded_sequence(
+                self.dropout(self.source_table(source)),
+                valid.sum(1),
+                batch_first=True,
+                enforce_sorted=False,
+            )
+            outputs, last = self.encoder(packed)
+            annotations, _ = pad_packed_sequence(outputs, batch_first=True, total_length=LENGTH)
+            start = torch.tanh(self.start(torch.cat([last[0], last[1]], -1)))
+            return annotations, self.keys(annotations), ~valid, start
+
+        def attend(self, state, annotations, keys, padding):
+            hidden = torch.tanh(self.query(state)[:, None] + keys)
+            weights = (hidden @ self.vector).masked_fill(padding, -torch.inf).softmax(-1)
+            return torch.bmm(weights[:, None], annotations)[:, 0]
+
+        def read_out(self, states, inputs, contexts):
+            x = self.readout(torch.cat([states, inputs, contexts], -1))
+            return self.dropout(x.unflatten(-1, (MAXOUT, 2)).amax(-1))
+
+        def forward(self, source, target):
+            annotations, keys, padding, state = self.encode(source)
+            shifted = functional.pad(target[:, :-1], (1, 0), value=1)
+            inputs = self.dropout(self.target_table(shifted))
+            states, contexts = [], []
+            for x in inputs.unbind(1):
+                states.append(state)
+                contexts.append(self.attend(state, annotations, keys, padding))
+                state = self.cell(torch.cat([x, contexts[-1]], -1), state)
+            x = self.read_out(torch.stack(states, 1), inputs, torch.stack(contexts, 1))
+            return functional.cross_entropy(
+                self.output(x).flatten(0, 1),
+                target.flatten(),
+                ignore_index=0,
+                label_smoothing=SMOOTHING,
+            )
+
+        def search(self, source, width):
+            """Beam search without an end of sentence; greedy at a width of one."""
+            memory = self.encode(source)
+            annotations, keys, padding, state = (x.repeat_interleave(width, 0) for x in memory)
+            rows = len(source)
+            last = source.new_ones(rows * width)
+            scores = torch.full((rows, width), -torch.inf)
+            scores[:, 0] = 0.0
+            written = source.new_zeros(rows, width, 0)
+            first = torch.arange(rows)[:, None] * width
+            for _ in range(LENGTH):
+                x = self.target_table(last)
+                context = self.attend(state, annotations, keys, padding)
+                logits = self.output(self.read_out(state, x, context))
+                state = self.cell(torch.cat([x, context], -1), state)
+                total = scores[..., None] + logits.log_softmax(-1).view(rows, width, -1)
+                scores, index = total.flatten(1).topk(width)
+                parent, token = index // VOCABULARY, index % VOCABULARY
+                written = written.gather(1, parent[..., None].expand(-1, -1, written.shape[-1]))
+                written = torch.cat([written, token[..., None]], -1)
+                state = state[(first + parent).flatten()]
+                last = token.flatten()
+            return written
+
+    return Model()
+
+
+def train_torch(compiled: bool) -> Callable[[], None]:
+    """Its training step."""
+    model = torch_model()
+    import torch
+
+    adam = torch.optim.Adam(model.parameters(), RATE, (0.9, 0.98), 1e-9, fused=True)
+    loss_of = torch.compile(model) if compiled else model
+    placed = [
+        [torch.tensor(batch[side], dtype=torch.long) for side in ("source", "target")]
+        for batch in batches()
+    ]
+
+    def run():
+        for source, target in placed:
+            adam.zero_grad(set_to_none=True)
+            loss = loss_of(source, target)
+            loss.backward()
+            adam.step()
+        loss.item()
+
+    return run
+
+
+def decode_torch(width: int) -> Callable[[], None]:
+    """Its search."""
+    model = torch_model().eval()
+    import torch
+
+    placed = [torch.tensor(batch["source"], dtype=torch.long) for batch in batches()]
+
+    def run():
+        with torch.inference_mode():
+            for source in placed:
+                model.search(source, width)
+
+    return run
+
+
+def main() -> None:
+    """Prints a table and a line of JSON for each part; the last is that of training."""
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
+    written = STEPS * ROWS * LENGTH
+    real = sum(int((batch["target"] > 0).sum()) for batch in batches())
+    parts: dict[str, tuple[int, dict[str, race.Contestant]]] = {
+        "beam": (
+            written,
+            {"ours": partial(decode_ours, BEAM), "eager": partial(decode_torch, BEAM)},
+        ),
+        "greedy": (written, {"ours": partial(decode_ours, 1), "eager": partial(decode_torch, 1)}),
+        "training": (
+            real,
+            {
+                "ours": train_ours,
+                "eager": partial(train_torch, False),
+                "compiled": partial(train_torch, True),
+            },
+        ),
+    }
+    for part, (tokens, forms) in parts.items():
+        seconds = race.race(forms, ROUNDS)
+        speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
+        ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
+        for name in forms:
+            print(
+                f"{part:>8}, {name:<8} {speed[name]:>8,.0f} tokens/s   ours / it {ratios[name]:.2f}"
+            )
+        del ratios["ours"]
+        peer = min(ratios, key=lambda name: ratios[name])
+        race.report(
+            f"seq2seq {part}", speed["ours"], speed[peer], "tokens/s", ratios[peer], form=peer
+        )
+
+
+if __name__ == "__main__":
+    main()
