@@ -35,7 +35,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, ...]]:
     for run in content if isinstance(content, list) else [content]:
         for measure in dict.fromkeys([headline(run["config"]), *run["paper"]]):
             yield (
-                f"[{path.parent.name}](results/{path.parent.name})",
+                f"[{path.parent.name}](results/{path.parent.name}) {run.get('run', '')}".rstrip(),
                 measure,
                 figure(run["measures"], measure),
                 figure(run["paper"], measure),

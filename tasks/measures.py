@@ -4,7 +4,7 @@ Each hypothesis has one reference or several, of which the nearest counts, or al
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import sacrebleu
@@ -63,7 +63,7 @@ def wer(hypotheses: Sequence[str], references: References, language: str) -> flo
     return float(np.mean([edits > 0 for edits, _ in _nearest(hypotheses, references)]))
 
 
-OF_TEXT = {
+OF_TEXT: dict[str, Callable[..., float]] = {
     "bleu": bleu,
     "bleu_tok_lc": bleu_tok_lc,
     "chrf": chrf,

@@ -48,7 +48,10 @@ def test_the_table_has_what_the_paper_prints_and_what_the_run_is_judged_by(tmp_p
         "seed": 3,
         "device": "an abacus",
     }
-    for name, content in (("one", run), ("sweep", [run | {"seed": seed} for seed in (4, 5)])):
+    for name, content in (
+        ("one", run),
+        ("sweep", [run | {"run": f"r{seed}", "seed": seed} for seed in (4, 5)]),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps(content))
     monkeypatch.setattr(table, "RESULTS", tmp_path)
@@ -59,6 +62,7 @@ def test_the_table_has_what_the_paper_prints_and_what_the_run_is_judged_by(tmp_p
         f"{one} | test/bleu_tok_lc | 40.1 | 41.02 | {rest}",
     ]
     assert [line.split(" | ")[6] for line in lines[4:]] == ["4", "4", "5", "5"]
+    assert lines[7].startswith("| [sweep](results/sweep) r5 | test/bleu_tok_lc | 40.1 | 41.02 |")
 
 
 def test_only_what_stands_between_the_marks_is_replaced():

@@ -30,6 +30,22 @@ def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = No
     return rest
 
 
+def read_config(argv: list[str]) -> ConfigDict:
+    """The config that these flags of `train.py` ask for.
+
+    Raises:
+        UserError: if they are wrong.
+    """
+    check_config_flags(argv)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+    except flags.Error as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    return values.config
+
+
 def check_config_flags(argv: list[str]) -> None:
     """Checks that `--config` names a config file, and each `--config.key` a key in it.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 
 from rich.console import Console as Terminal
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -92,3 +93,36 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Board:
+    """The states of a sweep's runs: a table that stays in its place, or lines in a log file."""
+
+    def __init__(self):
+        self.terminal = Terminal(highlight=False, soft_wrap=True)
+        self._live = Live(console=self.terminal, auto_refresh=False, transient=True)
+        self._words: dict[str, str] = {}
+
+    def __enter__(self) -> "Board":
+        if self.terminal.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._live.stop()
+
+    def show(self, states: Mapping[str, tuple[str, str]]) -> None:
+        """Each run's state, a word and some more; without a terminal, those whose word is new."""
+        if self.terminal.is_terminal:
+            table = Table(box=None, show_header=False, pad_edge=False)
+            for name, (word, more) in states.items():
+                table.add_row(name, f"[{STYLES[word]}]{word}[/]", more)
+            self._live.update(table, refresh=True)
+            return
+        for name, (word, more) in states.items():
+            if word != self._words.get(name, "waiting"):
+                self.terminal.print(f"{name}: {word} {more}".rstrip(), markup=False)
+            self._words[name] = word
+
+
+STYLES = {"waiting": "dim", "running": "yellow", "finished": "green", "failed": "red"}

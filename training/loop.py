@@ -6,7 +6,6 @@ step n - 1, so that neither waits for the other.
 
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from training.checkpoints import Checkpoints
 from training.console import Console, duration
 from training.errors import Interrupted, UserError
 from training.metrics import Log, learning_curve
+from training.signals import signals
 
 
 def fit(task: Any, config: Any, workdir: str) -> dict:
@@ -226,26 +226,3 @@ class Trainer:
         self.console.header(rows)
         if restored and restored.notice:
             self.console.say(restored.notice)
-
-
-@contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-    """Catches the first SIGTERM or SIGINT in the list it yields; a second one acts as usual."""
-    caught, watched = [], (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in watched}
-
-    def restore():
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def catch(number, frame):
-        del frame
-        caught.append(number)
-        restore()
-
-    for number in watched:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        restore()

@@ -24,23 +24,29 @@ def keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def open_workdir(config: Any, workdir: str) -> None:
-    """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
+def make_folder(path: Path) -> None:
+    """Makes a folder, unless it is there.
 
     Raises:
-        UserError: if it cannot be written, or belongs to a run of another config.
+        UserError: if it cannot be written.
     """
-    path = Path(workdir)
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
         (path / ".writable").unlink()
     except OSError as error:
         raise UserError(f"Cannot write to workdir {path}: {error.strerror}.") from error
+
+
+def open_workdir(config: Any, workdir: str) -> None:
+    """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
+
+    Raises:
+        UserError: if it cannot be written, or belongs to a run of another config.
+    """
+    make_folder(path := Path(workdir))
     ours = json.loads(config.to_json_best_effort())
-    if (path / CONFIG).exists():
-        theirs = flatten(json.loads((path / CONFIG).read_text()))
-        _check_same(theirs, flatten(ours), path)
+    check_same(config, workdir)
     write_json(path / CONFIG, ours)
 
 
@@ -64,8 +70,17 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _check_same(theirs: dict, ours: dict, path: Path) -> None:
-    """Names the first key on which two configs differ."""
+def check_same(config: Any, workdir: str) -> None:
+    """Checks that the folder, if it is one of a run, is of a run of this config.
+
+    Raises:
+        UserError: if not, with the first key on which they differ.
+    """
+    path = Path(workdir)
+    if not (path / CONFIG).exists():
+        return
+    theirs = flatten(json.loads((path / CONFIG).read_text()))
+    ours = flatten(json.loads(config.to_json_best_effort()))
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         old, new = theirs.get(key, "absent"), ours.get(key, "absent")
         longer = key == "train.steps" and new > old

@@ -1,0 +1,41 @@
+"""Every score with every alignment, in one model, on numbers in words. No paper has this table.
+
+Scores: content-based of Graves et al. 2014, additive of Bahdanau et al. 2015, location, general and
+dot of Luong et al. 2015, scaled dot of Vaswani et al. 2017. Alignments: soft (global), hard of Xu
+et al. 2015, and Luong's local-m and local-p.
+
+    python sweep.py --sweep=configs/sweeps/attention_grid.py --parallel=2
+
+Sized for a laptop: minutes a run on two CPU cores, 24 runs.
+"""
+
+from functools import partial
+
+from training.plots import heat_map
+from training.sweeps import Run
+
+SCORES = ("content", "additive", "location", "general", "dot", "scaled_dot")
+TASKS = {
+    "soft": "translation",
+    "hard": "hard_attention",
+    "local_m": "translation",
+    "local_p": "translation",
+}
+MEASURES = ("test/exact_match", "test_long/exact_match")
+
+
+def runs(config="configs/seq2seq_nmt.py"):
+    for score in SCORES:
+        for alignment, task in TASKS.items():
+            yield Run(
+                config=config,
+                labels={"score": score, "alignment": alignment},
+                overrides={
+                    "task": task,
+                    "model.attention.score": score,
+                    "model.attention.alignment": alignment,
+                },
+            )
+
+
+figure = partial(heat_map, measure="test/exact_match", rows="score", columns="alignment")

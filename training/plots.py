@@ -1,0 +1,128 @@
+"""Figures of sweeps: `figure(results)` in a sweep file is one of these, with its choices made.
+
+Repetitions with other seeds are drawn as their mean, with a dot for each. What failed is left out.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.sweeps import Result, repetitions
+
+OURS, PAPERS = "tab:blue", "tab:orange"
+
+
+class Row(NamedTuple):
+    """Repetitions of one run."""
+
+    labels: dict[str, str | int | float]  # without the seed
+    ours: list[float]
+    papers: list[float]  # one, or none
+
+    @property
+    def name(self) -> str:
+        return ", ".join(map(str, self.labels.values()))
+
+
+def rows_of(results: Sequence[Result], measure: str) -> list[Row]:
+    """What was measured, and what the paper prints."""
+    return [
+        Row(
+            {k: v for k, v in group[0].run.labels.items() if k != "seed"},
+            [s["measures"][measure] for _, s in group if s and measure in s["measures"]],
+            [group[0].run.paper[measure]] if measure in group[0].run.paper else [],
+        )
+        for group in repetitions(results)
+    ]
+
+
+def bars(results: Sequence[Result], measures: Sequence[str]) -> Figure:
+    """A panel for each measure: a bar for each run, a diamond for the paper's figure."""
+    rows = rows_of(results, measures[0])
+    names, labels = [row.name for row in rows], dict.fromkeys(k for row in rows for k in row.labels)
+    size = (1.5 + 3.2 * len(measures), 1.2 + 0.32 * len(names))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for axes, measure in zip(panels, measures, strict=True):
+        for y, row in enumerate(rows_of(results, measure)):
+            if row.ours:
+                axes.barh(y, np.mean(row.ours), color=OURS, alpha=0.6, label="ours")
+                axes.plot(row.ours, [y] * len(row.ours), "o", color=OURS, ms=3)
+            axes.plot(row.papers, [y] * len(row.papers), "D", color=PAPERS, label="paper")
+        axes.set_xlabel(measure)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylabel(", ".join(labels))
+    panels[0].invert_yaxis()
+    marks = [axes.get_legend_handles_labels() for axes in panels]
+    known = {label: mark for one in marks for mark, label in zip(*one, strict=True)}
+    figure.legend(
+        list(known.values()), list(known), loc="outside upper right", ncols=2, frameon=False
+    )
+    return figure
+
+
+def heat_map(results: Sequence[Result], measure: str, rows: str, columns: str) -> Figure:
+    """A measure as colour and number, over the values of two labels."""
+    cells = {(row.labels[rows], row.labels[columns]): row for row in rows_of(results, measure)}
+    sides = [list(dict.fromkeys(labels)) for labels in zip(*cells, strict=True)]
+    table = np.array([[_mean(cells.get((r, c))) for c in sides[1]] for r in sides[0]])
+    figure = Figure(
+        figsize=(2.5 + 0.9 * len(sides[1]), 1.5 + 0.5 * len(sides[0])), layout="constrained"
+    )
+    axes = figure.subplots()
+    image = axes.imshow(np.ma.masked_invalid(table), cmap="viridis", aspect="auto")
+    middle = np.nanmean([np.nanmin(table), np.nanmax(table)]) if np.isfinite(table).any() else 0
+    for (r, c), value in np.ndenumerate(table):
+        said = f"{value:.3g}" if np.isfinite(value) else "–"
+        axes.text(c, r, said, ha="center", va="center", color="k" if value > middle else "w")
+    axes.set_xticks(range(len(sides[1])), sides[1])
+    axes.set_yticks(range(len(sides[0])), sides[0])
+    axes.set(xlabel=columns, ylabel=rows, title=measure)
+    axes.tick_params(length=0)
+    figure.colorbar(image)
+    return figure
+
+
+def by_length(results: Sequence[Result], measure: str) -> Figure:
+    """A line for each run over source lengths, from measures like 'test/exact_match_9-16'.
+
+    Of splits beyond `test`, whose sentences are longer than any in training, lines are dashed.
+    """
+    pattern = re.compile(rf"(test\w*)/{re.escape(measure)}_(\d+)-(\d+)")
+    found = {name for _, summary in results if summary for name in summary["measures"]}
+    bins = sorted(
+        (match[1], (int(match[2]) + int(match[3])) / 2, match[0])
+        for match in map(pattern.fullmatch, found)
+        if match
+    )
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, row in enumerate(rows_of(results, measure)):
+        for split in sorted({split for split, *_ in bins}):
+            points = [
+                (length, _mean(rows_of(results, name)[i]))
+                for of, length, name in bins
+                if of == split
+            ]
+            axes.plot(
+                *zip(*points, strict=True),
+                color=f"C{i}",
+                marker=".",
+                linestyle="-" if split == "test" else "--",
+                label=row.name if split == "test" else None,
+            )
+    axes.set(xlabel="pieces of the source (dashed: longer than in training)", ylabel=measure)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False)
+    return figure
+
+
+def _mean(row: Row | None) -> float:
+    return float(np.mean(row.ours)) if row and row.ours else np.nan
