@@ -1,10 +1,11 @@
 """Grapheme-to-phoneme on CMUdict: how a word is said, from how it is written.
 
 Paper: Toshniwal & Livescu 2016, "Jointly Learning to Align and Convert Graphemes to Phonemes with
-Neural Attention Models", table 1, global attention: PER 0.0504, WER 0.2169 on the split of 2007. By
-default the data are today's dictionary, which is harder: the best public figure known for it is a
-WER of 0.31 (a Transformer of 2 layers of width 256; a WFST has 0.339), so the paper's are no target
-there. With that split's files in a folder: `--config.data.dir=FOLDER`.
+Neural Attention Models", table 1, global attention: PER 0.0504, WER 0.2169 on the split of 2007,
+which others (Milde et al. 2017, Yolchuyeva et al. 2019) use as well. By default the data are
+today's dictionary, which is harder: the best public figure known for it is a WER of 0.31 (a
+Transformer of 2 layers of width 256; a WFST has 0.339), so the paper's are no target there. With
+that split's files in a folder: `--config.data.dir=FOLDER`.
 
     python train.py --config=configs/seq2seq_g2p.py --workdir=runs/g2p
 

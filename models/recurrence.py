@@ -161,12 +161,12 @@ def _gradients(tree, floats):
 
 
 def lstm_cell(
-    gates: Float[Array, "*B 4H"], cell: Float[Array, "*B H"]
+    gates: Float[Array, "*B G"], cell: Float[Array, "*B H"]
 ) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
     """New hidden and cell state of an LSTM with forget gate (Gers et al. 2000), no peepholes.
 
     Args:
-        gates: pre-activations of input, forget and output gate and of the candidate.
+        gates: pre-activations of input, forget and output gate and of the candidate, `[*B, 4H]`.
         cell: the cell state before.
     """
     hidden = cell.shape[-1]
@@ -179,13 +179,13 @@ def lstm_cell(
 
 
 def gru_cell(
-    product: Product, drive: Float[Array, "*B 3H"], hidden: Float[Array, "*B H"]
+    product: Product, drive: Float[Array, "*B G"], hidden: Float[Array, "*B H"]
 ) -> Float[Array, "*B H"]:
     """New state of a gated recurrent unit (Cho et al. 2014; Bahdanau et al. 2015, app. A.1.1).
 
     Args:
         product: with the weights `gates` `[H, 2H]` and `candidate` `[H, H]`.
-        drive: what inputs and biases add to update gate, reset gate and candidate.
+        drive: what inputs and biases add to update gate, reset gate and candidate, `[*B, 3H]`.
         hidden: the state before.
     """
     width = hidden.shape[-1]
@@ -209,7 +209,7 @@ class LSTM(nnx.Module):
         """What multiplies the state at every step."""
         return {"recurrent": self.recurrent[...]}
 
-    def drive(self, x: Float[Array, "*B D"]) -> Float[Array, "*B 4H"]:
+    def drive(self, x: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
         """What inputs add to the gates: for all steps at once, where they are known."""
         return affine(x, self.input[...], self.bias[...])
 
@@ -239,7 +239,7 @@ class GRU(nnx.Module):
         """What multiplies the state at every step."""
         return {"gates": self.gates[...], "candidate": self.candidate[...]}
 
-    def drive(self, x: Float[Array, "*B D"]) -> Float[Array, "*B 3H"]:
+    def drive(self, x: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
         """What inputs add to gates and candidate: for all steps at once, where they are known."""
         return affine(x, self.input[...], self.bias[...])
 

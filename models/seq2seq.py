@@ -7,7 +7,6 @@ nothing of it is fed back, all positions attend in one call.
 A decoder's step works on `[B, W, ...]`, W beams of each sentence; training has one.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,8 @@ from models.encoders import make_encoder
 from models.layers import dropout, glorot, param, split_key
 from models.mechanism import Aligned, Draw, Mechanism, Source, matmul_by
 from models.recurrence import GRU, LSTM, Product, gru_cell, scan
+
+Options = Any  # keyword arguments by name, in a dict or what a config has in its place
 
 
 class Memory(NamedTuple):
@@ -60,8 +61,8 @@ class Seq2Seq(nnx.Module):
         hidden: int,
         start: int,
         output: int,
-        encoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
+        encoder: Options,
+        attention: Options,
         dropout: float,
         dtype: str,
         key: PRNGKeyArray,
@@ -165,8 +166,8 @@ class RNNsearch(Seq2Seq):
         embedding: int,
         hidden: int,
         maxout: int,
-        encoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
+        encoder: Options,
+        attention: Options,
         dropout: float,
         dtype: str,
         key: PRNGKeyArray,
@@ -276,8 +277,8 @@ class Luong(Seq2Seq):
         hidden: int,
         layers: int,
         input_feeding: bool,
-        encoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
+        encoder: Options,
+        attention: Options,
         dropout: float,
         dtype: str,
         key: PRNGKeyArray,
