@@ -178,6 +178,7 @@ def test_every_sweep_can_start(file, variant, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_every_run_of_a_sweep_has_a_model(file, tmp_path):
     """Which some scores refuse to be, if states and annotations are not of one width."""
