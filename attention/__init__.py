@@ -19,7 +19,7 @@ from attention.alignments import (
     straight_through,
 )
 from attention.attend import attend, read
-from attention.multihead import KeyValues, attend_heads, extend, merge_heads, split_heads
+from attention.multihead import KeyValues, affine, attend_heads, extend, merge_heads, split_heads
 from attention.scores import Score, additive, content, dot, general, location, scaled_dot
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "KeyValues",
     "Score",
     "additive",
+    "affine",
     "attend",
     "attend_heads",
     "content",

@@ -26,14 +26,27 @@ class KeyValues(NamedTuple):
     values: Float[Array, "*B H S V"]
 
 
+def affine(
+    x: Float[Array, "*B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
+) -> Float[Array, "*B F"]:
+    """`x W + b` at every position, in the type of `x`.
+
+    A product of two matrices, whatever the axes of `x` and whatever the heads in the kernel: of a
+    contraction over several axes, as the gradient of `W` would be, XLA's CPU backend makes copies
+    and small products that take up to four times as long.
+    """
+    product = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    if bias is not None:
+        product = product + bias.astype(x.dtype)
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
 def split_heads(
     x: Float[Array, "*B S D"], kernel: Float[Array, "D H K"], bias: Float[Array, "H K"]
 ) -> Float[Array, "*B H S K"]:
     """Projects positions into every head's subspace."""
     d, h, k = kernel.shape
-    # One plain matrix product over all heads; as a contraction to [H, S, K] XLA's CPU backend
-    # would run one small product per head.
-    projected = x @ kernel.reshape(d, h * k) + bias.reshape(h * k)
+    projected = affine(x, kernel.reshape(d, h * k), bias.reshape(h * k))
     return jnp.swapaxes(projected.reshape(*x.shape[:-1], h, k), -2, -3)
 
 
@@ -43,7 +56,7 @@ def merge_heads(
     """Concatenates the heads and projects them back: `Concat(head_1, ..., head_H) W^O`."""
     h, v, d = kernel.shape
     contexts = jnp.swapaxes(contexts, -2, -3)
-    return contexts.reshape(*contexts.shape[:-2], h * v) @ kernel.reshape(h * v, d) + bias
+    return affine(contexts.reshape(*contexts.shape[:-2], h * v), kernel.reshape(h * v, d), bias)
 
 
 def extend(cache: KeyValues, new: KeyValues, position: Int[Array, ""] | int) -> KeyValues:

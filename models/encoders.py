@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from attention import masks
+from attention import affine, masks
 from models.layers import dropout, glorot, param, sinusoids, split_key
 from models.recurrence import GRU, LSTM, run
 from models.transformer import EncoderLayer
@@ -95,7 +95,7 @@ class SelfAttentiveEncoder(nnx.Module):
         self, x: Float[Array, "B S D"], valid: Bool[Array, "B S"], key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "B S M"], Float[Array, "B M"]]:
         """Annotations, and their mean."""
-        x = x @ self.input[...].astype(x.dtype)
+        x = affine(x, self.input[...])
         x = x + sinusoids(x.shape[1], x.shape[2]).astype(x.dtype)
         mask = masks.padding(valid)[:, None]
         for layer, layer_key in zip(self.layers, split_key(key, len(self.layers)), strict=True):

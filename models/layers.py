@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from attention import KeyValues, attend_heads, merge_heads, split_heads
+from attention import KeyValues, affine, attend_heads, merge_heads, split_heads
 from attention.multihead import Implementation
 
 Axes = tuple[str | None, ...]
@@ -97,7 +97,7 @@ class FeedForward(nnx.Module):
             w[...].astype(x.dtype)
             for w in (self.kernel_in, self.bias_in, self.kernel_out, self.bias_out)
         )
-        return jax.nn.relu(x @ w1 + b1) @ w2 + b2
+        return affine(jax.nn.relu(affine(x, w1, b1)), w2, b2)
 
 
 class MultiHeadAttention(nnx.Module):

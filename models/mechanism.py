@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import attention
-from attention import local, masks
+from attention import affine, local, masks
 from models.layers import glorot, param
 from models.recurrence import Product
 
@@ -132,7 +132,7 @@ class Mechanism(nnx.Module):
             rows = self.rows[:length].astype(annotations.dtype)
             keys = jnp.broadcast_to(rows, (annotations.shape[0], *rows.shape))
         elif self.key is not None:
-            keys = annotations @ self.key[...].astype(annotations.dtype)
+            keys = affine(annotations, self.key[...])
         else:
             keys = annotations
         return Source(keys, annotations, valid)
@@ -236,4 +236,4 @@ class Mechanism(nnx.Module):
 
 def matmul_by(weights: dict[str, Any]) -> Product:
     """The `product` of a step outside of a scan."""
-    return lambda name, x: x @ weights[name].astype(x.dtype)
+    return lambda name, x: affine(x, weights[name])

@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from attention import affine
 from models.layers import glorot, param
 
 Product = Callable[[str, Float[Array, "*B I"]], Float[Array, "*B O"]]
@@ -49,15 +50,9 @@ def scan(
     """
 
     def body(carry, x):
-        return step(lambda name, z: _matmul(z, weights[name]), consts, carry, x)
+        return step(lambda name, z: affine(z, weights[name]), consts, carry, x)
 
     return lax.scan(body, carry, xs, reverse=reverse)
-
-
-def _matmul(x, weight):
-    """One plain product over all rows."""
-    product = x.reshape(-1, x.shape[-1]) @ weight.astype(x.dtype)
-    return product.reshape(*x.shape[:-1], weight.shape[-1])
 
 
 @jax.custom_vjp
@@ -69,7 +64,7 @@ def _known_product(x, weight, product):
 
 _known_product.defvjp(
     lambda x, weight, product: (product, weight),
-    lambda weight, g: (_matmul(g, weight.T), None, g),
+    lambda weight, g: (affine(g, weight.T), None, g),
 )
 
 
@@ -78,7 +73,7 @@ def _scan_forward(step, weights, consts, carry, xs, reverse):
         products: dict[str, list[Array]] = {name: [] for name in weights}
 
         def product(name, z):
-            products[name].append(_matmul(z, weights[name]))
+            products[name].append(affine(z, weights[name]))
             return products[name][-1]
 
         new_carry, y = step(product, consts, carry, x)
@@ -216,7 +211,7 @@ class LSTM(nnx.Module):
 
     def drive(self, x: Float[Array, "*B D"]) -> Float[Array, "*B 4H"]:
         """What inputs add to the gates: for all steps at once, where they are known."""
-        return x @ self.input[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        return affine(x, self.input[...], self.bias[...])
 
     def start(self, batch: tuple[int, ...], dtype) -> tuple[Array, Array]:
         """Hidden and cell state before the first step."""
@@ -246,7 +241,7 @@ class GRU(nnx.Module):
 
     def drive(self, x: Float[Array, "*B D"]) -> Float[Array, "*B 3H"]:
         """What inputs add to gates and candidate: for all steps at once, where they are known."""
-        return x @ self.input[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        return affine(x, self.input[...], self.bias[...])
 
     def start(self, batch: tuple[int, ...], dtype) -> Array:
         """The state before the first step."""

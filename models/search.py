@@ -131,7 +131,8 @@ def largest(
     filled = jnp.pad(x, ((0, 0), (0, -size % chunk)), constant_values=-jnp.inf)
     chunks = filled.reshape(batch, -1, chunk)
     if chunks.shape[1] <= count:
-        return tuple(lax.top_k(x, count))
+        values, index = lax.top_k(x, count)
+        return values, index
     chosen = jnp.sort(lax.top_k(chunks.max(-1), count)[1], axis=-1)
     candidates = jnp.take_along_axis(chunks, chosen[..., None], axis=1).reshape(batch, -1)
     values, index = lax.top_k(candidates, count)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from attention import affine
 from models.encoder_decoder import Attention
 from models.encoders import make_encoder
 from models.layers import dropout, glorot, param, split_key
@@ -101,7 +102,7 @@ class Seq2Seq(nnx.Module):
         valid = source != self.pad
         x = self._embed(self.source_table, source, key_input)
         annotations, summary = self.encoder(x, valid, key_encoder)
-        start = summary @ self.start[...].astype(x.dtype) + self.start_bias[...].astype(x.dtype)
+        start = affine(summary, self.start[...], self.start_bias[...])
         memory = self.mechanism.project(annotations, summary, valid)
         return Memory(memory, jnp.tanh(start), self.mechanism.draw(key_draw, len(source))), []
 
@@ -206,7 +207,7 @@ class RNNsearch(Seq2Seq):
 
     def _read_out(self, states, inputs, contexts, key):
         x = jnp.concatenate([states, inputs, contexts], axis=-1)
-        x = x @ self.readout[...].astype(x.dtype) + self.readout_bias[...].astype(x.dtype)
+        x = affine(x, self.readout[...], self.readout_bias[...])
         x = x.reshape(*x.shape[:-1], -1, 2).max(-1)
         return dropout(x, self.rate, key)
 

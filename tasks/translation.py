@@ -199,9 +199,11 @@ class Translation(Supervised):
         for shortest, longest in zip((0, *edges), edges, strict=False):
             lengths = pairs.source.lengths
             if len(rows := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
-                chosen = ([side[row] for row in rows] for side in (hypotheses, references))
-                value = measures.OF_TEXT[name](*chosen, self.config.data.target)
-                by_length[f"{name}_{shortest + 1}-{longest}"] = value
+                by_length[f"{name}_{shortest + 1}-{longest}"] = measures.OF_TEXT[name](
+                    [hypotheses[row] for row in rows],
+                    [references[row] for row in rows],
+                    self.config.data.target,
+                )
         return by_length
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
