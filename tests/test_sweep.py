@@ -110,7 +110,7 @@ def results(planned):
         ),
         ([Run("configs/nope.py", {"a": 1}, {})], "Run '1': There is no config file configs/nope"),
         ([Run("tests/toy.py", {"a": 1}, {"model.width": "wide"})], "Run '1': .*width.*wide"),
-        ([Run("tests/toy.py", {"a": "../b"}, {})], r"'../b' cannot have a folder"),
+        ([Run("tests/toy.py", {"a": ".."}, {})], r"{'a': '\.\.'} has no name"),
         ([], "no runs"),
     ],
 )
@@ -118,6 +118,11 @@ def test_a_bad_run_is_a_sentence(runs, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         plan(runs, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_run_is_called_by_its_labels_and_stays_in_its_folder():
+    labels = {"score": "+ global (dot)", "alignment": "local_m", "peak": 0.5, "up": "../b"}
+    assert Run("tests/toy.py", labels, {}).name == "+_global_dot-local_m-0.5-b"
 
 
 def test_a_folder_of_another_run_is_too(tmp_path):
@@ -178,6 +183,7 @@ def test_every_sweep_can_start(file, variant, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_every_run_of_a_sweep_has_a_model(file, tmp_path):
     """Which some scores refuse to be, if states and annotations are not of one width."""

@@ -40,7 +40,8 @@ class Run(NamedTuple):
     Attributes:
         config: the config file.
         labels: its coordinates in table and figure, {"score": "dot", "seed": 0}; runs that differ
-            in `seed` alone are repetitions. The values together are its name.
+            in `seed` alone are repetitions. The values together are its name, in which "_" stands
+            for what a folder should not be called.
         overrides: values of the config's keys, {"model.score": "dot"}.
         paper: what the paper prints for it, by measure.
     """
@@ -52,7 +53,10 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        return "-".join(str(value).replace(" ", "_") for value in self.labels.values())
+        words = (
+            re.sub(r"[^\w.+-]+", "_", str(value)).strip("_.") for value in self.labels.values()
+        )
+        return "-".join(words)
 
 
 class Result(NamedTuple):
@@ -133,8 +137,8 @@ def plan(
     planned: dict[str, Planned] = {}
     for one in runs:
         name = one.name
-        if not re.fullmatch(r"[\w.+-]+", name):
-            raise UserError(f"The run '{name}' cannot have a folder: let its labels be words.")
+        if not re.search(r"\w", name):
+            raise UserError(f"The run {dict(one.labels)} has no name: let its labels be words.")
         if name in planned:
             raise UserError(f"Two runs are called '{name}': give them different labels.")
         overrides = {**one.overrides, **changes}
