@@ -123,7 +123,7 @@ def straight_through(
 
 
 def score_function(
-    log_prob: Float[Array, "*B"], reward: Float[Array, "*B"], baseline: Float[Array, "*#B"]
+    log_prob: Float[Array, "*B"], reward: Float[Array, "*#B"], baseline: Float[Array, "*#B"]
 ) -> Float[Array, "*B"]:
     """A loss whose gradient estimates that of the expected reward, negated, without bias.
 

@@ -110,7 +110,7 @@ def location(
 def content(
     queries: Float[Array, "*B T K"],
     keys: Float[Array, "*B S K"],
-    params: Float[Array, "*#B #T"] | None = None,
+    params: Float[Array, "..."] | None = None,
     epsilon: float = 1e-6,
 ) -> Float[Array, "*B T S"]:
     """Cosine similarity times sharpness, `beta · q · k / (|q| |k|)`.
@@ -120,7 +120,7 @@ def content(
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
-        params: beta, one number or one for each query; one unless given.
+        params: beta, a number or `[*B, T]`, one for each query; 1 unless given.
         epsilon: keeps a norm from zero: next to it a vector has no direction, and its logits are
             zero.
 

@@ -15,14 +15,43 @@ def rows(function, *arrays):
     return np.stack([function(*(x if x is None else x[b] for x in arrays)) for b in range(count)])
 
 
-def scaled_dot(queries, keys):
-    """[T, K] and [S, K] to [T, S]."""
+def dot(queries, keys):
+    """[T, K] and [S, K] to [T, S]; Luong et al. 2015, eq. 8."""
     queries, keys = (np.asarray(x, np.float64) for x in (queries, keys))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
         for s, key in enumerate(keys):
             logits[t, s] = sum(q * k for q, k in zip(query, key, strict=True))
-    return logits / math.sqrt(queries.shape[1])
+    return logits
+
+
+def scaled_dot(queries, keys):
+    """Vaswani et al. 2017, eq. 1."""
+    return dot(queries, keys) / math.sqrt(np.shape(queries)[1])
+
+
+def general(queries, keys, matrix):
+    """[T, K], [S, J] and [K, J] to [T, S]; Luong et al. 2015, eq. 8."""
+    queries, keys, matrix = (np.asarray(x, np.float64) for x in (queries, keys, matrix))
+    logits = np.zeros((len(queries), len(keys)))
+    for t, query in enumerate(queries):
+        for s, key in enumerate(keys):
+            for i, q in enumerate(query):
+                for j, k in enumerate(key):
+                    logits[t, s] += q * matrix[i, j] * k
+    return logits
+
+
+def content(queries, keys, sharpness):
+    """Graves et al. 2014, eq. 5 and 6; what has no direction is like nothing."""
+    queries, keys = (np.asarray(x, np.float64) for x in (queries, keys))
+    sharpness = np.broadcast_to(np.asarray(sharpness, np.float64), len(queries))
+    logits = dot(queries, keys)
+    for t, query in enumerate(queries):
+        for s, key in enumerate(keys):
+            norms = math.sqrt(sum(query**2)) * math.sqrt(sum(key**2))
+            logits[t, s] *= sharpness[t] / norms if norms else 0.0
+    return logits
 
 
 def additive(queries, keys, params):
@@ -45,6 +74,17 @@ def soft(logits, mask=None):
             weights[t, s] = math.exp(row[s] - max(row[seen]))
         if seen:
             weights[t] /= sum(weights[t])
+    return weights
+
+
+def local(logits, centres, length, half_width, gaussian):
+    """Weights [T, S] of windows in the first `length` positions; Luong et al. 2015, eq. 10."""
+    weights = np.zeros(np.shape(logits))
+    for t, centre in enumerate(np.asarray(centres, np.float64)):
+        near = [s for s in range(length) if abs(s - round(centre)) <= half_width]
+        weights[t, near] = soft(np.asarray(logits)[None, t, near])[0]
+        for s in near if gaussian else []:
+            weights[t, s] *= math.exp(-((s - centre) ** 2) / (2 * (half_width / 2) ** 2))
     return weights
 
 

@@ -9,15 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention import attend, blockwise, masks, scaled_dot
+from attention import (
+    additive,
+    attend,
+    blockwise,
+    content,
+    dot,
+    general,
+    location,
+    masks,
+    scaled_dot,
+)
 
 B, K, V = 2, 4, 3
 
 
-def additive(queries, keys, params):
-    """A score with weights of its own (Bahdanau et al. 2015, appendix A.1.2)."""
+def biased(queries, keys, params):
+    """A score of nobody's, with a pytree of weights."""
     mixed = queries[..., :, None, :] + keys[..., None, :, :] + params["bias"]
     return jnp.einsum("...tsk,k->...ts", jnp.tanh(mixed), params["v"])
+
+
+PARAMS = {biased: {"v": (K,), "bias": (K,)}, additive: (K,), general: (K, K), content: ()}
+SCORES = (scaled_dot, dot, location, *PARAMS)
 
 
 def normal(seed, *shape, dtype=jnp.float32):
@@ -26,7 +40,10 @@ def normal(seed, *shape, dtype=jnp.float32):
 
 def inputs(t, s, score=scaled_dot, dtype=jnp.float32):
     arrays = (normal(i, B, n, w, dtype=dtype) for i, n, w in [(0, t, K), (1, s, K), (2, s, V)])
-    return *arrays, None if score is scaled_dot else {"v": normal(3, K), "bias": normal(4, K)}
+    shapes = PARAMS.get(score)
+    is_shape = lambda x: isinstance(x, tuple)
+    params = jax.tree.map(lambda shape: normal(3, *shape), shapes, is_leaf=is_shape)
+    return *arrays, params
 
 
 def draw_mask(kind, t, s, seed=0):
@@ -86,7 +103,7 @@ def assert_close(found, expected, tolerance):
     block=st.integers(1, 5),
     causal=st.booleans(),
     kind=st.sampled_from(["none", "padding", "rows", "full"]),
-    score=st.sampled_from([scaled_dot, additive]),
+    score=st.sampled_from([scaled_dot, biased]),
 )
 def test_values_and_gradients_equal_the_plain_form(t, s, block, causal, kind, score):
     expected = with_gradients(plain, score=score, causal=causal)
@@ -96,7 +113,7 @@ def test_values_and_gradients_equal_the_plain_form(t, s, block, causal, kind, sc
         assert_close(found(*case), expected(*case), 1e-5)
 
 
-@pytest.mark.parametrize("score", [scaled_dot, additive])
+@pytest.mark.parametrize("score", SCORES)
 def test_ragged_blocks_with_everything_at_once(score):
     """T and S of no common measure, several blocks each way, causal, rows that see nothing."""
     case = (inputs(11, 13, score), draw_mask("full", 11, 13))
