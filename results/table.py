@@ -30,20 +30,33 @@ def table() -> str:
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, ...]]:
-    """Rows of a `summary.json`: a run's, or the list of a sweep's."""
+    """Rows of a `summary.json`: one for each measure of a run, or for the whole of a sweep."""
     content = json.loads(path.read_text())
-    for run in content if isinstance(content, list) else [content]:
-        for measure in dict.fromkeys([headline(run["config"]), *run["paper"]]):
-            yield (
-                f"[{path.parent.name}](results/{path.parent.name}) {run.get('run', '')}".rstrip(),
-                measure,
-                figure(run["measures"], measure),
-                figure(run["paper"], measure),
-                f"{run['steps']:,}",
-                duration(run["seconds"]),
-                str(run["seed"]),
-                run["device"],
-            )
+    link = f"[{path.parent.name}](results/{path.parent.name})"
+    if isinstance(content, list):
+        yield from rows_of_sweep(f"{link}, {len(content)} runs", content)
+        return
+    for measure in dict.fromkeys([headline(content["config"]), *content["paper"]]):
+        figures = (figure(content[side], measure) for side in ("measures", "paper"))
+        yield (link, measure, *figures, *conditions([content]))
+
+
+def rows_of_sweep(name: str, runs: list[dict]) -> Iterator[tuple[str, ...]]:
+    """From the least to the most that a measure is; the sweep has a table of its own."""
+    for measure in dict.fromkeys(headline(run["config"]) for run in runs):
+        found = [run["measures"][measure] for run in runs if measure in run["measures"]]
+        yield (name, measure, f"{min(found):.4g} to {max(found):.4g}", "–", *conditions(runs))
+
+
+def conditions(runs: list[dict]) -> tuple[str, ...]:
+    """Steps, time in all, seeds and device."""
+    each = lambda values: ", ".join(dict.fromkeys(values))
+    return (
+        each(f"{run['steps']:,}" for run in runs),
+        duration(sum(run["seconds"] for run in runs)),
+        each(str(run["seed"]) for run in runs),
+        each(run["device"] for run in runs),
+    )
 
 
 def figure(figures: dict[str, float], measure: str) -> str:
