@@ -178,3 +178,18 @@ def test_8192_positions_need_less_than_a_tenth_of_the_memory():
     assert plain_bytes > 2 * 8192 * 8192 * 4  # at the least one [T, S] of floats for each head
     assert block_bytes < plain_bytes / 10
     assert block_bytes < 2.1 * peak_memory(blocks, 4096)
+
+
+def test_additive_attention_needs_less_than_a_fiftieth_of_the_memory():
+    """4,096 by 4,096 positions, 512 wide, gradients included."""
+    wide = jax.ShapeDtypeStruct((1, 4096, 512), jnp.float32)
+    vector = jax.ShapeDtypeStruct((512,), jnp.float32)
+
+    def peak(form):
+        loss = lambda *x: weigh(form(*x, None, additive, False))
+        gradients = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(wide, wide, wide, vector)
+        return gradients.compile().memory_analysis().temp_size_in_bytes
+
+    plain_bytes = peak(plain)
+    assert plain_bytes > 4096 * 4096 * 512 * 4  # one [T, S, A] of floats
+    assert peak(blocks) < plain_bytes / 50
