@@ -1,7 +1,8 @@
 """Trains and decodes one RNNsearch here and in PyTorch: `python -m benchmarks.seq2seq`.
 
-Same sizes, same padded batches of sentences of 16 to 32 tokens, same places of dropout, same loss
-(padding ignored), Adam with its fused form in both. What counts is real target tokens a second,
+Twice: at the size of configs/seq2seq_nmt.py, and at one whose time goes to matrix products. Same
+padded batches of sentences of half to all of the length, same places of dropout, same loss (padding
+ignored), Adam with its fused form in both. What counts is real target tokens a second,
 padding not included; in decoding, tokens written. PyTorch runs `nn.GRU` over packed sentences and
 `nn.GRUCell` with additive attention on keys projected once, eager and compiled (training alone: a
 search that ends when it ends is not one graph); the better of the two is the peer.
@@ -11,32 +12,50 @@ import importlib.util
 import os
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import race
 
-ROWS, LENGTH, VOCABULARY = 64, 32, 8000
-EMBEDDING, ANNOTATION, HIDDEN, ALIGNMENT, MAXOUT = 256, 512, 512, 256, 256
 DROPOUT, SMOOTHING, RATE = 0.2, 0.1, 1e-4
 BEAM, STEPS, ROUNDS = 4, 4, 7  # a round is one step on each of so many batches
 
 
-def batches() -> list[dict[str, np.ndarray]]:
+class Size(NamedTuple):
+    """Of the batches and of the model."""
+
+    rows: int
+    length: int
+    vocabulary: int
+    embedding: int
+    annotation: int
+    hidden: int
+    alignment: int
+    maxout: int
+
+
+SIZES = {
+    "small": Size(80, 24, 128, 64, 256, 256, 128, 128),
+    "large": Size(64, 32, 8000, 256, 512, 512, 256, 256),
+}
+
+
+def batches(size: Size) -> list[dict[str, np.ndarray]]:
     """What both train on; token 0 is padding."""
     rng = np.random.default_rng(0)
 
     def side():
-        tokens = rng.integers(4, VOCABULARY, (ROWS, LENGTH)).astype(np.int32)
-        lengths = rng.integers(LENGTH // 2, LENGTH + 1, (ROWS, 1))
-        return np.where(np.arange(LENGTH) < lengths, tokens, 0)
+        tokens = rng.integers(4, size.vocabulary, (size.rows, size.length)).astype(np.int32)
+        lengths = rng.integers(size.length // 2, size.length + 1, (size.rows, 1))
+        return np.where(np.arange(size.length) < lengths, tokens, 0)
 
     return [{"source": side(), "target": side()} for _ in range(STEPS)]
 
 
-def our_task():
+def our_task(size: Size):
     """The translation task without a corpus."""
     from training import allocator
 
@@ -60,16 +79,16 @@ def our_task():
             self.config = ConfigDict({"label_smoothing": SMOOTHING, "decode": decode})
             self.create = partial(
                 RNNsearch,
-                vocabulary=VOCABULARY,
-                embedding=EMBEDDING,
-                hidden=HIDDEN,
-                maxout=MAXOUT,
-                encoder={"kind": "gru", "layers": 1, "direction": "both", "width": ANNOTATION},
+                vocabulary=size.vocabulary,
+                embedding=size.embedding,
+                hidden=size.hidden,
+                maxout=size.maxout,
+                encoder={"kind": "gru", "layers": 1, "direction": "both", "width": size.annotation},
                 attention={
                     "score": "additive",
                     "alignment": "soft",
-                    "width": ALIGNMENT,
-                    "longest": LENGTH,
+                    "width": size.alignment,
+                    "longest": size.length,
                     "half_width": 1,
                     "expected": 0.0,
                     "entropy": 0.0,
@@ -77,14 +96,15 @@ def our_task():
                 dropout=DROPOUT,
                 dtype="float32",
             )
-            self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(key=jax.random.key(0))))
+            shapes = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
+            self.graphdef = nnx.graphdef(shapes)
 
     return Task()
 
 
-def train_ours() -> Callable[[], None]:
+def train_ours(size: Size) -> Callable[[], None]:
     """The task's own step, jitted as the loop does it."""
-    task = our_task()
+    task = our_task(size)
     import jax
 
     key = jax.random.key(1)
@@ -93,7 +113,7 @@ def train_ours() -> Callable[[], None]:
         lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
         donate_argnums=0,
     )
-    placed = jax.device_put(batches())
+    placed = jax.device_put(batches(size))
 
     def run():
         nonlocal state
@@ -104,9 +124,9 @@ def train_ours() -> Callable[[], None]:
     return run
 
 
-def decode_ours(width: int) -> Callable[[], None]:
+def decode_ours(size: Size, width: int) -> Callable[[], None]:
     """The search that evaluates a run; every sentence is written to its longest."""
-    task = our_task()
+    task = our_task(size)
     import jax
     import jax.numpy as jnp
     from flax import nnx
@@ -114,7 +134,7 @@ def decode_ours(width: int) -> Callable[[], None]:
     from models.search import beam_search
 
     params = jax.jit(task.init)(jax.random.key(1)).params
-    placed = [jax.device_put(batch["source"]) for batch in batches()]
+    placed = [jax.device_put(batch["source"]) for batch in batches(size)]
 
     @jax.jit
     def decode(params, source):
@@ -122,9 +142,9 @@ def decode_ours(width: int) -> Callable[[], None]:
         memory, _ = model.encode(source)
         return beam_search(
             lambda last, cache, position: model.decode_step(last, cache, memory, position),
-            model.init_cache(memory, width, LENGTH),
-            jnp.full(len(source), LENGTH),
-            length=LENGTH,
+            model.init_cache(memory, width, size.length),
+            jnp.full(len(source), size.length),
+            length=size.length,
             width=width,
             length_penalty=0.0,
             pad=0,
@@ -139,7 +159,7 @@ def decode_ours(width: int) -> Callable[[], None]:
     return run
 
 
-def torch_model():
+def torch_model(size: Size):
     """An RNNsearch in the hands of somebody who knows PyTorch."""
     from training import allocator
 
@@ -155,16 +175,20 @@ def torch_model():
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.source_table = nn.Embedding(VOCABULARY, EMBEDDING)
-            self.target_table = nn.Embedding(VOCABULARY, EMBEDDING)
-            self.encoder = nn.GRU(EMBEDDING, ANNOTATION // 2, batch_first=True, bidirectional=True)
-            self.start = nn.Linear(ANNOTATION, HIDDEN)
-            self.keys = nn.Linear(ANNOTATION, ALIGNMENT, bias=False)
-            self.query = nn.Linear(HIDDEN, ALIGNMENT, bias=False)
-            self.vector = nn.Parameter(torch.randn(ALIGNMENT) * 0.1)
-            self.cell = nn.GRUCell(EMBEDDING + ANNOTATION, HIDDEN)
-            self.readout = nn.Linear(EMBEDDING + ANNOTATION + HIDDEN, 2 * MAXOUT)
-            self.output = nn.Linear(MAXOUT, VOCABULARY, bias=False)
+            self.source_table = nn.Embedding(size.vocabulary, size.embedding)
+            self.target_table = nn.Embedding(size.vocabulary, size.embedding)
+            self.encoder = nn.GRU(
+                size.embedding, size.annotation // 2, batch_first=True, bidirectional=True
+            )
+            self.start = nn.Linear(size.annotation, size.hidden)
+            self.keys = nn.Linear(size.annotation, size.alignment, bias=False)
+            self.query = nn.Linear(size.hidden, size.alignment, bias=False)
+            self.vector = nn.Parameter(torch.randn(size.alignment) * 0.1)
+            self.cell = nn.GRUCell(size.embedding + size.annotation, size.hidden)
+            self.readout = nn.Linear(
+                size.embedding + size.annotation + size.hidden, 2 * size.maxout
+            )
+            self.output = nn.Linear(size.maxout, size.vocabulary, bias=False)
             self.dropout = nn.Dropout(DROPOUT)
 
         def encode(self, source):
@@ -176,7 +200,9 @@ def torch_model():
                 enforce_sorted=False,
             )
             outputs, last = self.encoder(packed)
-            annotations, _ = pad_packed_sequence(outputs, batch_first=True, total_length=LENGTH)
+            annotations, _ = pad_packed_sequence(
+                outputs, batch_first=True, total_length=size.length
+            )
             start = torch.tanh(self.start(torch.cat([last[0], last[1]], -1)))
             return annotations, self.keys(annotations), ~valid, start
 
@@ -187,7 +213,7 @@ def torch_model():
 
         def read_out(self, states, inputs, contexts):
             x = self.readout(torch.cat([states, inputs, contexts], -1))
-            return self.dropout(x.unflatten(-1, (MAXOUT, 2)).amax(-1))
+            return self.dropout(x.unflatten(-1, (size.maxout, 2)).amax(-1))
 
         def forward(self, source, target):
             annotations, keys, padding, state = self.encode(source)
@@ -216,14 +242,14 @@ def torch_model():
             scores[:, 0] = 0.0
             written = source.new_zeros(rows, width, 0)
             first = torch.arange(rows)[:, None] * width
-            for _ in range(LENGTH):
+            for _ in range(size.length):
                 x = self.target_table(last)
                 context = self.attend(state, annotations, keys, padding)
                 logits = self.output(self.read_out(state, x, context))
                 state = self.cell(torch.cat([x, context], -1), state)
                 total = scores[..., None] + logits.log_softmax(-1).view(rows, width, -1)
                 scores, index = total.flatten(1).topk(width)
-                parent, token = index // VOCABULARY, index % VOCABULARY
+                parent, token = index // size.vocabulary, index % size.vocabulary
                 written = written.gather(1, parent[..., None].expand(-1, -1, written.shape[-1]))
                 written = torch.cat([written, token[..., None]], -1)
                 state = state[(first + parent).flatten()]
@@ -233,16 +259,16 @@ def torch_model():
     return Model()
 
 
-def train_torch(compiled: bool) -> Callable[[], None]:
+def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
     """Its training step."""
-    model = torch_model()
+    model = torch_model(size)
     import torch
 
     adam = torch.optim.Adam(model.parameters(), RATE, (0.9, 0.98), 1e-9, fused=True)
     loss_of = torch.compile(model) if compiled else model
     placed = [
         [torch.tensor(batch[side], dtype=torch.long) for side in ("source", "target")]
-        for batch in batches()
+        for batch in batches(size)
     ]
 
     def run():
@@ -256,12 +282,12 @@ def train_torch(compiled: bool) -> Callable[[], None]:
     return run
 
 
-def decode_torch(width: int) -> Callable[[], None]:
+def decode_torch(size: Size, width: int) -> Callable[[], None]:
     """Its search."""
-    model = torch_model().eval()
+    model = torch_model(size).eval()
     import torch
 
-    placed = [torch.tensor(batch["source"], dtype=torch.long) for batch in batches()]
+    placed = [torch.tensor(batch["source"], dtype=torch.long) for batch in batches(size)]
 
     def run():
         with torch.inference_mode():
@@ -272,39 +298,30 @@ def decode_torch(width: int) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Prints a table and a line of JSON for each part; the last is that of training."""
+    """Prints a table and a line of JSON for each part and size; the last is that of training."""
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
-    written = STEPS * ROWS * LENGTH
-    real = sum(int((batch["target"] > 0).sum()) for batch in batches())
-    parts: dict[str, tuple[int, dict[str, race.Contestant]]] = {
-        "beam": (
-            written,
-            {"ours": partial(decode_ours, BEAM), "eager": partial(decode_torch, BEAM)},
-        ),
-        "greedy": (written, {"ours": partial(decode_ours, 1), "eager": partial(decode_torch, 1)}),
-        "training": (
-            real,
-            {
-                "ours": train_ours,
-                "eager": partial(train_torch, False),
-                "compiled": partial(train_torch, True),
-            },
-        ),
-    }
-    for part, (tokens, forms) in parts.items():
-        seconds = race.race(forms, ROUNDS)
-        speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
-        ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
-        for name in forms:
-            print(
-                f"{part:>8}, {name:<8} {speed[name]:>8,.0f} tokens/s   ours / it {ratios[name]:.2f}"
-            )
-        del ratios["ours"]
-        peer = min(ratios, key=lambda name: ratios[name])
-        race.report(
-            f"seq2seq {part}", speed["ours"], speed[peer], "tokens/s", ratios[peer], form=peer
-        )
+    for name, size in SIZES.items():
+        written = STEPS * size.rows * size.length
+        real = sum(int((batch["target"] > 0).sum()) for batch in batches(size))
+        for part, width in (("beam", BEAM), ("greedy", 1)):
+            ours, theirs = (partial(form, size, width) for form in (decode_ours, decode_torch))
+            compare(f"{name} {part}", written, {"ours": ours, "eager": theirs})
+        compiled, eager = (partial(train_torch, size, compiled) for compiled in (True, False))
+        forms = {"ours": partial(train_ours, size), "eager": eager, "compiled": compiled}
+        compare(f"{name} training", real, forms)
+
+
+def compare(part: str, tokens: int, forms: Mapping[str, race.Contestant]) -> None:
+    """Races the forms and prints their speeds."""
+    seconds = race.race(forms, ROUNDS)
+    speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
+    ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
+    for name in forms:
+        print(f"{part:>14}, {name:<8} {speed[name]:>8,.0f} tokens/s   ours / it {ratios[name]:.2f}")
+    del ratios["ours"]
+    peer = min(ratios, key=lambda name: ratios[name])
+    race.report(f"seq2seq {part}", speed["ours"], speed[peer], "tokens/s", ratios[peer], form=peer)
 
 
 if __name__ == "__main__":
