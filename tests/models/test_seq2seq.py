@@ -1,0 +1,216 @@
+"""RNNsearch and Luong: one step at a time or all at once, padding, causality, what is printed."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import Luong, RNNsearch
+from tests.models.tiny import SOURCE, TARGET, VOCABULARY, quick_jit
+
+MODELS = {
+    "rnnsearch": (RNNsearch, {"maxout": 7}),
+    "luong": (Luong, {"layers": 2, "input_feeding": False}),
+    "luong, fed": (Luong, {"layers": 2, "input_feeding": True}),
+}
+ALIGNMENTS = ("soft", "hard", "straight_through", "local_m", "local_p", "none")
+SCORES = ("content", "additive", "location", "general", "dot", "scaled_dot")
+every = pytest.mark.parametrize("name", MODELS)
+
+
+@cache
+def model(name, score="additive", alignment="soft", kind="gru", direction="both"):
+    """Graph and weights of a tiny model."""
+    made, options = MODELS[name]
+    return nnx.split(
+        made(
+            vocabulary=VOCABULARY,
+            embedding=6,
+            hidden=8,
+            encoder={"kind": kind, "layers": 1, "direction": direction, "width": 8},
+            attention={
+                "score": score,
+                "alignment": alignment,
+                "width": 5,
+                "longest": 9,
+                "half_width": 1,
+                "expected": 0.5,
+                "entropy": 0.0,
+            },
+            dropout=0.1,
+            dtype="float32",
+            key=jax.random.key(0),
+            **options,
+        )
+    )
+
+
+def logits_of(graph, weights, source, target):
+    built = nnx.merge(graph, weights)
+    memory, _ = built.encode(source)
+    states, _ = built.decode(target, memory)
+    return states @ built.output_table.T
+
+
+def steps_of(graph, weights, source, target):
+    """The same, one target position at a time, with two beams that are the same."""
+    built = nnx.merge(graph, weights)
+    memory, _ = built.encode(source)
+    cache, found = built.init_cache(memory, 2, target.shape[1]), []
+    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=built.bos)
+    for t in range(target.shape[1]):
+        last = jnp.repeat(shifted[:, t, None], 2, axis=1)
+        logits, cache = built.decode_step(last, cache, memory, jnp.int32(t))
+        found.append(logits)
+    return jnp.stack(found, axis=2)
+
+
+def check_steps(*choice):
+    graph, weights = model(*choice)
+    both = quick_jit(lambda *x: (logits_of(graph, *x), steps_of(graph, *x)))
+    whole, steps = both(weights, SOURCE, TARGET)
+    for beam in range(2):
+        np.testing.assert_allclose(steps[:, beam], whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ("rnnsearch",),
+        ("rnnsearch", "content", "hard"),
+        ("rnnsearch", "location", "local_p"),
+        ("luong", "general", "local_m"),
+        ("luong, fed", "dot", "local_p", "lstm", "reverse"),
+        ("luong, fed", "additive", "none", "self_attention"),
+    ],
+)
+def test_steps_equal_the_whole_pass(choice):
+    check_steps(*choice)
+
+
+@pytest.mark.slow
+@every
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("score", SCORES)
+def test_steps_equal_the_whole_pass_for_every_mechanism(name, score, alignment):
+    check_steps(name, score, alignment)
+
+
+@pytest.mark.parametrize("choice", [("rnnsearch", "additive", "local_p"), ("luong",)])
+def test_padding_changes_nothing(choice):
+    graph, weights = model(*choice)
+    form = quick_jit(lambda *x: logits_of(graph, *x))
+    whole = form(weights, SOURCE, TARGET)
+    alone = form(weights, SOURCE[1:, :3], TARGET[1:, :3])  # the second, without its padding
+    np.testing.assert_allclose(whole[1, :3], alone[0], atol=1e-5)
+    assert jnp.isfinite(form(weights, jnp.zeros_like(SOURCE), TARGET)).all()
+
+
+@every
+def test_no_position_sees_its_own_token_or_later_ones(name):
+    graph, weights = model(name)
+    form = quick_jit(lambda *x: logits_of(graph, *x))
+    whole = form(weights, SOURCE[:1], TARGET[:1])
+    for t in range(TARGET.shape[1]):
+        other = form(weights, SOURCE[:1], TARGET[:1].at[0, t:].set(3))
+        np.testing.assert_array_equal(other[0, : t + 1], whole[0, : t + 1])
+        if t + 1 < TARGET.shape[1]:
+            assert jnp.abs(other[0, t + 1] - whole[0, t + 1]).max() > 1e-6
+
+
+def test_a_sentence_under_hard_alignment_that_reads_its_expectation_reads_softly():
+    graph, weights = model("rnnsearch", "additive", "hard")
+
+    @quick_jit
+    def states(weights, expected):
+        built = nnx.merge(graph, weights)
+        memory, _ = built.encode(SOURCE)
+        memory = built.sampling(memory, jax.random.key(1))
+        memory = memory._replace(draw=memory.draw._replace(expected=expected))
+        return built.decode(TARGET, memory)
+
+    found, aligned = states(weights, jnp.array([True, False]))
+    soft_graph, _ = model("rnnsearch", "additive", "soft")
+    soft = nnx.merge(soft_graph, weights)
+    expected, _ = soft.decode(TARGET, soft.encode(SOURCE)[0])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    assert not aligned.log_prob[0].any() and (aligned.log_prob[1] < 0).all()
+    assert jnp.all((aligned.weights[1] == 0) | (aligned.weights[1] == 1))
+
+
+@every
+def test_learns_two_pairs_by_heart(name):
+    graph, weights = model(name)
+
+    def loss(weights):
+        built = nnx.merge(graph, weights)
+        memory, _ = built.encode(SOURCE)
+        states, _ = built.decode(TARGET, memory)
+        log_probs = jax.nn.log_softmax(states @ built.output_table.T)
+        chosen = jnp.take_along_axis(log_probs, TARGET[..., None], -1)[..., 0]
+        return -jnp.sum(chosen * (TARGET > 0)) / jnp.sum(TARGET > 0)
+
+    @quick_jit
+    def train(weights):
+        def step(carry, _):
+            weights, speed = carry
+            gradient = jax.grad(loss)(weights)
+            speed = jax.tree.map(lambda v, g: 0.9 * v + g, speed, gradient)
+            return (jax.tree.map(lambda w, v: w - 0.1 * v, weights, speed), speed), None
+
+        start = weights, jax.tree.map(jnp.zeros_like, weights)
+        return jax.lax.scan(step, start, None, length=300)[0][0]
+
+    assert loss(weights) > 2 and loss(train(weights)) < 0.05
+
+
+def test_rnnsearch_has_the_parameters_of_the_paper():
+    """By the arithmetic of app. A at the sizes of app. A.2.3, K = 30,000 words on either side."""
+    k, m, n, a, l = 30_000, 620, 1000, 1000, 500  # noqa: E741  the paper's letters
+    shapes = nnx.state(
+        nnx.eval_shape(
+            lambda: RNNsearch(
+                vocabulary=k,
+                embedding=m,
+                hidden=n,
+                maxout=l,
+                encoder={"kind": "gru", "layers": 1, "direction": "both", "width": 2 * n},
+                attention={
+                    "score": "additive",
+                    "alignment": "soft",
+                    "width": a,
+                    "longest": 1,
+                    "half_width": 1,
+                    "expected": 0.0,
+                    "entropy": 0.0,
+                },
+                dropout=0.0,
+                dtype="float32",
+                key=jax.random.key(0),
+            )
+        )
+    )
+    encoder = 2 * (3 * (m * n + n * n + n))  # W, U and a bias for candidate and both gates
+    decoder = 3 * (m * n + n * n + 2 * n * n + n)  # and C
+    alignment = n * a + 2 * n * a + a
+    readout = 2 * l * (n + m + 2 * n) + 2 * l
+    start = 2 * n * n + n  # from both directions, where the paper takes one
+    expected = 2 * k * m + k * l + encoder + decoder + alignment + readout + start
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == expected
+
+
+@pytest.mark.parametrize(
+    "choice, said",
+    [
+        (("rnnsearch", "scaled"), "score must be one of content, additive"),
+        (("luong", "dot", "sof"), "alignment must be one of soft, hard"),
+        (("luong", "dot", "soft", "rnn"), "encoder must be one of gru, lstm"),
+        (("luong", "dot", "soft", "gru", "up"), "direction must be one of forward, reverse, both"),
+    ],
+)
+def test_unknown_names_are_named(choice, said, unchecked):
+    with pytest.raises(ValueError, match=said):
+        model(*choice)
