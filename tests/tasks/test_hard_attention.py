@@ -1,0 +1,47 @@
+"""Hard attention: its task and alignment go together, and the baseline follows the rewards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tasks
+from configs import seq2seq_nmt
+from tasks.hard_attention import DECAY
+from training.errors import UserError
+
+
+def config(task, alignment):
+    config = seq2seq_nmt.get_config("smoke")
+    config.task = task
+    config.model.attention.alignment = alignment
+    return config
+
+
+@pytest.mark.parametrize("choice", [("translation", "hard"), ("hard_attention", "soft")])
+def test_the_task_and_the_alignment_go_together(choice, tmp_path):
+    with pytest.raises(UserError, match="goes with --config.task=hard_attention"):
+        tasks.build(config(*choice), str(tmp_path))
+
+
+def test_the_baseline_is_a_moving_average_and_changes_the_gradient(tmp_path):
+    task = tasks.build(config("hard_attention", "hard"), str(tmp_path))
+    state = jax.jit(task.init)(jax.random.key(0))
+    np.testing.assert_allclose(state.baseline, -np.log(len(task.vocabulary)), rtol=1e-6)
+    batch = jax.device_put(next(task.batches("train", 0)))
+    step = jax.jit(task.train_step)
+    new, metrics = step(state, batch, jax.random.key(1))
+    expected = DECAY * state.baseline + (1 - DECAY) * metrics["log_prob"]
+    np.testing.assert_allclose(new.baseline, expected, rtol=1e-5)
+    assert metrics["log_prob"] < 0 < metrics["entropy"]
+
+    # Only what decides where to look answers to the baseline: not the output weights.
+    @jax.jit
+    def gradient(baseline):
+        told = batch | {"baseline": jnp.full(len(batch["target"]), baseline)}
+        return jax.grad(lambda params: task.loss(params, told, jax.random.key(1))[0])(state.params)
+
+    one, other = gradient(0.0), gradient(-9.0)
+    np.testing.assert_allclose(one["output"][...], other["output"][...], atol=1e-5)
+    one, other = (g["mechanism"]["query"][...] for g in (one, other))
+    assert jnp.abs(one - other).max() > 0.1 * jnp.abs(one).max() > 0
