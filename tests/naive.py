@@ -78,7 +78,7 @@ def soft(logits, mask=None):
 
 
 def local(logits, centres, length, half_width, gaussian):
-    """Weights [T, S] of windows in the first `length` positions; Luong et al. 2015, eq. 10."""
+    """Weights [T, S] of windows in the first `length` positions; Luong et al. 2015, eq. 11."""
     weights = np.zeros(np.shape(logits))
     for t, centre in enumerate(np.asarray(centres, np.float64)):
         near = [s for s in range(length) if abs(s - round(centre)) <= half_width]

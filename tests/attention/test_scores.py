@@ -75,6 +75,40 @@ def test_keys_are_scored_one_by_one(score, loops, params, order):
     np.testing.assert_allclose(found, score(queries, keys, *params)[:, np.array(order)], atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-6), (jnp.bfloat16, 0.01)])
+def test_additive_has_the_derivative_of_its_formula(dtype, tolerance):
+    """In bfloat16 within the rounding of the hidden layer, and summed in float32."""
+    queries, keys = normal(1, 2, 8 * T, K).astype(dtype), normal(2, 2, 8 * S, K).astype(dtype)
+    arguments, weight = (queries, keys, normal(3, K)), normal(4, 2, 8 * T, 8 * S)
+
+    def formula(queries, keys, vector):
+        return jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :]) @ vector
+
+    gradients = jax.jit(lambda *x: jax.vjp(additive, *x)[1](weight))(*arguments)
+    wide = [x.astype(jnp.float32) for x in arguments]
+    expected = jax.jit(lambda *x: jax.vjp(formula, *x)[1](weight))(*wide)
+    for found, exact, argument in zip(gradients, expected, arguments, strict=True):
+        assert found.dtype == argument.dtype
+        error = np.linalg.norm(np.asarray(found, np.float32) - exact) / np.linalg.norm(exact)
+        assert error < tolerance
+
+
+@each
+def test_a_query_that_sees_nothing_reads_zeros_and_has_no_gradient(score, loops, params):
+    mask = jnp.array([[True] * S, [False] * S, [True, False, False, True]])
+
+    @jax.jit
+    def run(*inputs):
+        form = lambda q, k, v, *p: attend(q, k, v, score=score, params=(*p, None)[0], mask=mask)[0]
+        contexts, pull = jax.vjp(form, *inputs)
+        return contexts, pull(jnp.cos(contexts))
+
+    contexts, gradients = run(normal(1, T, K), normal(2, S, K), normal(3, S, J), *params)
+    assert not contexts[1].any() and not gradients[0][1].any()
+    assert all(jnp.isfinite(gradient).all() for gradient in gradients)
+    assert gradients[0][0].any()
+
+
 def test_general_takes_keys_that_have_met_its_matrix_or_not():
     queries, keys, matrix = normal(1, 2, T, K), normal(2, 2, S, J), normal(3, K, J)
     np.testing.assert_allclose(
