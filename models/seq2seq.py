@@ -219,13 +219,8 @@ class RNNsearch(Seq2Seq):
         key_input, key_output = split_key(key, 2)
         inputs = self._embed_shifted(target, key_input)
         drive = self.cell.drive(jnp.swapaxes(inputs, 0, 1))[:, :, None]
-        _, outputs = scan(
-            self._step,
-            self._weights(),
-            (memory, self.mechanism.params()),
-            memory.start[:, None],
-            (drive, jnp.arange(target.shape[1])),
-        )
+        consts, xs = (memory, self.mechanism.params()), (drive, jnp.arange(target.shape[1]))
+        _, outputs = scan(self._step, self._weights(), consts, memory.start[:, None], xs)
         states, contexts, aligned = _batch_major(outputs)
         return self._read_out(states, inputs, contexts, key_output), aligned
 
