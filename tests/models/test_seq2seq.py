@@ -188,17 +188,21 @@ def test_beam_search_finds_what_the_whole_pass_gives_its_score(choice):
         np.testing.assert_array_equal(tokens[:free], likely[:free])
 
 
-def test_dropout_is_of_the_key_and_only_where_there_is_one():
+def test_dropout_is_of_the_key_and_of_nothing_without_one():
     graph, weights = model("luong, fed")
 
-    @quick_jit
-    def states(weights, key):
+    @partial(quick_jit, static_argnums=2)
+    def states(weights, key, rate=0.1):
         built = nnx.merge(graph, weights)
+        built.rate = built.encoder.rate = rate
         return built.decode(TARGET, built.encode(SOURCE, key)[0], key)[0]
 
     one, again, other = (states(weights, jax.random.key(n)) for n in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
-    assert (one != other).any() and (one != states(weights, None)).any()
+    assert (one != other).any()
+    never = states(weights, jax.random.key(0), 0.0)
+    np.testing.assert_array_equal(states(weights, None), never)
+    assert (one != never).any()
 
 
 @every
