@@ -65,7 +65,8 @@ class Mechanism(nnx.Module):
         key: makes the weights.
 
     Raises:
-        ValueError: an unknown score or alignment, or a score that compares vectors of two widths.
+        ValueError: an unknown score or alignment, a score that compares vectors of two widths, or
+            a Gaussian without width.
     """
 
     def __init__(
@@ -93,6 +94,10 @@ class Mechanism(nnx.Module):
             raise ValueError(
                 f"score {score!r} compares states of width {query_width} with annotations of width "
                 f"{annotation_width}: make them equal, or choose 'general' or 'additive'"
+            )
+        if alignment == "local_p" and half_width < 1:
+            raise ValueError(
+                f"alignment 'local_p' needs a half_width of at least 1, not {half_width}"
             )
         q, m, a = query_width, annotation_width, width
         keys = jax.random.split(key, 6)

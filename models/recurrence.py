@@ -181,7 +181,9 @@ def lstm_cell(
 def gru_cell(
     product: Product, drive: Float[Array, "*B G"], hidden: Float[Array, "*B H"]
 ) -> Float[Array, "*B H"]:
-    """New state of a gated recurrent unit (Cho et al. 2014; Bahdanau et al. 2015, app. A.1.1).
+    """New state of a gated recurrent unit (Cho et al. 2014) as in Bahdanau et al. 2015, app. A.1.1.
+
+    There the update gate admits what is new, where Cho et al. let it keep what is old.
 
     Args:
         product: with the weights `gates` `[H, 2H]` and `candidate` `[H, H]`.

@@ -9,6 +9,8 @@ import pytest
 from flax import nnx
 
 from models import Luong, RNNsearch
+from models.encoders import make_encoder
+from models.mechanism import Mechanism
 from models.search import beam_search
 from tests.models.tiny import SOURCE, TARGET, VOCABULARY, quick_jit
 
@@ -314,3 +316,33 @@ def test_rnnsearch_has_the_parameters_of_the_paper():
 def test_unknown_names_are_named(choice, said, unchecked):
     with pytest.raises(ValueError, match=said):
         model(*choice)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"score": "dot"}, "make them equal, or choose 'general' or 'additive'"),
+        ({"alignment": "local_p", "half_width": 0}, "half_width of at least 1, not 0"),
+    ],
+)
+def test_mechanisms_that_cannot_be_are_refused(changes, said):
+    fitting = {"score": "location", "alignment": "soft", "width": 5, "longest": 2, "half_width": 1}
+    options = fitting | {"expected": 0.0, "entropy": 0.0, "key": jax.random.key(0)}
+    mechanism = Mechanism(8, 6, **options)
+    with pytest.raises(ValueError, match="a source of 3 is longer than attention.longest=2"):
+        mechanism.project(jnp.ones((1, 3, 6)), jnp.ones((1, 6)), jnp.ones((1, 3), bool))
+    with pytest.raises(ValueError, match=said):
+        Mechanism(8, 6, **options | changes)
+
+
+@pytest.mark.parametrize(
+    "kind, width, said",
+    [
+        ("lstm", 7, "an annotation of 7 cannot be halved between two directions"),
+        ("self_attention", 6, "an annotation of 6 cannot be shared by 4 heads"),
+    ],
+)
+def test_annotations_that_cannot_be_divided_are_refused(kind, width, said):
+    options = {"layers": 1, "direction": "both", "rate": 0.0, "key": jax.random.key(0)}
+    with pytest.raises(ValueError, match=said):
+        make_encoder(6, kind=kind, width=width, **options)
