@@ -47,16 +47,10 @@ def main(argv: list[str]) -> int:
     """Evaluates or translates, and turns what a user can mend into one sentence."""
     del argv
     run.keep_compiled()
-    config, workdir = flags.FLAGS.config, WORKDIR.value
-    try:
-        if TRANSLATE.value is None:
-            evaluate(config, workdir, SPLIT.value)
-        else:
-            translate(config, workdir, TRANSLATE.value)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
+    if text is None:
+        return cli.exit_code(lambda: evaluate(config, workdir, SPLIT.value))
+    return cli.exit_code(lambda: translate(config, workdir, text))
 
 
 def evaluate(config: ConfigDict, workdir: str, split: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import app, flags
 
 from training import cli, sweeps
-from training.errors import Interrupted, UserError
+from training.errors import UserError
 from training.launchers import LAUNCHERS
 from training.run import make_folder
 
@@ -28,14 +28,7 @@ CHANGES: dict[str, str] = {}  # values of the configs' keys
 def main(argv: list[str]) -> int:
     """Trains what is left to train, and turns what a user can mend into one sentence."""
     del argv
-    try:
-        return run_all(SWEEP.value or "", WORKDIR.value, SMOKE.value)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 128 + stop.signal
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return cli.exit_code(lambda: run_all(SWEEP.value or "", WORKDIR.value, SMOKE.value))
 
 
 def run_all(file: str, workdir: str, smoke: bool) -> int:

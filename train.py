@@ -7,15 +7,13 @@ command again resumes an interrupted run. `--config=configs/x.py:smoke` runs in 
 """
 
 import os
-import sys
 
 from absl import app, flags
 from ml_collections import config_flags
 
 import tasks
 from training import allocator
-from training.cli import parse_flags
-from training.errors import Interrupted, UserError
+from training.cli import exit_code, parse_flags
 from training.loop import fit
 from training.run import keep_compiled, open_workdir
 
@@ -28,18 +26,15 @@ def main(argv: list[str]) -> int:
     del argv
     allocator.keep_pages()
     keep_compiled()
-    try:
-        config = CONFIG.value
-        workdir = WORKDIR.value or os.path.join("runs", config.name)
-        open_workdir(config, workdir)  # before the task, which may work long and writes there too
-        fit(tasks.build(config, workdir), config, workdir)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 128 + stop.signal
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(train)
+
+
+def train() -> None:
+    """The whole run."""
+    config = CONFIG.value
+    workdir = WORKDIR.value or os.path.join("runs", config.name)
+    open_workdir(config, workdir)  # before the task, which may work long and writes there too
+    fit(tasks.build(config, workdir), config, workdir)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,17 @@ def soft(
     Returns:
         Weights `[*B, T, S]` in float32. Each row sums to one, or is zero if fully masked.
     """
-    logits = logits.astype(jnp.float32)
-    if mask is not None:
-        logits = jnp.where(mask, logits, -jnp.inf)
+    logits = _masked(logits, mask)
     peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.exp(logits - jnp.where(jnp.isneginf(peak), 0.0, peak))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     return weights / jnp.where(total == 0.0, 1.0, total)
+
+
+def _masked(logits, mask):
+    """Logits in float32, -inf where a query may not look."""
+    logits = logits.astype(jnp.float32)
+    return logits if mask is None else jnp.where(mask, logits, -jnp.inf)
 
 
 def hardest(
@@ -57,9 +61,7 @@ def hardest(
     Returns:
         Weights `[*B, T, S]`, ones and zeros; of equals the first key wins. They have no gradient.
     """
-    logits = logits.astype(jnp.float32)
-    if mask is not None:
-        logits = jnp.where(mask, logits, -jnp.inf)
+    logits = _masked(logits, mask)
     one_hot = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     return jnp.where(jnp.isneginf(logits), 0.0, one_hot)
 

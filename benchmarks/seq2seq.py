@@ -8,20 +8,15 @@ padding not included; in decoding, tokens written. PyTorch runs `nn.GRU` over pa
 search that ends when it ends is not one graph); the better of the two is the peer.
 """
 
-import importlib.util
 import os
-import statistics
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+from benchmarks import race, sentences
+from benchmarks.sentences import SMOOTHING, STEPS, compare, our_task, real_tokens
 
-from benchmarks import race
-
-DROPOUT, SMOOTHING, RATE = 0.2, 0.1, 1e-4
-BEAM, STEPS, ROUNDS = 4, 4, 7  # a round is one step on each of so many batches
+DROPOUT, BEAM = 0.2, 4
 
 
 class Size(NamedTuple):
@@ -43,102 +38,55 @@ SIZES = {
 }
 
 
-def batches(size: Size) -> list[dict[str, np.ndarray]]:
-    """What both train on; token 0 is padding."""
-    rng = np.random.default_rng(0)
-
-    def side():
-        tokens = rng.integers(4, size.vocabulary, (size.rows, size.length)).astype(np.int32)
-        lengths = rng.integers(size.length // 2, size.length + 1, (size.rows, 1))
-        return np.where(np.arange(size.length) < lengths, tokens, 0)
-
-    return [{"source": side(), "target": side()} for _ in range(STEPS)]
+def batches(size: Size) -> sentences.Batches:
+    """What both train on."""
+    return sentences.batches(size.rows, size.length, size.vocabulary)
 
 
-def our_task(size: Size):
-    """The translation task without a corpus."""
-    from training import allocator
-
-    allocator.keep_pages()
-    import jax
-    from flax import nnx
-    from ml_collections import ConfigDict
-
+def our_model(size: Size) -> Callable[..., Any]:
+    """Makes our RNNsearch, given a key."""
     from models import RNNsearch
-    from tasks.base import Supervised
-    from tasks.translation import Translation
-    from training import optimizer
 
-    class Task(Translation):
-        def __init__(self):
-            adam = optimizer.build(
-                schedule="constant", peak=RATE, warmup=0, b1=0.9, b2=0.98, eps=1e-9, clip=0.0
-            )
-            Supervised.__init__(self, adam, accumulate=1)
-            decode = {"extra": 0, "length_penalty": 0.0}
-            self.config = ConfigDict({"label_smoothing": SMOOTHING, "decode": decode})
-            self.create = partial(
-                RNNsearch,
-                vocabulary=size.vocabulary,
-                embedding=size.embedding,
-                hidden=size.hidden,
-                maxout=size.maxout,
-                encoder={"kind": "gru", "layers": 1, "direction": "both", "width": size.annotation},
-                attention={
-                    "score": "additive",
-                    "alignment": "soft",
-                    "width": size.alignment,
-                    "longest": size.length,
-                    "half_width": 1,
-                    "expected": 0.0,
-                    "entropy": 0.0,
-                },
-                dropout=DROPOUT,
-                dtype="float32",
-            )
-            shapes = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
-            self.graphdef = nnx.graphdef(shapes)
-
-    return Task()
+    return partial(
+        RNNsearch,
+        vocabulary=size.vocabulary,
+        embedding=size.embedding,
+        hidden=size.hidden,
+        maxout=size.maxout,
+        encoder={"kind": "gru", "layers": 1, "direction": "both", "width": size.annotation},
+        attention={
+            "score": "additive",
+            "alignment": "soft",
+            "width": size.alignment,
+            "longest": size.length,
+            "half_width": 1,
+            "expected": 0.0,
+            "entropy": 0.0,
+        },
+        dropout=DROPOUT,
+        dtype="float32",
+    )
 
 
 def train_ours(size: Size) -> Callable[[], None]:
-    """The task's own step, jitted as the loop does it."""
-    task = our_task(size)
-    import jax
-
-    key = jax.random.key(1)
-    state = jax.jit(task.init)(key)
-    step = jax.jit(
-        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
-        donate_argnums=0,
-    )
-    placed = jax.device_put(batches(size))
-
-    def run():
-        nonlocal state
-        for batch in placed:
-            state, metrics = step(state, batch)
-        metrics["loss"].block_until_ready()
-
-    return run
+    """Our training step."""
+    return sentences.train_ours(our_task(our_model(size)), batches(size))
 
 
 def decode_ours(size: Size, width: int) -> Callable[[], None]:
     """The search that evaluates a run; every sentence is written to its longest."""
-    task = our_task(size)
     import jax
     import jax.numpy as jnp
     from flax import nnx
 
     from models.search import beam_search
 
-    params = jax.jit(task.init)(jax.random.key(1)).params
+    graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
     placed = [jax.device_put(batch["source"]) for batch in batches(size)]
 
     @jax.jit
     def decode(params, source):
-        model = nnx.merge(task.graphdef, params)
+        model = nnx.merge(graphdef, params)
         memory, _ = model.encode(source)
         return beam_search(
             lambda last, cache, position: model.decode_step(last, cache, memory, position),
@@ -161,9 +109,6 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
 
 def torch_model(size: Size):
     """An RNNsearch in the hands of somebody who knows PyTorch."""
-    from training import allocator
-
-    allocator.keep_pages()  # what it gains us, it gains them
     import torch
     from torch import nn
     from torch.nn import functional
@@ -261,25 +206,7 @@ def torch_model(size: Size):
 
 def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
     """Its training step."""
-    model = torch_model(size)
-    import torch
-
-    adam = torch.optim.Adam(model.parameters(), RATE, (0.9, 0.98), 1e-9, fused=True)
-    loss_of = torch.compile(model) if compiled else model
-    placed = [
-        [torch.tensor(batch[side], dtype=torch.long) for side in ("source", "target")]
-        for batch in batches(size)
-    ]
-
-    def run():
-        for source, target in placed:
-            adam.zero_grad(set_to_none=True)
-            loss = loss_of(source, target)
-            loss.backward()
-            adam.step()
-        loss.item()
-
-    return run
+    return sentences.train_torch(torch_model(size), batches(size), compiled)
 
 
 def decode_torch(size: Size, width: int) -> Callable[[], None]:
@@ -299,29 +226,17 @@ def decode_torch(size: Size, width: int) -> Callable[[], None]:
 
 def main() -> None:
     """Prints a table and a line of JSON for each part and size; the last is that of training."""
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
     for name, size in SIZES.items():
         written = STEPS * size.rows * size.length
-        real = sum(int((batch["target"] > 0).sum()) for batch in batches(size))
         for part, width in (("beam", BEAM), ("greedy", 1)):
             ours, theirs = (partial(form, size, width) for form in (decode_ours, decode_torch))
-            compare(f"{name} {part}", written, {"ours": ours, "eager": theirs})
-        compiled, eager = (partial(train_torch, size, compiled) for compiled in (True, False))
-        forms = {"ours": partial(train_ours, size), "eager": eager, "compiled": compiled}
-        compare(f"{name} training", real, forms)
-
-
-def compare(part: str, tokens: int, forms: Mapping[str, race.Contestant]) -> None:
-    """Races the forms and prints their speeds."""
-    seconds = race.race(forms, ROUNDS)
-    speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
-    ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
-    for name in forms:
-        print(f"{part:>14}, {name:<8} {speed[name]:>8,.0f} tokens/s   ours / it {ratios[name]:.2f}")
-    del ratios["ours"]
-    peer = min(ratios, key=lambda name: ratios[name])
-    race.report(f"seq2seq {part}", speed["ours"], speed[peer], "tokens/s", ratios[peer], form=peer)
+            compare(f"seq2seq {name} {part}", written, {"ours": ours, "torch eager": theirs})
+        forms: dict[str, race.Contestant] = {
+            "ours": partial(train_ours, size),
+            "torch eager": partial(train_torch, size, False),
+            "torch compiled": partial(train_torch, size, True),
+        }
+        compare(f"seq2seq {name} training", real_tokens(batches(size)), forms)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a recurrent decoder attends with: any score of the taxonomy with any alignment."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -161,8 +161,6 @@ class Mechanism(nnx.Module):
         if key is None or self.alignment not in ("hard", "straight_through"):
             return None
         key, key_expected = jax.random.split(key)
-        if self.alignment == "straight_through":
-            return Draw(key, jnp.zeros(batch, bool))
         return Draw(key, jax.random.bernoulli(key_expected, self.expected, (batch,)))
 
     def __call__(
@@ -237,8 +235,3 @@ class Mechanism(nnx.Module):
         if aligned.centres is None:
             return aligned.weights
         return local.scattered(aligned.weights, aligned.centres, length)
-
-
-def matmul_by(weights: dict[str, Any]) -> Product:
-    """The `product` of a step outside of a scan."""
-    return lambda name, x: affine(x, weights[name])

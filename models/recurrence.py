@@ -48,11 +48,12 @@ def scan(
     Returns:
         The last carry, and the outputs stacked to `[T, ...]`.
     """
+    return lax.scan(partial(step, product_by(weights), consts), carry, xs, reverse=reverse)
 
-    def body(carry, x):
-        return step(lambda name, z: affine(z, weights[name]), consts, carry, x)
 
-    return lax.scan(body, carry, xs, reverse=reverse)
+def product_by(weights: dict[str, Float[Array, "I O"]]) -> Product:
+    """The plain `product` of a step, as outside of a scan."""
+    return lambda name, x: affine(x, weights[name])
 
 
 @jax.custom_vjp
@@ -215,9 +216,9 @@ class LSTM(nnx.Module):
         """What inputs add to the gates: for all steps at once, where they are known."""
         return affine(x, self.input[...], self.bias[...])
 
-    def start(self, batch: tuple[int, ...], dtype) -> tuple[Array, Array]:
+    def start(self, batch: int, dtype) -> tuple[Array, Array]:
         """Hidden and cell state before the first step."""
-        zeros = jnp.zeros((*batch, self.recurrent.shape[0]), dtype)
+        zeros = jnp.zeros((batch, self.recurrent.shape[0]), dtype)
         return zeros, zeros
 
     @staticmethod
@@ -245,9 +246,9 @@ class GRU(nnx.Module):
         """What inputs add to gates and candidate: for all steps at once, where they are known."""
         return affine(x, self.input[...], self.bias[...])
 
-    def start(self, batch: tuple[int, ...], dtype) -> Array:
+    def start(self, batch: int, dtype) -> Array:
         """The state before the first step."""
-        return jnp.zeros((*batch, self.candidate.shape[0]), dtype)
+        return jnp.zeros((batch, self.candidate.shape[0]), dtype)
 
     @staticmethod
     def step(product: Product, drive, carry):
@@ -260,7 +261,6 @@ def run(
     layer: LSTM | GRU,
     x: Float[Array, "B T D"],
     valid: Bool[Array, "B T"],
-    start: Any = None,
     reverse: bool = False,
 ) -> tuple[Float[Array, "B T H"], Any]:
     """Runs a layer over padded sequences.
@@ -269,7 +269,6 @@ def run(
         layer: its weights.
         x: inputs.
         valid: where there is input; elsewhere the state stays as it is, and so does the output.
-        start: the carry before the first step; `layer.start` unless given.
         reverse: from the last input to the first, padding first.
 
     Returns:
@@ -283,9 +282,8 @@ def run(
         new = jax.tree.map(lambda new, old: jnp.where(valid[:, None], new, old), new, carry)
         return new, jax.tree.leaves(new)[0]
 
-    carry = layer.start(x.shape[:1], x.dtype) if start is None else start
-    drive = layer.drive(jnp.swapaxes(x, 0, 1))
-    last, outputs = scan(step, layer.weights(), None, carry, (drive, valid.T), reverse)
+    start, drive = layer.start(len(x), x.dtype), layer.drive(jnp.swapaxes(x, 0, 1))
+    last, outputs = scan(step, layer.weights(), None, start, (drive, valid.T), reverse)
     return jnp.swapaxes(outputs, 0, 1), last
 
 

@@ -18,8 +18,8 @@ from attention import affine
 from models.encoder_decoder import Attention
 from models.encoders import make_encoder
 from models.layers import dropout, glorot, param, split_key
-from models.mechanism import Aligned, Draw, Mechanism, Source, matmul_by
-from models.recurrence import GRU, LSTM, Product, gru_cell, scan
+from models.mechanism import Aligned, Draw, Mechanism, Source
+from models.recurrence import GRU, LSTM, Product, gru_cell, product_by, scan
 
 Options = Any  # keyword arguments by name, in a dict or what a config has in its place
 
@@ -108,9 +108,8 @@ class Seq2Seq(nnx.Module):
         return Memory(memory, jnp.tanh(start), self.mechanism.draw(key_draw, len(source))), []
 
     def sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
-        """The memory of a decoder that draws where it looks, as in training, where it could."""
-        draw = Draw(key, jnp.zeros(len(memory.start), bool))
-        return memory._replace(draw=draw if self.draws else None)
+        """The memory of a decoder that draws where it looks, and reads no expectation."""
+        return memory._replace(draw=Draw(key, jnp.zeros(len(memory.start), bool)))
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Which source positions each target position looked at, in evaluation."""
@@ -239,7 +238,7 @@ class RNNsearch(Seq2Seq):
         """One target position of every beam; equal to that position of the full pass."""
         inputs = self._embed(self.target_table, tokens, None)
         cache, (states, contexts, _) = self._step(
-            matmul_by(self._weights()),
+            product_by(self._weights()),
             (memory, self.mechanism.params()),
             cache,
             (self.cell.drive(inputs), position),
@@ -371,7 +370,7 @@ class Luong(Seq2Seq):
         recurrent = {name: weight for name, weight in weights.items() if name[0].isdigit()}
         _, hidden = scan(self._states_alone, recurrent, consts[-1], start, (drive, keys))
         states, aligned = self._attend(
-            matmul_by(weights), consts, _batch_major(hidden), positions, memory.draw
+            product_by(weights), consts, _batch_major(hidden), positions, memory.draw
         )
         return dropout(states, self.rate, key_output), aligned
 
@@ -393,6 +392,6 @@ class Luong(Seq2Seq):
         """One target position of every beam; equal to that position of the full pass."""
         drive = self.layers[0].drive(self._embed(self.target_table, tokens, None))
         cache, (states, _) = self._step(
-            matmul_by(self._weights()), self._consts(memory), cache, (drive, position, None)
+            product_by(self._weights()), self._consts(memory), cache, (drive, position, None)
         )
         return self._logits(states), cache

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from attention import score_function
@@ -69,10 +68,7 @@ class HardAttention(Translation):
 
     def loss(self, params, batch, key):
         """Cross-entropy, less the reward of the draws and the bonus of their entropy."""
-        model = nnx.merge(self.graphdef, params)
-        key_source, key_target = jax.random.split(key)
-        memory, _ = model.encode(batch["source"], key_source)
-        states, aligned = model.decode(batch["target"], memory, key_target)
+        model, states, aligned = self._teach(params, batch, key)
         loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
         valid = batch["target"] != PAD
         table = model.output_table.astype(states.dtype)

@@ -130,12 +130,16 @@ class Translation(Supervised):
 
     def loss(self, params, batch, key):
         """Label-smoothed cross-entropy in nats, summed over target tokens."""
+        model, states, _ = self._teach(params, batch, key)
+        loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
+        return loss, tokens, {}
+
+    def _teach(self, params, batch, key):
+        """The model, its teacher-forced states under the softmax, and what it looked at."""
         model = nnx.merge(self.graphdef, params)
         key_source, key_target = jax.random.split(key)
         memory, _ = model.encode(batch["source"], key_source)
-        states, _ = model.decode(batch["target"], memory, key_target)
-        loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
-        return loss, tokens, {}
+        return model, *model.decode(batch["target"], memory, key_target)
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         pairs = self._training_pairs[0] if split == "train" else self._evaluation_pairs(split)[0]
@@ -195,9 +199,8 @@ class Translation(Supervised):
         name, edges = self.config.measures[0], self.config.lengths
         if name not in measures.OF_TEXT:
             return {}
-        by_length = {}
+        by_length, lengths = {}, pairs.source.lengths
         for shortest, longest in zip((0, *edges), edges, strict=False):
-            lengths = pairs.source.lengths
             if len(rows := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
                 by_length[f"{name}_{shortest + 1}-{longest}"] = measures.OF_TEXT[name](
                     [hypotheses[row] for row in rows],

@@ -10,7 +10,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from training.errors import UserError, did_you_mean
+from training.errors import Interrupted, UserError, did_you_mean
 
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
@@ -28,6 +28,18 @@ def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = No
     if flags.FLAGS["verbosity"].using_default_value:  # which absl makes INFO; libraries say much
         flags.FLAGS.verbosity = logging.ERROR  # type: ignore[assignment]
     return rest
+
+
+def exit_code(work: Callable[[], int | None]) -> int:
+    """Does the work of an entry point; what a user can mend ends in one sentence."""
+    try:
+        return work() or 0
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def read_config(argv: list[str]) -> ConfigDict:
