@@ -128,12 +128,15 @@ def content(
         Logits `[*B, T, S]` in float32.
     """
 
-    def direction(x):
+    def inverse_norm(x):
         x = x.astype(jnp.float32)
-        return x * lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + epsilon**2)
+        return lax.rsqrt(jnp.sum(x * x, axis=-1) + epsilon**2)
 
-    cosine = dot(direction(queries), direction(keys))
-    return cosine if params is None else params[..., None].astype(jnp.float32) * cosine
+    # The norms divide T·S logits, not S·K keys: those stay as they are.
+    scale = inverse_norm(queries)
+    if params is not None:
+        scale *= params.astype(jnp.float32)
+    return dot(queries, keys) * scale[..., None] * inverse_norm(keys)[..., None, :]
 
 
 @jax.custom_vjp

@@ -48,7 +48,7 @@ def our_task(create: Callable[..., Any]) -> Any:
 
     class Task(Translation):
         def __init__(self):
-            adam = optimizer.build(
+            adam = optimizer.adam(
                 schedule="constant", peak=RATE, warmup=0, b1=B1, b2=B2, eps=EPS, clip=0.0
             )
             Supervised.__init__(self, adam, accumulate=1)

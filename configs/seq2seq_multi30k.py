@@ -49,6 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.label_smoothing = 0.1
     config.optimizer = {
+        "method": "adam",
         "schedule": "cosine",
         "steps": 3900,
         "peak": 1e-3,

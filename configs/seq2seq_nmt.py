@@ -59,6 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.label_smoothing = 0.1
     config.optimizer = {
+        "method": "adam",
         "schedule": "cosine",
         "steps": 500,
         "peak": 2e-3,

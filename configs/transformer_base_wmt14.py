@@ -58,6 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.label_smoothing = 0.1
     config.optimizer = {
+        "method": "adam",
         "schedule": "inverse_sqrt",
         "peak": (512 * 4000) ** -0.5,
         "warmup": 4000,

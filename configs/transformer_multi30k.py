@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.label_smoothing = 0.1
     config.optimizer = {
+        "method": "adam",
         "schedule": "cosine",
         "steps": 2600,
         "peak": 1e-3,

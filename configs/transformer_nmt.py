@@ -51,6 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.label_smoothing = 0.1
     config.optimizer = {
+        "method": "adam",
         "schedule": "cosine",
         "steps": 1000,
         "peak": 2e-3,

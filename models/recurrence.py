@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention import affine
 from models.layers import glorot, param
@@ -24,13 +24,14 @@ Product = Callable[[str, Float[Array, "*B I"]], Float[Array, "*B O"]]
 Step = Callable[[Product, Any, Any, Any], tuple[Any, Any]]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 6))
 def scan(
     step: Step,
     weights: dict[str, Float[Array, "I O"]],
     consts: Any,
     carry: Any,
     xs: Any,
+    steps: Int[Array, ""] | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
     """`lax.scan` of a step whose products by `weights` get their gradients after the loop.
@@ -43,12 +44,35 @@ def scan(
         consts: pytree of what else the step reads; its gradients are summed step by step.
         carry: pytree at the start.
         xs: pytree of arrays `[T, ...]`.
-        reverse: from the last x to the first.
+        steps: how many of the T are taken, all unless given. It may be traced: what is not taken
+            costs no time, forward or back.
+        reverse: from the last x that is taken to the first.
 
     Returns:
-        The last carry, and the outputs stacked to `[T, ...]`.
+        The last carry, and the outputs stacked to `[T, ...]`, zeros where no step was taken.
     """
-    return lax.scan(partial(step, product_by(weights), consts), carry, xs, reverse=reverse)
+    return _loop(partial(step, product_by(weights), consts), carry, xs, steps, reverse)
+
+
+def _loop(body, carry, xs, steps, reverse):
+    """`lax.scan` over the first `steps` of `xs`."""
+    if steps is None:
+        return lax.scan(body, carry, xs, reverse=reverse)
+
+    def at(t):
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, t, keepdims=False), xs)
+
+    def body_at(i, state):
+        carry, ys = state
+        t = steps - 1 - i if reverse else i
+        carry, y = body(carry, at(t))
+        put = lambda ys, y: lax.dynamic_update_index_in_dim(ys, y, t, 0)
+        return carry, jax.tree.map(put, ys, y)
+
+    length = len(jax.tree.leaves(xs)[0])
+    _, y = jax.eval_shape(body, carry, at(0))
+    ys = jax.tree.map(lambda y: jnp.zeros((length, *y.shape), y.dtype), y)
+    return lax.fori_loop(0, steps, body_at, (carry, ys))
 
 
 def product_by(weights: dict[str, Float[Array, "I O"]]) -> Product:
@@ -57,19 +81,19 @@ def product_by(weights: dict[str, Float[Array, "I O"]]) -> Product:
 
 
 @jax.custom_vjp
-def _known_product(x, weight, product):
+def _known_product(x, transposed, product):
     """`x @ weight`, known already; its gradient goes to `x` and to `product`, not the weight."""
-    del x, weight
+    del x, transposed
     return product
 
 
 _known_product.defvjp(
-    lambda x, weight, product: (product, weight),
-    lambda weight, g: (affine(g, weight.T), None, g),
+    lambda x, transposed, product: (product, transposed),
+    lambda transposed, g: (affine(g, transposed), None, g),
 )
 
 
-def _scan_forward(step, weights, consts, carry, xs, reverse):
+def _scan_forward(step, weights, consts, carry, xs, steps, reverse):
     def body(carry, x):
         products: dict[str, list[Array]] = {name: [] for name in weights}
 
@@ -80,12 +104,14 @@ def _scan_forward(step, weights, consts, carry, xs, reverse):
         new_carry, y = step(product, consts, carry, x)
         return new_carry, (y, carry, products)
 
-    last, (ys, carries, products) = lax.scan(body, carry, xs, reverse=reverse)
-    return (last, ys), (weights, consts, carries, xs, products)
+    last, (ys, carries, products) = _loop(body, carry, xs, steps, reverse)
+    return (last, ys), (weights, consts, carries, xs, steps, products)
 
 
 def _scan_backward(step, reverse, residuals, cotangents):
-    weights, consts, carries, xs, products = residuals
+    weights, consts, carries, xs, steps, products = residuals
+    # Behind a barrier, or XLA's CPU backend transposes them again at every step.
+    transposed = lax.optimization_barrier({name: w.T for name, w in weights.items()})
 
     def replay(carry, x, floats):
         """The step without its products, as a function of numbers, and what went into them."""
@@ -95,7 +121,7 @@ def _scan_backward(step, reverse, residuals, cotangents):
         def product(name, z):
             known = products[name][len(inputs[name])]
             inputs[name].append(z)
-            return _known_product(z, weights[name], known)
+            return _known_product(z, transposed[name], known)
 
         outputs = step(
             product,
@@ -116,8 +142,8 @@ def _scan_backward(step, reverse, residuals, cotangents):
 
     d_last, d_ys = map(_floats, cotangents)
     start = d_last, jax.tree.map(jnp.zeros_like, _floats(consts))
-    (d_carry, d_consts), (d_xs, d_products, inputs) = lax.scan(
-        body, start, (carries, xs, products, d_ys), reverse=not reverse
+    (d_carry, d_consts), (d_xs, d_products, inputs) = _loop(
+        body, start, (carries, xs, products, d_ys), steps, not reverse
     )
     d_weights = {
         name: sum(map(_outer, inputs[name], d_products[name]), start=jnp.zeros(weight.shape))
@@ -128,6 +154,7 @@ def _scan_backward(step, reverse, residuals, cotangents):
         _gradients(consts, d_consts),
         _gradients(carries, d_carry),
         _gradients(xs, d_xs),
+        None,
     )
 
 
@@ -283,7 +310,7 @@ def run(
         return new, jax.tree.leaves(new)[0]
 
     start, drive = layer.start(len(x), x.dtype), layer.drive(jnp.swapaxes(x, 0, 1))
-    last, outputs = scan(step, layer.weights(), None, start, (drive, valid.T), reverse)
+    last, outputs = scan(step, layer.weights(), None, start, (drive, valid.T), reverse=reverse)
     return jnp.swapaxes(outputs, 0, 1), last
 
 

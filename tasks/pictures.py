@@ -1,6 +1,6 @@
 """Pictures that several tasks draw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -34,4 +34,63 @@ def attention_heads(
             axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
             axes.set_yticks(range(len(rows)), rows, fontsize=7)
             axes.tick_params(length=0)
+    return figure
+
+
+def episodes(
+    shown: Mapping[str, tuple[Float[np.ndarray, "T C"], ...]], names: Sequence[str]
+) -> Figure:
+    """Sequences over time, each as a few grids of channels by steps.
+
+    Args:
+        shown: by title, the grids of a sequence: inputs, targets, outputs.
+        names: of the grids.
+    """
+    longest = max(len(grids[0]) for grids in shown.values())
+    channels = sum(grid.shape[1] for grid in next(iter(shown.values())))
+    size = (min(3 + 0.08 * longest, 20), 0.6 + len(shown) * (0.7 + 0.07 * channels))
+    figure = Figure(figsize=size, layout="constrained")
+    parts = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
+    for part, (title, grids) in zip(parts, shown.items(), strict=True):
+        part.suptitle(title, fontsize=9)
+        ratios = [grid.shape[1] for grid in grids]
+        for axes, grid, name in zip(
+            part.subplots(len(grids), 1, sharex=True, height_ratios=ratios),
+            grids,
+            names,
+            strict=True,
+        ):
+            axes.imshow(grid.T, cmap="magma", aspect="auto", interpolation="nearest")
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+            axes.set_yticks([])
+    return figure
+
+
+def heads(
+    vectors: Mapping[str, Float[np.ndarray, "T M"]],
+    weights: Mapping[str, Float[np.ndarray, "T N"]],
+    title: str,
+) -> Figure:
+    """What heads did over time: above the vectors they moved, below the rows they looked at.
+
+    Args:
+        vectors: of each head, what it read or added at each step.
+        weights: of each head, over the rows of the memory at each step.
+        title: above the whole.
+    """
+    longest = len(next(iter(weights.values())))
+    size = (1 + len(weights) * min(2.5 + 0.05 * longest, 8), 6.5)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    grid = figure.subplots(2, len(weights), squeeze=False, sharex=True, height_ratios=(1, 3))
+    for axes, (name, moved) in zip(grid[0], vectors.items(), strict=True):
+        axes.imshow(
+            moved.T, cmap="coolwarm", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
+        )
+        axes.set_title(name, fontsize=8)
+        axes.set_yticks([])
+    for axes, (name, looked) in zip(grid[1], weights.items(), strict=True):
+        axes.imshow(looked.T, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set_title(name, fontsize=8)
+        axes.set(xlabel="step", ylabel="row of the memory")
     return figure

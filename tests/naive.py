@@ -172,3 +172,31 @@ def edit_distance(a, b):
         edit_distance(a, b[1:]) + 1,
         edit_distance(a[1:], b[1:]) + (a[0] != b[0]),
     )
+
+
+def address(memory, previous, key, strength, gate, shift, sharpness):
+    """One head's new weights over [N, M]; Graves et al. 2014, eq. 5 to 9."""
+    count, radius = len(memory), len(shift) // 2
+    exponentials = np.exp(content([key], memory, strength)[0])
+    found = exponentials / sum(exponentials)
+    gated = [gate * found[i] + (1 - gate) * previous[i] for i in range(count)]
+    moved = np.zeros(count)
+    for i in range(count):
+        for j in range(count):
+            for n, s in enumerate(shift):
+                if (j + n - radius) % count == i:
+                    moved[i] += gated[j] * s
+    powers = moved**sharpness
+    return powers / sum(powers)
+
+
+def write(memory, weights, erase, add):
+    """[N, M], [H, N], [H, M] and [H, M] to [N, M]; Graves et al. 2014, eq. 3 and 4."""
+    memory = np.array(memory, np.float64)
+    for w, e in zip(weights, erase, strict=True):
+        for i in range(len(memory)):
+            memory[i] *= 1 - w[i] * np.asarray(e, np.float64)
+    for w, a in zip(weights, add, strict=True):
+        for i in range(len(memory)):
+            memory[i] += w[i] * np.asarray(a, np.float64)
+    return memory

@@ -96,6 +96,7 @@ def get_config(arg=""):
     c.model = ConfigDict({"width": 32})
     c.optimizer = ConfigDict(
         {
+            "method": "adam",
             "schedule": "inverse_sqrt",
             "peak": 1e-2,
             "warmup": 10,

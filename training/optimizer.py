@@ -1,5 +1,6 @@
-"""Adam with the schedules of the papers."""
+"""The optimizers and schedules of the papers."""
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,31 @@ class Optimizer(NamedTuple):
     learning_rate: optax.Schedule
 
 
-def build(
+def build(*, method: str, **options) -> Optimizer:
+    """Builds what the `optimizer` section of a config asks for.
+
+    Args:
+        method: the name of one of the functions below.
+        options: what it takes, all of it.
+
+    Raises:
+        UserError: for an unknown method, or options that are not its own.
+    """
+    if method not in METHODS:
+        raise UserError(
+            f"optimizer.method '{method}' is not one of {', '.join(METHODS)}."
+            + did_you_mean(method, METHODS)
+        )
+    try:
+        inspect.signature(METHODS[method]).bind(**options)
+    except TypeError as error:
+        raise UserError(
+            f"optimizer.method '{method}' is given what is not its own: {error}."
+        ) from error
+    return METHODS[method](**options)
+
+
+def adam(
     *,
     schedule: str,
     peak: float,
@@ -30,7 +55,7 @@ def build(
     clip: float,
     steps: int | None = None,
 ) -> Optimizer:
-    """Builds Adam from the `optimizer` section of a config.
+    """Adam (Kingma & Ba 2015), of gradients of a bounded norm.
 
     Args:
         schedule: what follows the linear warm-up: 'constant', 'cosine' (to zero at `steps`) or
@@ -49,9 +74,32 @@ def build(
         UserError: for an unknown schedule, or `steps` where it has no meaning.
     """
     learning_rate = make_schedule(schedule, peak, warmup, steps)
-    adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
-    tx = optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    tx = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
     return Optimizer(tx.init, tx.update, learning_rate)
+
+
+def rmsprop(*, peak: float, decay: float, momentum: float, eps: float, clip: float) -> Optimizer:
+    """RMSProp as Graves 2013, eq. 38-41: of the gradient's variance, with momentum.
+
+    Args:
+        peak: the learning rate, which stays.
+        decay: of the averages of gradient and square.
+        momentum: share of the last update in the next.
+        eps: added to the variance, under the root.
+        clip: each element of a gradient is brought between this and its negative.
+    """
+    learning_rate = optax.constant_schedule(peak)
+    tx = optax.chain(
+        optax.clip(clip),
+        optax.rmsprop(
+            learning_rate, decay=decay, eps=eps, centered=True, momentum=momentum, eps_in_sqrt=True
+        ),
+    )
+    return Optimizer(tx.init, tx.update, learning_rate)
+
+
+METHODS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "rmsprop": rmsprop}
 
 
 def make_schedule(schedule: str, peak: float, warmup: int, steps: int | None) -> optax.Schedule:

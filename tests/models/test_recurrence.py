@@ -37,7 +37,7 @@ def test_scan_equals_that_of_jax_and_so_do_its_gradients(reverse):
         return lax.scan(body, carry, xs, reverse=reverse)
 
     def ours(weights, consts, carry, xs):
-        return scan(step, weights, consts, carry, xs, reverse)
+        return scan(step, weights, consts, carry, xs, reverse=reverse)
 
     def outcome(form, weights, keys, hidden, x):
         xs = {"x": x, "valid": VALID.T}
@@ -50,6 +50,32 @@ def test_scan_equals_that_of_jax_and_so_do_its_gradients(reverse):
         jax.jit(jax.value_and_grad(partial(outcome, form), range(4), has_aux=True))(*inputs)
         for form in (ours, theirs)
     )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("steps", [0, 3, T])
+def test_fewer_steps_are_a_shorter_input(steps, reverse):
+    """Their number is traced; what lies beyond has outputs and gradients of zero."""
+    weights = {"u": normal(0, H, H), "v": normal(1, H, H)}
+    seen, xs = jnp.ones((B, H), bool), {"x": normal(4, T, B, H), "valid": VALID.T}
+
+    def outcome(weights, carry, x, count=None, length=T):
+        part = jax.tree.map(lambda x: x[:length], xs | {"x": x})
+        start = carry, jnp.int32(0)
+        (last, _), (ys, _) = scan(step, weights, (carry, seen), start, part, count, reverse=reverse)
+        assert len(ys) == length
+        return jnp.sum(jnp.sin(ys)) + jnp.sum(last**2)
+
+    gradients = jax.value_and_grad(outcome, (0, 1, 2))
+    arguments = weights, normal(3, B, H), xs["x"]
+    found = jax.jit(gradients)(*arguments, jnp.int32(steps))
+    if steps:
+        expected = jax.jit(partial(gradients, length=steps))(*arguments)
+    else:
+        zeros = jax.tree.map(jnp.zeros_like, arguments)
+        carry = arguments[1]
+        expected = jnp.sum(carry**2), (zeros[0], 2 * carry, zeros[2])
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
 
 

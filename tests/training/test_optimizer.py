@@ -7,7 +7,7 @@ import pytest
 from training import optimizer
 from training.errors import UserError
 
-ADAM = {"b1": 0.9, "b2": 0.98, "eps": 1e-9, "clip": 0.0}
+ADAM = {"method": "adam", "b1": 0.9, "b2": 0.98, "eps": 1e-9, "clip": 0.0}
 
 
 def rate(step, **schedule):
@@ -52,7 +52,7 @@ def test_first_adam_step_is_the_rate_times_the_sign():
 def test_clipping_scales_the_whole_gradient_to_the_norm():
     """Adam hides the scale of a gradient unless eps is large: -g / (|g| + eps), |g| = 5 -> 1."""
     adam = optimizer.build(
-        schedule="constant", peak=1.0, warmup=0, b1=0.0, b2=0.0, eps=1.0, clip=1.0
+        method="adam", schedule="constant", peak=1.0, warmup=0, b1=0.0, b2=0.0, eps=1.0, clip=1.0
     )
     updates, _ = adam.update(jnp.array([3.0, 4.0]), adam.init(jnp.zeros(2)), jnp.zeros(2))
     np.testing.assert_allclose(updates, [-0.6 / 1.6, -0.8 / 1.8], rtol=1e-5)
