@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "steps": 10_000,
         "accumulate": 1,
         "log_every": 100,
-        "eval_every": 1000,
+        "eval_every": 500,
         "checkpoint_every": 500,
         "keep": 2,
         "average": 1,

@@ -1,0 +1,68 @@
+"""Five tasks, three models: the learning curves of Graves et al. 2014 (fig. 3, 7, 10, 13 and 18).
+
+Sizes are those of its tables 1 to 3: the memory is 128 x 20, a controller of a feed-forward layer
+or of LSTM has as many heads that read and that write as are printed, and the LSTM without a memory
+has three layers. What the paper shows after a million sequences (repeat copy: half a million) was
+read off its curves by eye, so it is near the truth and no more:
+
+    copy 0, 0 and more than 2 bits; repeat copy 0, 0 and 0; recall 0, 0 and 1 to 2; n-grams 133,
+    133 and 137; sort 10 to 20 and about 50.
+
+    python sweep.py --sweep=configs/sweeps/ntm_tasks.py --parallel=2
+
+Sized for a laptop: from ten minutes to an hour a run on two CPU cores, 15 runs.
+"""
+
+from functools import partial
+from typing import Any
+
+from training.plots import bars as curves
+from training.sweeps import Run
+
+FEED_FORWARD, LSTM, ALONE = "NTM, feed-forward", "NTM, LSTM", "LSTM"
+MODELS: dict[str, dict[str, dict[str, Any]]] = {
+    "copy": {
+        FEED_FORWARD: {"hidden": 100, "heads": 1},
+        LSTM: {"hidden": 100, "heads": 1},
+        ALONE: {"hidden": 256},
+    },
+    "repeat_copy": {
+        FEED_FORWARD: {"hidden": 100, "heads": 1},
+        LSTM: {"hidden": 100, "heads": 1},
+        ALONE: {"hidden": 512},
+    },
+    "recall": {
+        FEED_FORWARD: {"hidden": 256, "heads": 4},
+        LSTM: {"hidden": 100, "heads": 1},
+        ALONE: {"hidden": 256},
+    },
+    "ngrams": {
+        FEED_FORWARD: {"hidden": 100, "heads": 1},
+        LSTM: {"hidden": 100, "heads": 1},
+        ALONE: {"hidden": 128},
+    },
+    "sort": {
+        FEED_FORWARD: {"hidden": 512, "heads": 8},
+        LSTM: {"hidden": 100, "heads": 5, "layers": 2},
+        ALONE: {"hidden": 128},
+    },
+}
+SHARED: dict[str, dict[str, Any]] = {
+    FEED_FORWARD: {"model.controller": "feed_forward", "model.layers": 1},
+    LSTM: {"model.controller": "lstm", "model.layers": 1},
+    ALONE: {"model.controller": "lstm", "model.layers": 3, "model.heads": 0, "optimizer.peak": 1e-3},
+}
+MEASURES = ("test/bits_per_sequence", "test/wrong_bits")
+
+
+def runs():
+    for task, models in MODELS.items():
+        for model, sizes in models.items():
+            yield Run(
+                config=f"configs/ntm_{task}.py",
+                labels={"task": task, "model": model},
+                overrides=SHARED[model] | {f"model.{name}": x for name, x in sizes.items()},
+            )
+
+
+figure = partial(curves, measure="bits_per_sequence", panels="task", lines="model")
