@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 from training.errors import UserError, did_you_mean
@@ -17,8 +18,17 @@ def build(config: Any, workdir: str) -> Any:
     Raises:
         UserError: if there is no such task, or the task finds its own config or data wanting.
     """
+    return _module(config.task).build(config, workdir)
+
+
+def outline(config: Any, workdir: str) -> Any:
+    """Builds a task only as far as shapes go; without its data, if its module has an `outline`."""
+    module = _module(config.task)
+    return getattr(module, "outline", module.build)(config, workdir)
+
+
+def _module(task: str) -> ModuleType:
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
-    if config.task not in names and "." not in config.task:
-        raise UserError(f"There is no task '{config.task}'." + did_you_mean(config.task, names))
-    path = config.task if "." in config.task else f"{__name__}.{config.task}"
-    return importlib.import_module(path).build(config, workdir)
+    if task not in names and "." not in task:
+        raise UserError(f"There is no task '{task}'." + did_you_mean(task, names))
+    return importlib.import_module(task if "." in task else f"{__name__}.{task}")

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -55,6 +56,23 @@ class Task(Protocol):
     def samples(self, state: Any) -> str:
         """A few outputs that a person would rather read than a number."""
         ...
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A task that knows its largest batch before it has any data."""
+
+    def largest_batch(self) -> Batch:
+        """Shapes of the training batch that needs most memory."""
+        ...
+
+
+def largest_batch(task: Any) -> Batch:
+    """Shapes of the training batch that needs most memory; of the first if the task cannot tell."""
+    if isinstance(task, Outlined):
+        return task.largest_batch()
+    first = next(task.batches("train", 0))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), first)
 
 
 @runtime_checkable

@@ -29,6 +29,13 @@ DECAY = 0.9  # of the baseline (Xu et al. 2015, eq. 13)
 
 def build(config: Any, workdir: str) -> "HardAttention":
     """As `tasks.translation.build`."""
+    task = outline(config, workdir)
+    task.open()
+    return task
+
+
+def outline(config: Any, workdir: str) -> "HardAttention":
+    """As `tasks.translation.outline`."""
     return HardAttention(config, Path(workdir))
 
 
@@ -53,7 +60,7 @@ class HardAttention(Translation):
     def init(self, key: Array) -> HardState:
         """Before it has seen anything a model finds all tokens equally likely."""
         state = super().init(key)
-        baseline = jnp.float32(-math.log(len(self.vocabulary)))
+        baseline = jnp.float32(-math.log(self.pieces))
         return HardState(state.step, state.params, state.opt_state, baseline)
 
     def train_step(self, state, batch, key):

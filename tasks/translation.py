@@ -23,6 +23,7 @@ from tasks.data.batching import (
     TokenisedPairs,
     bucket_shapes,
     evaluation_batches,
+    rows_of,
     tokenise,
     training_batches,
 )
@@ -30,7 +31,7 @@ from tasks.data.pairs import Pairs, TextPairs
 from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary, of_kind
 from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
-from training import checkpoints, optimizer
+from training import checkpoints, hosts, optimizer
 from training.choices import choose
 from training.errors import UserError, did_you_mean
 from training.state import TrainState
@@ -44,6 +45,13 @@ MODELS: dict[str, Callable[..., EncoderDecoder]] = {
 
 def build(config: Any, workdir: str) -> "Translation":
     """Opens the corpus, learns or loads the vocabulary, and shapes the model."""
+    task = outline(config, workdir)
+    task.open()
+    return task
+
+
+def outline(config: Any, workdir: str) -> "Translation":
+    """Shapes the model alone, whose vocabulary must only be as large as the config says."""
     return Translation(config, Path(workdir))
 
 
@@ -71,11 +79,13 @@ class Translation(Supervised):
             section="model",
             options={"vocabulary", "key", *config.model},
         )
-        self.vocabulary = self._open_vocabulary(workdir)
-        self.cache = workdir / "tokens"
+        self.workdir, self.cache = workdir, workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
+        _, options = of_kind(**config.vocabulary)
+        # Byte pairs are as many as they are asked to be: that is known without the corpus.
+        self.pieces = options["size"] if "size" in options else len(self.vocabulary)
         self.create: Callable[..., EncoderDecoder] = partial(
-            model, vocabulary=len(self.vocabulary), **config.model
+            model, vocabulary=self.pieces, **config.model
         )
         self.graphdef, draws = self._shape_model()
         if draws != self.draws:
@@ -83,6 +93,10 @@ class Translation(Supervised):
                 f"model.attention.alignment='hard' goes with --config.task=hard_attention, and no "
                 f"other alignment does: the task is '{config.task}'"
             )
+
+    def open(self) -> None:
+        """Makes sure of the data: fails now or never."""
+        assert len(self.vocabulary) == self.pieces
 
     @cached_property
     def corpus(self) -> Mapping[str, Pairs]:
@@ -93,11 +107,12 @@ class Translation(Supervised):
     def splits(self) -> tuple[str, ...]:
         return tuple(sorted(name for name in self.corpus if name.startswith("test")))
 
-    def _open_vocabulary(self, workdir: Path) -> Vocabulary:
-        """Learns it once and never again: the weights beside it belong to it."""
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Learnt once and never again: the weights beside it belong to it."""
         kind, options = of_kind(**self.config.vocabulary)
-        path = workdir / "vocabulary.model"
-        if path.exists() or any((workdir / checkpoints.FOLDER).glob("[0-9]*")):
+        path = self.workdir / "vocabulary.model"
+        if path.exists() or any((self.workdir / checkpoints.FOLDER).glob("[0-9]*")):
             return kind.load(path)
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
         return kind.train(sentences, path, **options)
@@ -119,7 +134,7 @@ class Translation(Supervised):
         said = {
             "data": f"{data.corpus} {data.source}-{data.target}: {sizes}",
             "too long": f"{dropped:,} of train, not trained on",
-            "vocabulary": f"{len(self.vocabulary):,} pieces",
+            "vocabulary": f"{self.pieces:,} pieces",
         }
         return said | ({"bleu": measures.signature()} if "bleu" in self.config.measures else {})
 
@@ -147,6 +162,15 @@ class Translation(Supervised):
             return (batch for batch, _ in evaluation_batches(pairs, **self.config.batching))
         batches = BucketedBatches(pairs, seed=self.config.seed, **self.config.batching)
         return training_batches(batches, start_step)
+
+    def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """That of the longest sentences, for which attention needs most."""
+        batching = self.config.batching
+        rows = rows_of(self.longest, batching.tokens, batching.rows_multiple)
+        return {
+            side: jax.ShapeDtypeStruct((rows, length), jnp.int32)
+            for side, length in zip(("source", "target"), self.longest, strict=True)
+        }
 
     @cached_property
     def _training_pairs(self) -> tuple[TokenisedPairs, int]:
@@ -232,10 +256,13 @@ class Translation(Supervised):
         """Tokens of every source in order, and the reference's negative log-likelihood, size."""
         found: list[Any] = [None] * len(pairs)
         nll = tokens = 0.0
-        for batch, rows in evaluation_batches(pairs, **{**self.config.batching, **batching}):
-            output, batch_nll, batch_tokens = jax.device_get(
-                self._decode_batch(params, batch, width, key)
-            )
+
+        def decode(item):
+            batch, rows = item
+            return rows, *jax.device_get(self._decode_batch(params, batch, width, key))
+
+        batches = evaluation_batches(pairs, **{**self.config.batching, **batching})
+        for rows, output, batch_nll, batch_tokens in hosts.deal(decode, batches):
             nll, tokens = nll + batch_nll, tokens + batch_tokens
             for row, ids in zip(rows, output, strict=False):
                 found[row] = ids

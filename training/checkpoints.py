@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
 
-from training import metrics
+from training import hosts, metrics
 from training.errors import UserError, did_you_mean
 
 FOLDER = "checkpoints"
@@ -96,7 +96,7 @@ class Checkpoints:
             "step": step,
             "key": np.asarray(jax.random.key_data(key)).tolist(),
             "seconds": seconds,
-            "checksums": np.asarray(checksums(state)).tolist(),
+            "checksums": np.asarray(hosts.gather(checksums(state))).tolist(),
         }
         self._manager.save(
             step,
@@ -186,8 +186,9 @@ class Checkpoints:
         for later in self.steps():
             if later > step:
                 self._manager.delete(later)
-        for path in _half_written(self._directory).values():
-            path.rmtree()
+        if hosts.is_first():
+            for path in _half_written(self._directory).values():
+                path.rmtree()
 
     def wait(self) -> None:
         """Blocks until everything asked for is on disk."""
@@ -222,7 +223,7 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
             ),
         )
-        found = np.asarray(checksums(items.state)).tolist()
+        found = np.asarray(hosts.gather(checksums(items.state))).tolist()
         if items.record["step"] != step or items.record["checksums"] != found:
             raise ValueError("its arrays do not match their checksums")
         return items.state, items.record

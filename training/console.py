@@ -12,10 +12,10 @@ from rich.text import Text
 
 
 class Console:
-    """Prints the progress of a run of `steps` steps whose batches hold `unit`s."""
+    """Prints the progress of a run of `steps` steps whose batches hold `unit`s, unless `quiet`."""
 
-    def __init__(self, steps: int, unit: str):
-        self.terminal = Terminal(highlight=False, soft_wrap=True)
+    def __init__(self, steps: int, unit: str, *, quiet: bool = False):
+        self.terminal = Terminal(highlight=False, soft_wrap=True, quiet=quiet)
         self._steps, self._unit = steps, unit
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -32,8 +32,9 @@ class Console:
 
     def header(self, rows: Mapping[str, str]) -> None:
         """The first lines: what this run is."""
+        width = max(10, *map(len, rows))
         for name, value in rows.items():
-            self.terminal.print(Text.assemble((f"{name:>10}  ", "bold"), value))
+            self.terminal.print(Text.assemble((f"{name:>{width}}  ", "bold"), value))
 
     def say(self, sentence: str) -> None:
         """One line, above the bar if there is one."""

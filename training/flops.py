@@ -30,9 +30,18 @@ def count(jaxpr: Any) -> float:
         elif eqn.primitive.name == "cond":
             total += max(count(branch) for branch in eqn.params["branches"])
         else:
-            times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-            total += times * sum(count(inner) for inner in jaxprs_in_params(eqn.params))
+            total += _repeats(eqn) * sum(count(inner) for inner in jaxprs_in_params(eqn.params))
     return total
+
+
+def _repeats(eqn: Any) -> int:
+    """How often an equation does what is inside of it, on all devices together."""
+    if eqn.primitive.name == "scan":
+        return eqn.params["length"]
+    if eqn.primitive.name == "shard_map":
+        axes = eqn.params["newly_manual_axes"]
+        return math.prod(eqn.params["mesh"].shape[axis] for axis in axes)
+    return 1
 
 
 @functools.cache
@@ -40,7 +49,7 @@ def peak() -> float:
     """FLOP/s that square matmuls reach on all devices together, timed once (about 0.3 s).
 
     In float32 on CPUs and in bfloat16 on accelerators, the fast type of each. The devices of a
-    CPU share its cores, so there one speaks for all.
+    CPU share its cores, so there one speaks for all of its host.
     """
     on_cpu = jax.default_backend() == "cpu"
     size, dtype = (1024, jnp.float32) if on_cpu else (8192, jnp.bfloat16)
@@ -52,4 +61,4 @@ def peak() -> float:
         start = time.perf_counter()
         matmul(x, x).block_until_ready()
         best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best * (1 if on_cpu else jax.device_count())
+    return 2.0 * size**3 / best * (jax.process_count() if on_cpu else jax.device_count())

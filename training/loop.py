@@ -7,19 +7,19 @@ step n - 1, so that neither waits for the other.
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training import flops, mesh, run
+from training import flops, hosts, mesh, run
 from training.checkpoints import Checkpoints
 from training.console import Console, duration
 from training.errors import Interrupted, UserError
 from training.metrics import Log, learning_curve
-from training.signals import signals
+from training.step import make_update, trace
 
 
 def fit(task: Any, config: Any, workdir: str) -> dict:
@@ -39,7 +39,7 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     """
     run.open_workdir(config, workdir)
     devices = mesh.make_mesh(**config.mesh)
-    console = Console(config.train.steps, task.unit)
+    console = Console(config.train.steps, task.unit, quiet=not hosts.is_first())
     with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
         summary = run.read_summary(workdir)
         if summary and config.train.steps <= summary["steps"] in checkpoints.steps():
@@ -48,7 +48,7 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
             return summary
         trainer = Trainer(task, config, workdir, devices, console, checkpoints)
         with contextlib.closing(trainer.log):
-            with console.training(trainer.step, flops.peak()), signals() as stop:
+            with console.training(trainer.step, flops.peak()), hosts.stop_signal() as stop:
                 trainer.train(stop)
             return trainer.finish()
 
@@ -82,16 +82,12 @@ class Trainer:
             self.state = jax.jit(task.init, out_shardings=shardings)(first_key)
         checkpoints.clear_after(self.step)
         self.abstract, self.key = abstract, mesh.replicate(key, devices)
-        self.log = Log(workdir, self.step)
-
-        def train_step(state, batch, key, step):
-            return task.train_step(state, batch, jax.random.fold_in(key, step))
-
-        self.update = jax.jit(train_step, out_shardings=(shardings, None), donate_argnums=0)
+        self.log = Log(workdir, self.step, writes=hosts.is_first())
+        self.update = make_update(task, abstract, devices)
         self._introduce(restored)
 
-    def train(self, stop: list[int]) -> None:
-        """Runs until the last step, or until `stop` holds a signal."""
+    def train(self, stop: Callable[[int], int]) -> None:
+        """Runs until the last step, or until `stop` names a signal for one."""
         every, last = self.config.train, self.config.train.steps
         if self.step and self.step % every.eval_every == 0:
             self.evaluate_dev()  # the process may have ended between saving and evaluating
@@ -109,16 +105,17 @@ class Trainer:
             pending = Pending(self.step, metrics, cost)
             evaluating = self.step % every.eval_every == 0
             saving = self.step % every.checkpoint_every == 0 or self.step == last
-            if evaluating or saving or stop:
+            stopping = stop(self.step)
+            if evaluating or saving or stopping:
                 self.read(pending)  # first: a state is saved only if its loss was finite
                 pending = None
                 self.checkpoints.save(self.step, self.state, self.key, self.seconds())
             if evaluating:
                 self.evaluate_dev()
-            if stop and self.step < last:
+            if stopping and self.step < last:
                 raise Interrupted(
                     f"Stopped at step {self.step} of {last}, saved; the same command resumes.",
-                    stop[0],
+                    stopping,
                 )
 
     def place(self, batches: Iterator) -> Any:
@@ -129,9 +126,8 @@ class Trainer:
         """The step compiled for a batch of this shape, and its FLOPs."""
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
         if shape not in self.compiled:
-            # Under `set_mesh` a task may ask how its batch is split.
-            with self.console.pause("compiling"), jax.set_mesh(self.mesh):
-                traced = self.update.trace(self.state, batch, self.key, np.int32(0))
+            with self.console.pause("compiling"):
+                traced = trace(self.update, self.state, batch, self.key, self.mesh)
                 self.compiled[shape] = traced.lower().compile(), flops.count(traced.jaxpr)
         return self.compiled[shape]
 
@@ -172,7 +168,8 @@ class Trainer:
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """Measures of a split as 'split/measure', recorded."""
-        measures = {f"{split}/{k}": float(v) for k, v in self.task.evaluate(state, split).items()}
+        found = self.task.evaluate(hosts.gather(state), split)
+        measures = {f"{split}/{name}": float(value) for name, value in found.items()}
         self.log.write(self.step, self.seconds(), measures)
         return measures
 
@@ -187,6 +184,7 @@ class Trainer:
         for split in self.task.splits:
             found = self.log.found(self.step, f"{split}/")  # by an earlier process
             measures |= found or self.evaluate(state, split)
+        state = hosts.gather(state)
         self.draw(state)
         summary = run.write_summary(self.workdir, self.config, measures, self.step, self.seconds())
         self.console.table(summary["measures"], summary["paper"])
@@ -195,6 +193,7 @@ class Trainer:
         self.console.say(
             f"\nFinished in {duration(self.seconds())}; all of it is in {self.workdir}."
         )
+        hosts.wait()  # for the one that writes
         return summary
 
     def draw(self, state: Any) -> None:

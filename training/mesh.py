@@ -6,6 +6,7 @@ optimizer's moments are made from the parameters, keep their names, and so are s
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,26 +25,29 @@ RULES: dict[str | None, str] = {
 ROWS = ("data", "fsdp")  # the rows of a batch are split over both
 
 
-def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
-    """A mesh over all devices; one of the sizes may be -1, "all that remain".
+def make_mesh(
+    *, data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh over `devices`, or all; one of the sizes may be -1, "all that remain".
 
     Raises:
         UserError: if the sizes do not multiply to the number of devices.
     """
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-    devices = jax.device_count()
+    count = len(devices or jax.devices())
     asked = " x ".join(f"{name}={size}" for name, size in sizes.items())
     open_axes = [name for name, size in sizes.items() if size == -1]
     fixed = math.prod(size for size in sizes.values() if size != -1)
-    fits = len(open_axes) <= 1 and fixed > 0 and devices % fixed == 0
+    fits = len(open_axes) <= 1 and fixed > 0 and count % fixed == 0
     if fits and open_axes:
-        sizes[open_axes[0]] = devices // fixed
-    if not fits or math.prod(sizes.values()) != devices:
+        sizes[open_axes[0]] = count // fixed
+    if not fits or math.prod(sizes.values()) != count:
         raise UserError(
-            f"The mesh {asked} does not fit {devices} device{'s' * (devices > 1)}: "
+            f"The mesh {asked} does not fit {count} device{'s' * (count > 1)}: "
             "the sizes must multiply to that number, and one of them may be -1 for the rest."
         )
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes))
+    kinds = (AxisType.Auto,) * len(sizes)
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), kinds, devices=devices)
 
 
 def shardings(abstract_state: Any, mesh: Mesh) -> Any:
@@ -83,11 +87,25 @@ def abstract(state: Any, mesh: Mesh) -> Any:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts a copy of every array on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=everywhere)(tree)  # on other hosts' devices as well
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
     """Puts a batch of NumPy arrays on the devices, rows split over data and fsdp.
+
+    Every host has the whole batch, and puts those of its rows that its own devices hold.
+
+    Raises:
+        UserError: if the rows cannot be split evenly.
+    """
+    sharding = rows_sharding(batch, mesh)
+    place = lambda x: jax.make_array_from_callback(np.shape(x), sharding, x.__getitem__)
+    return jax.tree.map(place, batch)
+
+
+def rows_sharding(batch: Any, mesh: Mesh) -> NamedSharding:
+    """Where the arrays of a batch (or their shapes) go: rows split over data and fsdp.
 
     Raises:
         UserError: if the rows cannot be split evenly.
@@ -99,4 +117,4 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
             f"A batch of {uneven[0]} rows cannot be split over {parts} devices: "
             "make the batch sizes multiples of mesh.data x mesh.fsdp."
         )
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(ROWS)))
+    return NamedSharding(mesh, PartitionSpec(ROWS))

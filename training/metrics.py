@@ -34,11 +34,14 @@ class Log:
     """Appends to a run's record, from `step` on.
 
     What an earlier process wrote beyond `step` is dropped: the run will make those steps again.
+    One that does not write only remembers.
     """
 
-    def __init__(self, workdir: str, step: int):
+    def __init__(self, workdir: str, step: int, *, writes: bool = True):
         self.lines = [line for line in read(workdir) if line["step"] <= step]
-        self._workdir = Path(workdir)
+        self._workdir, self._writes = Path(workdir), writes
+        if not writes:
+            return
         path = self._workdir / FILE
         draft = path.with_suffix(".tmp")
         draft.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
@@ -50,6 +53,8 @@ class Log:
         """Records `values` at `step`, `seconds` after the run's start."""
         line = {"step": step, "seconds": round(seconds, 3), **values}
         self.lines.append(line)
+        if not self._writes:
+            return
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -62,6 +67,8 @@ class Log:
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
         """Saves a picture as `figures/NAME.png` and shows it in TensorBoard."""
+        if not self._writes:
+            return
         figure.set_dpi(150)
         canvas = FigureCanvasAgg(figure)
         path = self._workdir / "figures" / f"{name}.png"
@@ -72,8 +79,9 @@ class Log:
 
     def close(self) -> None:
         """Writes out what is buffered."""
-        self._file.close()
-        self._board.close()
+        if self._writes:
+            self._file.close()
+            self._board.close()
 
 
 def learning_curve(lines: list[dict]) -> Figure:

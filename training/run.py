@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from training import hosts
 from training.errors import UserError
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -33,7 +34,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
-        (path / ".writable").unlink()
+        (path / ".writable").unlink(missing_ok=True)  # another process may do the same
     except OSError as error:
         raise UserError(f"Cannot write to workdir {path}: {error.strerror}.") from error
 
@@ -47,7 +48,8 @@ def open_workdir(config: Any, workdir: str) -> None:
     make_folder(path := Path(workdir))
     ours = json.loads(config.to_json_best_effort())
     check_same(config, workdir)
-    write_json(path / CONFIG, ours)
+    if hosts.is_first():
+        write_json(path / CONFIG, ours)
 
 
 def read_config(workdir: str) -> ConfigDict:
@@ -122,7 +124,8 @@ def write_summary(
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
-    write_json(Path(workdir) / SUMMARY, summary)
+    if hosts.is_first():
+        write_json(Path(workdir) / SUMMARY, summary)
     return summary
 
 
@@ -134,15 +137,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def device() -> str:
-    """'8 x TPU v5e', or the processor's name and how many of its cores this process has."""
+    """'8 x TPU v5e', or the processor's name and how many of its cores this process has.
+
+    With '2 hosts, ' before it if there are several.
+    """
+    several = f"{jax.process_count()} hosts, " if jax.process_count() > 1 else ""
     kind = jax.devices()[0].device_kind
     if kind != "cpu":
-        return f"{jax.device_count()} x {kind}"
+        return f"{several}{jax.device_count()} x {kind}"
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.machine()}, {cores} core{'s' * (cores != 1)}"
+    name = names[0] if names else platform.machine()
+    return f"{several}{name}, {cores} core{'s' * (cores != 1)}"
 
 
 def commit() -> str:

@@ -153,10 +153,7 @@ class Buckets:
     ):
         self.pairs = pairs
         self.shapes = bucket_shapes(buckets)
-        self.rows = [
-            max(rows_multiple, tokens // max(shape) // rows_multiple * rows_multiple)
-            for shape in self.shapes
-        ]
+        self.rows = [rows_of(shape, tokens, rows_multiple) for shape in self.shapes]
         fits = np.stack(
             [(pairs.source.lengths <= s) & (pairs.target.lengths <= t) for s, t in self.shapes]
         )
@@ -256,6 +253,11 @@ def evaluation_batches(
     plan = bucketed.cut(np.lexsort((pairs.target.lengths, pairs.source.lengths)))
     for j in range(len(plan.cuts)):
         yield bucketed.batch(plan, j)
+
+
+def rows_of(shape: Bucket, tokens: int, rows_multiple: int) -> int:
+    """How many rows the batches of a bucket have."""
+    return max(rows_multiple, tokens // max(shape) // rows_multiple * rows_multiple)
 
 
 def bucket_shapes(buckets: Sequence[int | Bucket]) -> tuple[Bucket, ...]:

@@ -1,0 +1,228 @@
+"""What a run needs of hardware that one need not have: its step, compiled ahead of time.
+
+    python train.py --config=configs/transformer_big_wmt14.py --plan=v5e:4x4
+
+For TPUs it takes their compiler (`pip install -r requirements-plan.txt`) and no TPU. `--plan=here`
+is for the devices of this machine.
+"""
+
+import importlib.util
+import math
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+
+from training import collectives, flops, mesh
+from training.errors import UserError
+from training.step import make_update, trace
+
+MIB, GIB = 2**20, 2**30
+HERE = "here"
+
+
+class Chip(NamedTuple):
+    """One device: its memory in bytes, and its bfloat16 FLOP/s."""
+
+    memory: float
+    peak: float
+
+
+# As https://cloud.google.com/tpu/docs/system-architecture-tpu-vm has them.
+TPUS = {
+    "v5e": Chip(16 * GIB, 197e12),
+    "v5p": Chip(95 * GIB, 459e12),
+    "v6e": Chip(32 * GIB, 918e12),
+}
+
+
+class Plan(NamedTuple):
+    """Bytes are of one device, FLOPs of a step on all of them."""
+
+    hardware: str
+    chip: Chip
+    mesh: Mapping[str, int]
+    batch: str
+    parameters: int
+    weights: int
+    optimizer: int
+    arguments: int  # weights, optimizer and batch, in the layout of the hardware
+    activations: int  # whatever a step needs besides, gradients and all
+    total: int
+    flops: float
+    collectives: dict[str, tuple[int, int]]  # how many in a step, and bytes received
+    refused: str  # what the compiler said if the step does not fit
+    seconds: float  # that compiling took
+
+    @property
+    def fits(self) -> bool:
+        return not self.refused and self.total <= self.chip.memory
+
+    def step_seconds(self, utilisation: float) -> float:
+        """Time of a step if the products run at this share of the peak and nothing else counts."""
+        return self.flops / (math.prod(self.mesh.values()) * self.chip.peak * utilisation)
+
+
+def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan:
+    """Compiles the step of `task` for `hardware`.
+
+    Args:
+        task: see `tasks.base.Task`; only its `init` and `train_step` are traced.
+        batch: shapes of a batch.
+        sizes: of the mesh, as `config.mesh`.
+        hardware: 'v5e:4x4' and the like, or 'here'.
+
+    Raises:
+        UserError: for hardware that nobody here knows, or a mesh or batch that does not fit it.
+    """
+    start = time.perf_counter()
+    devices, chip = find(hardware)
+    layout = mesh.make_mesh(**sizes, devices=devices)
+    state = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), layout)
+    rows = mesh.rows_sharding(batch, layout)
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
+    whole = NamedSharding(layout, PartitionSpec())
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
+    traced = trace(make_update(task, state, layout), state, batch, key, layout)
+    weights = bytes_on_a_device(state.params)
+    plan = Plan(
+        hardware=f"{hardware}, {len(devices)} x {devices[0].device_kind}",
+        chip=chip,
+        mesh=dict(layout.shape),
+        batch=", ".join(
+            f"{jax.tree_util.keystr(path, simple=True)} {' x '.join(map(str, x.shape))}"
+            for path, x in jax.tree.leaves_with_path(batch)
+        ),
+        parameters=sum(x.size for x in jax.tree.leaves(state.params)),
+        weights=weights,
+        optimizer=bytes_on_a_device(state) - weights,
+        arguments=bytes_on_a_device((state, batch)),
+        activations=0,
+        total=0,
+        flops=flops.count(traced.jaxpr),
+        collectives={},
+        refused="",
+        seconds=0.0,
+    )
+    try:
+        lowered = traced.lower(lowering_platforms=(devices[0].platform,))
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        plan = plan._replace(refused=_refusal(str(error)))
+    else:
+        memory = compiled.memory_analysis()
+        plan = plan._replace(
+            arguments=memory.argument_size_in_bytes,
+            activations=memory.temp_size_in_bytes,
+            total=memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes,
+            collectives=collectives.count(compiled.as_text()),
+        )
+    return plan._replace(seconds=time.perf_counter() - start)
+
+
+def find(hardware: str) -> tuple[Sequence[jax.Device], Chip]:
+    """The devices that a name stands for, and what each of them is.
+
+    Raises:
+        UserError: if the name is unknown, or the compiler is not installed.
+    """
+    if hardware == HERE:
+        return jax.devices(), Chip(memory_here(), flops.peak() / jax.device_count())
+    kind, _, shape = hardware.partition(":")
+    if kind not in TPUS or not re.fullmatch(r"\d+(x\d+)+", shape):
+        raise UserError(
+            f"--plan={hardware} is no hardware that is known here: write '{HERE}', or one of "
+            f"{', '.join(TPUS)} with its shape, as v5e:4x4 or v5p:2x2x2."
+        )
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            "The compiler for TPUs is not installed: pip install -r requirements-plan.txt"
+        )
+    # Which the library would else ask a metadata server about. Any size of slice will do; and since
+    # no TPU is taken, others may compile at the same time.
+    os.environ |= {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_ACCELERATOR_TYPE": {"v5e": "v5litepod-16", "v5p": "v5p-16", "v6e": "v6e-16"}[kind],
+    }
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=hardware)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--plan={hardware} is no shape that libtpu knows: {reason}") from error
+    return topology.devices, TPUS[kind]
+
+
+def memory_here() -> float:
+    """Bytes that a device of this machine has; CPU devices share the machine's."""
+    if stats := jax.devices()[0].memory_stats():
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
+
+
+def bytes_on_a_device(tree: Any) -> int:
+    """What one device holds of arrays, or their shapes, that know how they are split."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * jax.dtypes.canonicalize_dtype(x.dtype).itemsize
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def table(plan: Plan, *, utilisation: float, steps: int) -> dict[str, str]:
+    """What a person wants to know of it, as rows of two columns.
+
+    Args:
+        plan: the plan.
+        utilisation: the share of the peak that the products will reach.
+        steps: of the run.
+    """
+    step = plan.step_seconds(utilisation)
+    rows = {
+        "hardware": plan.hardware,
+        "mesh": " x ".join(f"{name} {size}" for name, size in plan.mesh.items()),
+        "largest batch": plan.batch,
+        "parameters": f"{plan.parameters:,}",
+        "weights, a device": binary(plan.weights),
+        "optimizer, a device": binary(plan.optimizer),
+    }
+    if plan.refused:
+        rows["fits"] = f"no: {plan.refused}"
+    else:
+        share = plan.total / plan.chip.memory
+        rows |= {
+            "activations, a device": binary(plan.activations),
+            "all, a device": f"{binary(plan.total)}, {share:.0%} of {binary(plan.chip.memory)}",
+            "fits": "yes" if plan.fits else "no",
+        }
+        for kind, (times, size) in plan.collectives.items():
+            rows[kind] = f"{times:,} a step, {binary(size)} a device"
+    return rows | {
+        "FLOPs": f"{plan.flops:.3e} a step",
+        "step": f"{step * 1e3:.1f} ms at {utilisation:.0%} of {plan.chip.peak / 1e12:.4g} TFLOP/s",
+        f"{steps:,} steps": f"{steps * step / 86400:.2f} days",
+        "compiled in": f"{plan.seconds:.0f} s",
+    }
+
+
+def binary(size: float) -> str:
+    """1.5 * 2**30 -> '1.50 GiB'."""
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
+
+
+def _refusal(message: str) -> str:
+    """The sentence of the compiler's that has the figures."""
+    found = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", message)
+    return found[0].lower() if found else message.splitlines()[0]
