@@ -64,10 +64,13 @@ class Instant:
     def __init__(self, fails=()):
         self.fails, self.started, self.stopped = fails, [], 0
 
-    def submit(self, command, log):
-        workdir = Path(command[-1].removeprefix("--workdir="))
+    def submit(self, commands):
+        return [self.run(command.argv, command.log) for command in commands]
+
+    def run(self, argv, log):
+        workdir = Path(argv[-1].removeprefix("--workdir="))
         self.started.append(workdir.name)
-        config = cli.read_config(["train.py", *command[2:-1]])
+        config = cli.read_config(["train.py", *argv[2:-1]])
         (workdir / "config.json").write_text(config.to_json_best_effort())
         failed = workdir.name in self.fails
         if failed:
@@ -233,11 +236,11 @@ def test_a_failure_ends_no_other_and_is_tried_again(tmp_path, capsys):
 
 def test_a_signal_stops_the_jobs_and_says_how_to_go_on(tmp_path):
     class Endless(Instant):
-        def submit(self, command, log):
+        def run(self, argv, log):
             if self.started:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return Future()
-            return super().submit(command, log)
+            return super().run(argv, log)
 
     launcher = Endless()
     with pytest.raises(Interrupted, match=r"Stopped with 1 of 2 runs finished; the same command"):

@@ -5,7 +5,7 @@ import queue
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -28,16 +28,24 @@ class Job(Protocol):
         ...
 
 
+class Command(NamedTuple):
+    """What is to be run, under which name; its output is appended to `log`."""
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+
+
 @runtime_checkable
 class Launcher(Protocol):
     """Runs commands somewhere, a number of them at once."""
 
-    def submit(self, command: Sequence[str], log: Path) -> Job:
-        """Queues a command, whose output is appended to `log`."""
+    def submit(self, commands: Sequence[Command]) -> list[Job]:
+        """Queues commands."""
         ...
 
     def stop(self) -> None:
-        """Forgets what waits, asks what runs to save and end, and returns when all has ended."""
+        """Lets what cannot go on without this process save and end, and forgets what waits."""
         ...
 
 
@@ -69,13 +77,13 @@ class Local:
             # as its process has cores.
             os.sched_setaffinity(0, share.cores)
 
-    def submit(self, command: Sequence[str], log: Path) -> Job:
-        return self._pool.submit(self._run, command, log)
+    def submit(self, commands: Sequence[Command]) -> list[Job]:
+        return [self._pool.submit(self._run, command) for command in commands]
 
-    def _run(self, command: Sequence[str], log: Path) -> int:
-        with log.open("ab") as file, self._lock:
+    def _run(self, command: Command) -> int:
+        with command.log.open("ab") as file, self._lock:
             process = subprocess.Popen(
-                command,
+                command.argv,
                 env=os.environ | self._thread.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -98,9 +106,6 @@ class Local:
             for process in self._processes:
                 process.kill()
             raise
-
-
-LAUNCHERS: dict[str, Callable[[int], Launcher]] = {"local": Local}
 
 
 def shares(parallel: int) -> list[Share]:

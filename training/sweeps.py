@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from training import cli, metrics, run
 from training.console import Board, duration
 from training.errors import Interrupted, UserError
-from training.launchers import Job, Launcher
+from training.launchers import Command, Job, Launcher
 from training.signals import signals
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -164,18 +164,18 @@ def execute(planned: Sequence[Planned], launcher: Launcher) -> dict[str, int]:
         UserError: a folder that cannot be written.
         Interrupted: after a signal to stop, once every run has saved and ended.
     """
-    board, jobs = Board(), {}
+    board, left = Board(), [one for one in planned if one.summary() is None]
     with signals() as stop, board:
         try:
-            for one in planned:
-                if one.summary() is None:
-                    run.make_folder(one.workdir)
-                    jobs[one.run.name] = launcher.submit(one.command, one.log)
+            for one in left:
+                run.make_folder(one.workdir)
+            started = launcher.submit([Command(one.run.name, one.command, one.log) for one in left])
+            jobs = {one.run.name: job for one, job in zip(left, started, strict=True)}
             while not (stop or all(job.done() for job in jobs.values())):
-                board.show({one.run.name: state(one, jobs) for one in planned})
+                board.show(states(planned, jobs))
                 time.sleep(POLL)
             if not stop:
-                board.show({one.run.name: state(one, jobs) for one in planned})
+                board.show(states(planned, jobs))
         finally:
             launcher.stop()
     if stop:
@@ -185,6 +185,11 @@ def execute(planned: Sequence[Planned], launcher: Launcher) -> dict[str, int]:
             stop[0],
         )
     return {name: job.result() for name, job in jobs.items()}
+
+
+def states(planned: Sequence[Planned], jobs: Mapping[str, Job]) -> dict[str, tuple[str, str]]:
+    """Where each run is, by name, for the board."""
+    return {one.run.name: state(one, jobs) for one in planned}
 
 
 def state(one: Planned, jobs: Mapping[str, Job]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from training import flops
 
@@ -44,3 +45,10 @@ def test_agrees_with_the_compiler_on_a_step_of_products():
 def test_peak_is_that_of_a_computer():
     assert 1e9 < flops.peak() < 1e18
     assert flops.peak() is flops.peak()
+
+
+def test_a_program_split_over_devices_counts_all_of_them():
+    split, whole = PartitionSpec("data"), PartitionSpec()
+    eight = jax.sharding.AbstractMesh((8,), ("data",))
+    each = jax.shard_map(jnp.matmul, mesh=eight, in_specs=(split, whole), out_specs=split)
+    assert count(each, jnp.ones((16, 4)), jnp.ones((4, 5))) == 2 * 16 * 4 * 5

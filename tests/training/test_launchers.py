@@ -7,7 +7,7 @@ import time
 import pytest
 
 from training import launchers
-from training.launchers import Local, shares
+from training.launchers import Command, Local, shares
 
 SAVES_FIRST = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.02; done"
 
@@ -19,6 +19,11 @@ def wait_for(condition, seconds=20):
         time.sleep(0.01)
 
 
+def submit(launcher, log, *argv):
+    (job,) = launcher.submit([Command(log.name, argv, log)])
+    return job
+
+
 @pytest.fixture
 def no_gpus(monkeypatch):
     monkeypatch.setattr(launchers, "visible_gpus", list)
@@ -28,7 +33,7 @@ def test_exit_codes_and_logs_that_are_appended_to(tmp_path, no_gpus):
     launcher = Local(2)
     for _ in range(2):
         jobs = [
-            launcher.submit(["sh", "-c", f"echo out; echo err >&2; exit {i}"], tmp_path / str(i))
+            submit(launcher, tmp_path / str(i), "sh", "-c", f"echo out; echo err >&2; exit {i}")
             for i in range(3)
         ]
         assert [job.result() for job in jobs] == [0, 1, 2]
@@ -42,7 +47,7 @@ def test_each_process_has_cores_of_its_own(tmp_path, no_gpus, monkeypatch):
     launcher = Local(2)
     # Both at once, or one thread would serve them both.
     command = "import os, time; print(*os.sched_getaffinity(0)); time.sleep(1)"
-    jobs = [launcher.submit([sys.executable, "-c", command], tmp_path / str(i)) for i in range(2)]
+    jobs = [submit(launcher, tmp_path / str(i), sys.executable, "-c", command) for i in range(2)]
     assert [job.result() for job in jobs] == [0, 0]
     one, other = ({*map(int, (tmp_path / str(i)).read_text().split())} for i in range(2))
     assert one | other <= cores and (not one & other if len(cores) > 1 else one == other)
@@ -92,8 +97,8 @@ def test_a_run_on_cpus_takes_no_gpu(monkeypatch):
 
 def test_stopping_lets_what_runs_save_and_forgets_what_waits(tmp_path, no_gpus):
     launcher = Local(1)
-    running = launcher.submit(["sh", "-c", SAVES_FIRST], tmp_path / "one")
-    waiting = launcher.submit(["sh", "-c", "echo started"], tmp_path / "two")
+    running = submit(launcher, tmp_path / "one", "sh", "-c", SAVES_FIRST)
+    waiting = submit(launcher, tmp_path / "two", "sh", "-c", "echo started")
     wait_for(lambda: (tmp_path / "one").exists() and "ready" in (tmp_path / "one").read_text())
     assert running.running() and not waiting.running()
     launcher.stop()
@@ -104,7 +109,7 @@ def test_stopping_lets_what_runs_save_and_forgets_what_waits(tmp_path, no_gpus):
 
 def test_who_is_impatient_ends_them_at_once(tmp_path, no_gpus, monkeypatch):
     launcher = Local(1)
-    job = launcher.submit(["sh", "-c", "trap '' TERM; echo ready; sleep 60"], tmp_path / "one")
+    job = submit(launcher, tmp_path / "one", "sh", "-c", "trap '' TERM; echo ready; sleep 60")
     wait_for(lambda: (tmp_path / "one").exists() and "ready" in (tmp_path / "one").read_text())
 
     def interrupted(cancel_futures):

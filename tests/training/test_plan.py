@@ -1,0 +1,139 @@
+"""Plans: bytes and FLOPs as counted by hand, collectives as written in a program."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+import tasks
+from configs import transformer_base_wmt14, transformer_big_wmt14, transformer_nmt
+from tasks.base import largest_batch
+from tests.training.runs import ROOT
+from training import collectives, plan
+from training.errors import UserError
+
+PLAN = """
+import json, sys
+from tasks.base import largest_batch
+from tests import toy
+from training import plan
+
+config, sizes = toy.get_config(), dict(zip(("data", "fsdp", "tensor"), map(int, sys.argv[1:])))
+task = toy.build(config, "")
+found = plan.make(task, largest_batch(task), sizes, "here")
+print(json.dumps(found._asdict()))
+"""
+PROGRAM = """
+HloModule a_program
+
+%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %g = f32[4,8]{1,0} all-gather(%x), replica_groups={}, dimensions={0}
+  ROOT %t = (s32[], f32[4]) tuple(%i, %y)
+}
+
+%condition (p: (s32[], f32[4])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(7)
+  ROOT %lt = pred[] compare(%i, %limit), direction=LT
+}
+
+%inner (p: bf16[3]) -> bf16[3] {
+  ROOT %s = (bf16[3]{0}, bf16[6]{0}) all-gather-start(%p), dimensions={0}
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %r = (f32[10]{0}, bf16[2,3]{1,0:T(8,128)}) all-reduce(%a, %b), to_apply=%add
+  %w = (s32[], f32[4]) while(%z), condition=%condition, body=%body
+  %v = (s32[], f32[4]) while(%z), condition=%c, body=%body, \
+backend_config={"known_trip_count":{"n":"2"}}
+  %c = bf16[3]{0} call(%q), to_apply=%inner
+  ROOT %p = f32[4]{0} collective-permute(%r), source_target_pairs={{0,1}}
+}
+"""
+
+
+def plan_of_the_toy(*sizes):
+    devices = "--xla_force_host_platform_device_count=8"
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices}
+    command = [sys.executable, "-c", PLAN, *map(str, sizes)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_bytes_and_flops_by_hand():
+    """The toy has layers of 4 x 32 and 32 x 8 with biases, and batches of 16 rows of 4 + 8 + 1."""
+    found = plan_of_the_toy(2, 2, 2)
+    assert found["parameters"] == 4 * 32 + 32 + 32 * 8 + 8
+    # The width of 32 is split by tensor, that of 8 by fsdp.
+    weights = 4 * (4 * 32 // 2 + 32 // 2 + 32 * 8 // 4 + 8 // 2)
+    assert found["weights"] == weights
+    counters = 3 * 4  # the state's, Adam's and its schedule's
+    assert found["optimizer"] == 2 * weights + counters
+    batch, key_and_step = 4 * (16 // 4) * (4 + 8 + 1), 2 * 4 + 4
+    assert found["arguments"] == 3 * weights + counters + batch + key_and_step
+    first, second = 2 * 16 * 4 * 32, 2 * 16 * 32 * 8
+    assert found["flops"] == 2 * first + 3 * second  # the input needs no gradient
+    assert found["total"] >= found["arguments"] + found["activations"]
+
+
+def test_split_by_rows_the_devices_exchange_the_gradient():
+    found = plan_of_the_toy(8, 1, 1)
+    assert found["collectives"].keys() == {"all-reduce"}
+    _, size = found["collectives"]["all-reduce"]
+    gradient, scalars = 4 * found["parameters"], 64
+    assert gradient < size <= gradient + scalars
+
+
+def test_collectives_of_a_program():
+    assert collectives.count(PROGRAM) == {
+        "all-gather": (7 + 2 + 1, (7 + 2) * 4 * 32 + 2 * 6),
+        "all-reduce": (1, 4 * 10 + 2 * 6),
+        "collective-permute": (1, 4 * 4),
+    }
+
+
+@pytest.mark.parametrize(
+    "config, parameters",
+    [(transformer_base_wmt14, 63_082_496), (transformer_big_wmt14, 214_245_376)],
+)
+def test_a_plan_needs_no_corpus(config, parameters, tmp_path):
+    task = tasks.outline(config.get_config(), str(tmp_path))
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    assert sum(x.size for x in jax.tree.leaves(state.params)) == parameters
+    assert {x.shape for x in largest_batch(task).values()} == {(128, 256)}
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_largest_batch_is_one_of_the_batches(tmp_path):
+    config = transformer_nmt.get_config("smoke")
+    config.batching.buckets = (12, 24)
+    task = tasks.build(config, str(tmp_path))
+    batches = task.batches("train", 0)
+    seen = {tuple(x.shape for x in next(batches).values()) for _ in range(60)}
+    largest = tuple(x.shape for x in largest_batch(task).values())
+    assert largest in seen
+    assert max(seen, key=lambda shapes: shapes[0][1]) == largest
+
+
+@pytest.mark.parametrize("hardware", ["v7:4x4", "v5e", "v5e:", "v5e:4*4", "cloud"])
+def test_hardware_that_nobody_knows_is_a_sentence(hardware):
+    with pytest.raises(UserError, match=f"--plan={hardware.replace('*', '.')} is no hardware that"):
+        plan.find(hardware)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no compiler for TPUs")
+@pytest.mark.parametrize("hardware, devices", [("v5e:2x2", 4), ("v5p:2x2x1", 4), ("v6e:2x2", 4)])
+def test_tpus_without_any(hardware, devices):
+    config = "--config=configs/transformer_nmt.py:smoke"
+    command = [sys.executable, "train.py", config, f"--plan={hardware}", "--utilisation=0.5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.strip().split("  ", 1) for line in done.stdout.splitlines())
+    assert rows["hardware"].startswith(f"{hardware}, {devices} x TPU v")
+    assert rows["mesh"] == f"data {devices} x fsdp 1 x tensor 1"
+    assert rows["parameters"] == "6,848" and rows["fits"] == "yes"
+    assert "all-reduce" in rows and "4 steps" in rows
