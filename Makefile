@@ -5,13 +5,14 @@ python := .venv/bin/python
 pip := $(python) -m pip install -qq --disable-pip-version-check
 pytest := $(python) -m pytest -q
 
-.PHONY: help install train test test-slow test-peers lint bench table
+.PHONY: help install train test test-slow test-slurm test-peers lint bench table
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make train       train the smallest system here and show what it learnt (minutes)"
 	@echo "make test        run the tests"
 	@echo "make test-slow   run those that take longer"
+	@echo "make test-slurm  run those that submit jobs to Slurm, where one is running"
 	@echo "make test-peers  run those that compare with PyTorch (installs it)"
 	@echo "make bench       race the Transformer against PyTorch's (installs it)"
 	@echo "make lint        check style and types"
@@ -29,6 +30,9 @@ test: .venv/installed-test
 
 test-slow: .venv/installed-test
 	@$(pytest) -m slow
+
+test-slurm: .venv/installed-test
+	@$(pytest) -m slurm
 
 test-peers: .venv/installed-peers
 	@$(pytest) -m peers

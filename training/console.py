@@ -96,6 +96,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def binary(size: float) -> str:
+    """1.5 * 2**30 -> '1.50 GiB'."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
 class Board:
     """The states of a sweep's runs: a table that stays in its place, or lines in a log file."""
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from training import flops, hosts, mesh, run
 from training.checkpoints import Checkpoints
-from training.console import Console, duration
+from training.console import Console, binary, duration
 from training.errors import Interrupted, UserError
 from training.metrics import Log, learning_curve
 from training.step import make_update, trace
@@ -38,7 +38,9 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
         Interrupted: after a signal to stop, when everything is saved.
     """
     run.open_workdir(config, workdir)
-    devices = mesh.make_mesh(**config.mesh)
+    state = jax.eval_shape(task.init, jax.random.key(config.seed))
+    sizes = mesh.settle(config.mesh, state, jax.device_count(), mesh.memory())
+    devices = mesh.make_mesh(**sizes)
     console = Console(config.train.steps, task.unit, quiet=not hosts.is_first())
     with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
         summary = run.read_summary(workdir)
@@ -212,12 +214,14 @@ class Trainer:
     def _introduce(self, restored: Any) -> None:
         """The first lines that a person sees."""
         count = sum(x.size for x in jax.tree.leaves(self.abstract.params))
+        weights, whole = map(mesh.bytes_on_a_device, (self.abstract.params, self.abstract))
         sizes = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         resuming = f", resuming from {self.step:,}" if restored else ""
         rows = {
             "config": f"{self.config.name} (task {self.config.task})",
             **self.task.describe(),
-            "parameters": f"{count:,}",
+            "parameters": f"{count:,}; {binary(weights)} on a device, {binary(whole)} with the "
+            "optimizer's",
             "device": f"{run.device()}; mesh {sizes}",
             "steps": f"{self.config.train.steps:,}{resuming}",
             "workdir": self.workdir,

@@ -6,7 +6,8 @@ optimizer's moments are made from the parameters, keep their names, and so are s
 """
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ ROWS = ("data", "fsdp")  # the rows of a batch are split over both
 
 
 def make_mesh(
-    *, data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None
+    devices: Sequence[jax.Device] | None = None, /, *, data: int, fsdp: int, tensor: int
 ) -> Mesh:
     """A mesh over `devices`, or all; one of the sizes may be -1, "all that remain".
 
@@ -48,6 +49,41 @@ def make_mesh(
         )
     kinds = (AxisType.Auto,) * len(sizes)
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), kinds, devices=devices)
+
+
+def settle(sizes: Mapping[str, int], state: Any, devices: int, memory: float) -> dict[str, int]:
+    """Chooses for those who let both data and fsdp be -1, "as you like"; others get their own.
+
+    A state that is whole on every device needs no exchange but of gradients. So it is split only if
+    it would take more than half of a device's memory, and then over no more devices than it must.
+
+    Args:
+        sizes: of the mesh, as `config.mesh`.
+        state: its arrays, or their shapes.
+        devices: how many there are.
+        memory: of each, in bytes.
+    """
+    if (sizes["data"], sizes["fsdp"]) != (-1, -1) or sizes["tensor"] < 1:
+        return dict(sizes)
+    rest = devices // sizes["tensor"]
+    need = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / sizes["tensor"]
+    parts = [n for n in range(1, rest + 1) if rest % n == 0]
+    fsdp = next((n for n in parts if need / n <= memory / 2), rest)
+    return dict(sizes) | {"data": -1, "fsdp": fsdp}
+
+
+def memory() -> float:
+    """Bytes that a device of this machine has; the devices of a CPU share what it has."""
+    if stats := jax.local_devices()[0].memory_stats():
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
+
+
+def bytes_on_a_device(tree: Any) -> int:
+    """What one device holds of arrays, or their shapes, that know how they are split."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    )
 
 
 def shardings(abstract_state: Any, mesh: Mesh) -> Any:

@@ -19,10 +19,12 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from training import collectives, flops, mesh
+from training.console import binary
 from training.errors import UserError
+from training.mesh import bytes_on_a_device
 from training.step import make_update, trace
 
-MIB, GIB = 2**20, 2**30
+GIB = 2**30
 HERE = "here"
 
 
@@ -58,6 +60,7 @@ class Plan(NamedTuple):
     collectives: dict[str, tuple[int, int]]  # how many in a step, and bytes received
     refused: str  # what the compiler said if the step does not fit
     seconds: float  # that compiling took
+    core_seconds: float  # the same, as time of one core
 
     @property
     def fits(self) -> bool:
@@ -80,10 +83,13 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
     Raises:
         UserError: for hardware that nobody here knows, or a mesh or batch that does not fit it.
     """
-    start = time.perf_counter()
+    clocks = time.perf_counter, time.process_time
+    start = [clock() for clock in clocks]
     devices, chip = find(hardware)
-    layout = mesh.make_mesh(**sizes, devices=devices)
-    state = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), layout)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    sizes = mesh.settle(sizes, shapes, len(devices), chip.memory)
+    layout = mesh.make_mesh(devices, **sizes)
+    state = mesh.abstract(shapes, layout)
     rows = mesh.rows_sharding(batch, layout)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
     whole = NamedSharding(layout, PartitionSpec())
@@ -109,6 +115,7 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
         collectives={},
         refused="",
         seconds=0.0,
+        core_seconds=0.0,
     )
     try:
         lowered = traced.lower(lowering_platforms=(devices[0].platform,))
@@ -128,7 +135,8 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
             + memory.temp_size_in_bytes,
             collectives=collectives.count(compiled.as_text()),
         )
-    return plan._replace(seconds=time.perf_counter() - start)
+    seconds, core_seconds = (clock() - x for clock, x in zip(clocks, start, strict=True))
+    return plan._replace(seconds=seconds, core_seconds=core_seconds)
 
 
 def find(hardware: str) -> tuple[Sequence[jax.Device], Chip]:
@@ -138,7 +146,7 @@ def find(hardware: str) -> tuple[Sequence[jax.Device], Chip]:
         UserError: if the name is unknown, or the compiler is not installed.
     """
     if hardware == HERE:
-        return jax.devices(), Chip(memory_here(), flops.peak() / jax.device_count())
+        return jax.devices(), Chip(mesh.memory(), flops.peak() / jax.device_count())
     kind, _, shape = hardware.partition(":")
     if kind not in TPUS or not re.fullmatch(r"\d+(x\d+)+", shape):
         raise UserError(
@@ -164,21 +172,6 @@ def find(hardware: str) -> tuple[Sequence[jax.Device], Chip]:
         reason = str(error).splitlines()[0]
         raise UserError(f"--plan={hardware} is no shape that libtpu knows: {reason}") from error
     return topology.devices, TPUS[kind]
-
-
-def memory_here() -> float:
-    """Bytes that a device of this machine has; CPU devices share the machine's."""
-    if stats := jax.devices()[0].memory_stats():
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
-
-
-def bytes_on_a_device(tree: Any) -> int:
-    """What one device holds of arrays, or their shapes, that know how they are split."""
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * jax.dtypes.canonicalize_dtype(x.dtype).itemsize
-        for x in jax.tree.leaves(tree)
-    )
 
 
 def table(plan: Plan, *, utilisation: float, steps: int) -> dict[str, str]:
@@ -212,14 +205,9 @@ def table(plan: Plan, *, utilisation: float, steps: int) -> dict[str, str]:
     return rows | {
         "FLOPs": f"{plan.flops:.3e} a step",
         "step": f"{step * 1e3:.1f} ms at {utilisation:.0%} of {plan.chip.peak / 1e12:.4g} TFLOP/s",
-        f"{steps:,} steps": f"{steps * step / 86400:.2f} days",
-        "compiled in": f"{plan.seconds:.0f} s",
+        f"{steps:,} steps": f"{steps * step / 86400:.3g} days",
+        "compiled in": f"{plan.seconds:.0f} s, {plan.core_seconds:.0f} s of a core",
     }
-
-
-def binary(size: float) -> str:
-    """1.5 * 2**30 -> '1.50 GiB'."""
-    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
 def _refusal(message: str) -> str:

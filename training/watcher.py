@@ -29,9 +29,21 @@ def watch(command: Sequence[str]) -> int:
 
     If it is aborted, the sentence that it could not say is said here.
     """
-    process = subprocess.Popen(command, env=os.environ | {MARK: "1"}, start_new_session=True)
+    processes: list[subprocess.Popen] = []
+    early: list[int] = []
+
+    def pass_on(number, frame):
+        del frame
+        early.append(number)
+        for process in processes:
+            process.send_signal(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: process.send_signal(number))
+        signal.signal(number, pass_on)
+    process = subprocess.Popen(command, env=os.environ | {MARK: "1"}, start_new_session=True)
+    processes.append(process)
+    if early:  # before there was anyone to tell
+        process.send_signal(early[0])
     code = process.wait()
     if code == -signal.SIGABRT:
         print(SENTENCE, file=sys.stderr)

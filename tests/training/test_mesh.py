@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from tests import toy
 from tests.training.runs import record, small, start
@@ -84,3 +84,29 @@ def test_optimizer_moments_are_split_like_their_parameters():
 def test_a_mesh_that_does_not_fit_is_a_sentence(sizes):
     with pytest.raises(UserError, match=f"data={sizes[0]} x fsdp={sizes[1]}.*does not fit"):
         mesh.make_mesh(**dict(zip(mesh_axes(), sizes, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "sizes, memory, chosen",
+    [
+        ((-1, -1, 1), 32.0, (-1, 1, 1)),
+        ((-1, -1, 1), 31.0, (-1, 2, 1)),
+        ((-1, -1, 1), 8.0, (-1, 4, 1)),
+        ((-1, -1, 1), 1.0, (-1, 8, 1)),
+        ((-1, -1, 2), 8.0, (-1, 2, 2)),
+        ((-1, 1, 1), 1.0, (-1, 1, 1)),
+        ((2, -1, 1), 1.0, (2, -1, 1)),
+    ],
+)
+def test_a_mesh_that_chooses_itself_splits_what_fills_half_a_device(sizes, memory, chosen):
+    """A state of 16 bytes on 8 devices."""
+    sizes, chosen = (dict(zip(mesh_axes(), x, strict=True)) for x in (sizes, chosen))
+    assert mesh.settle(sizes, np.zeros(4, np.float32), 8, memory) == chosen
+
+
+def test_what_a_device_holds():
+    x = jax.ShapeDtypeStruct((4, 6), np.float32, sharding=SingleDeviceSharding(jax.devices()[0]))
+    eight = fake_mesh(2, 2, 2)
+    split = NamedSharding(eight, PartitionSpec("tensor", ("data", "fsdp")))
+    y = jax.ShapeDtypeStruct((4, 8), np.int16, sharding=split)
+    assert mesh.bytes_on_a_device({"x": x, "y": y}) == 4 * 6 * 4 + (4 // 2) * (8 // 4) * 2
