@@ -40,5 +40,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
     else:
         config.model.update(controller="feed_forward", hidden=256, heads=4)
-        config.optimizer.steps = config.train.steps = 20_000
+        config.optimizer.peak = 1e-3
     return config

@@ -33,6 +33,4 @@ def get_config(variant: str = "") -> ConfigDict:
         small = {"length": (1, 2), "repeats": (1, 2)}
         config.episodes.update(sizes=small, evaluated=4)
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
-    else:
-        config.optimizer.steps = config.train.steps = 16_000
     return config
