@@ -6,8 +6,7 @@ well, more repeats than ten are not counted. The vectors have six bits: see `Rep
 
     python train.py --config=configs/ntm_repeat_copy.py --workdir=runs/ntm_repeat_copy
 
-TODO
-
+Todo:
 Sized for a laptop: about a quarter of an hour on two CPU cores. All else as in configs/ntm_copy.py.
 """
 

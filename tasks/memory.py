@@ -17,9 +17,9 @@ from jaxtyping import Array
 from matplotlib.figure import Figure
 
 from models.ntm import NTM, Plain, Trace
+from tasks import pictures
 from tasks.base import Supervised
 from tasks.data.episodes import FAMILIES, Episode, Family, draw
-from tasks import pictures
 from training import optimizer
 from training.errors import UserError, did_you_mean
 from training.state import TrainState
@@ -69,7 +69,7 @@ class Memory(Supervised):
     def create(self, key: Array) -> NTM | Plain:
         """The model with its first weights: without heads, a plain LSTM."""
         family, sizes = self.families["train"], dict(self.config.model)
-        channels = {"inputs": family.inputs, "outputs": family.outputs}
+        channels: dict[str, Any] = {"inputs": family.inputs, "outputs": family.outputs}
         if sizes["heads"]:
             return NTM(**channels, **sizes, key=key)
         return Plain(**channels, hidden=sizes["hidden"], layers=sizes["layers"], key=key)
@@ -143,7 +143,8 @@ class Memory(Supervised):
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """A longest sequence of each split; and what the heads did in the first of them."""
         key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
-        shown, figures = {}, {}
+        shown: dict[str, tuple[np.ndarray, ...]] = {}
+        figures: dict[str, Figure] = {}
         for split in ("train", *self.splits):
             family = self.families[split]
             sizes = {name: jnp.int32(most) for name, most in family.most.items()}
