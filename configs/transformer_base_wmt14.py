@@ -34,11 +34,11 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.vocabulary = {"kind": "bpe", "size": 37_000}
     # The paper's batches hold about 25,000 tokens a side. Of the places counted here about a
-    # quarter is padding.
+    # quarter is padding. Up to 32 devices can share the rows of each batch.
     config.batching = {
         "tokens": 32_768,
         "buckets": (16, 24, 32, 40, 56, 80, 128, 256),
-        "rows_multiple": 8,
+        "rows_multiple": 32,
     }
     config.example = "The Law will never be perfect, but its application should be just."
 
@@ -88,7 +88,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "smoke":
         config.vocabulary.size = 300
-        config.batching.update(tokens=256, buckets=(32,))
+        config.batching.update(tokens=256, buckets=(32,), rows_multiple=8)
         config.model.update(width=16, hidden=32, heads=2, key_width=8, value_width=8)
         config.model.update(encoder_layers=1, decoder_layers=1)
         config.decode.update(width=2, extra=4)

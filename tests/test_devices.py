@@ -1,4 +1,10 @@
-"""The Transformer trains on eight devices as on one, however they are laid out."""
+"""Every task trains on eight devices as on one, however they are laid out."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,14 +12,65 @@ import pytest
 from tests import commands
 from training import metrics
 
-LAYOUTS = [(2, 2, 2), *(pytest.param(*x, marks=pytest.mark.slow) for x in [(8, 1, 1), (1, 1, 8)])]
+LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8)]
+# What must be had from elsewhere first.
+DOWNLOADED = ("multi30k", "tfds")
 
 
-@pytest.mark.parametrize("data, fsdp, tensor", LAYOUTS)
-def test_eight_devices_give_the_losses_of_one(smoke_run, tmp_path, monkeypatch, data, fsdp, tensor):
+def one_of_each():
+    """A config for each task and architecture, of those that make their own data."""
+    found = {}
+    for path in sorted((commands.ROOT / "configs").glob("*.py")):
+        config = importlib.import_module(f"configs.{path.stem}").get_config("smoke")
+        if config.get("data", {}).get("corpus") not in DOWNLOADED:
+            found.setdefault((config.task, config.get("architecture")), path.stem)
+    return sorted(found.values())
+
+
+CONFIGS = one_of_each()
+
+
+def losses_on(devices, layout, configs):
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, "-m", "tests.losses", *map(str, layout), *configs]
+    done = subprocess.run(command, cwd=commands.ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return losses_on(1, (1, 1, 1), CONFIGS)
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids=str)
+def eight_devices(request):
+    return request.param, losses_on(8, request.param, CONFIGS)
+
+
+def test_every_task_is_there():
+    tasks = {
+        importlib.import_module(f"configs.{name}").get_config("smoke").task for name in CONFIGS
+    }
+    assert {"translation", "memory"} <= tasks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eight_devices_give_the_losses_of_one(config, one_device, eight_devices):
+    layout, found = eight_devices
+    (ours, share), (theirs, _) = found[config], one_device[config]
+    assert len(ours) == 20 and len(set(theirs)) > 10
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert share == 1 if layout[0] == 8 else share < 0.7, "the weights are split"
+
+
+def test_the_transformer_by_the_command_line(smoke_run, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-    layout = [f"--config.mesh.data={data}", f"--config.mesh.fsdp={fsdp}"]
-    layout.append(f"--config.mesh.tensor={tensor}")
+    layout = [f"--config.mesh.{axis}=2" for axis in ("data", "fsdp", "tensor")]
     done = commands.apart("train.py", commands.NUMBERS, f"--workdir={tmp_path}", *layout)
     assert done.code == 0, done.errors
     ours, theirs = (

@@ -5,7 +5,9 @@ folder. A job that Slurm preempts, or whose node fails, or whose time is over, i
 goes on from its last checkpoint.
 """
 
+import contextlib
 import getpass
+import io
 import json
 import os
 import pickle
@@ -121,7 +123,8 @@ class Executor:
 
         more = ["--distributed"] * (nodes > 1)
         try:
-            with self._submitit.batch():
+            # Or it would print what goes into the sentence below.
+            with contextlib.redirect_stderr(io.StringIO()), self._submitit.batch():
                 jobs = [
                     self._submitit.submit(Resumable([*one.argv, *more], one.log.resolve()))
                     for one in commands
