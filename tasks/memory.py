@@ -137,13 +137,14 @@ class Memory(Supervised):
     # Pictures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """A longest sequence of each split; and what the heads did in the first of them."""
+        """A longest sequence of each kind; and what the heads did in one as in training."""
         key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
         answer_of = jax.jit(model.trace if isinstance(model, NTM) else model)
         shown: dict[str, tuple[np.ndarray, ...]] = {}
         figures: dict[str, Figure] = {}
-        for split in ("train", *self.splits):
-            family = self.families[split]
+        names = {family: split for split, family in reversed(self.families.items())}
+        in_order = lambda one: (one[1] != "train", one[0].longest)
+        for family, split in sorted(names.items(), key=in_order):
             sizes = {name: jnp.int32(most) for name, most in family.most.items()}
             episode, steps = family.sequence(key, sizes), jnp.int32(family.longest)
             title = f"{split}: " + ", ".join(f"{name} {most}" for name, most in family.most.items())
