@@ -19,7 +19,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from training import collectives, flops, mesh
-from training.console import binary
+from training.console import binary, duration
 from training.errors import UserError
 from training.mesh import bytes_on_a_device
 from training.step import make_update, trace
@@ -205,7 +205,7 @@ def table(plan: Plan, *, utilisation: float, steps: int) -> dict[str, str]:
     return rows | {
         "FLOPs": f"{plan.flops:.3e} a step",
         "step": f"{step * 1e3:.1f} ms at {utilisation:.0%} of {plan.chip.peak / 1e12:.4g} TFLOP/s",
-        f"{steps:,} steps": f"{steps * step / 86400:.3g} days",
+        f"{steps:,} steps": duration(steps * step),
         "compiled in": f"{plan.seconds:.0f} s, {plan.core_seconds:.0f} s of a core",
     }
 
@@ -213,4 +213,4 @@ def table(plan: Plan, *, utilisation: float, steps: int) -> dict[str, str]:
 def _refusal(message: str) -> str:
     """The sentence of the compiler's that has the figures."""
     found = re.search(r"Used [\d.]+\w+ of [\d.]+\w+ \w+", message)
-    return found[0].lower() if found else message.splitlines()[0]
+    return found[0] if found else message.splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")

@@ -125,15 +125,31 @@ def test_hardware_that_nobody_knows_is_a_sentence(hardware):
         plan.find(hardware)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no compiler for TPUs")
-@pytest.mark.parametrize("hardware, devices", [("v5e:2x2", 4), ("v5p:2x2x1", 4), ("v6e:2x2", 4)])
-def test_tpus_without_any(hardware, devices):
+def ask(*flags):
+    """The rows that the command prints for a small Transformer."""
     config = "--config=configs/transformer_nmt.py:smoke"
-    command = [sys.executable, "train.py", config, f"--plan={hardware}", "--utilisation=0.5"]
+    command = [sys.executable, "train.py", config, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows = dict(line.strip().split("  ", 1) for line in done.stdout.splitlines())
+    return dict(line.strip().split("  ", 1) for line in done.stdout.splitlines())
+
+
+on_tpus = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="no compiler for TPUs"
+)
+
+
+@on_tpus
+@pytest.mark.parametrize("hardware, devices", [("v5e:2x2", 4), ("v5p:2x2x1", 4), ("v6e:2x2", 4)])
+def test_tpus_without_any(hardware, devices):
+    rows = ask(f"--plan={hardware}", "--utilisation=0.5")
     assert rows["hardware"].startswith(f"{hardware}, {devices} x TPU v")
     assert rows["mesh"] == f"data {devices} x fsdp 1 x tensor 1"
     assert rows["parameters"] == "6,848" and rows["fits"] == "yes"
     assert "all-reduce" in rows and "4 steps" in rows
+
+
+@on_tpus
+def test_what_does_not_fit_is_refused_with_the_figures():
+    rows = ask("--plan=v5e:2x2", "--config.batching.tokens=400000000")
+    assert rows["fits"].startswith("no: ") and "15.75G" in rows["fits"]

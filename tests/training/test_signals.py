@@ -1,0 +1,30 @@
+"""A signal to stop is noted; the same at once again is the same; one later is meant."""
+
+import os
+import signal
+
+import pytest
+
+from training import signals
+
+
+def test_the_first_is_noted_and_those_at_once_are_the_same():
+    with signals.signals() as caught:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert caught == [signal.SIGTERM]
+
+
+def test_a_later_one_acts_as_usual(monkeypatch):
+    monkeypatch.setattr(signals, "AT_ONCE", -1.0)
+    with pytest.raises(KeyboardInterrupt), signals.signals() as caught:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert caught == [signal.SIGINT]
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_handlers_are_as_they_were_afterwards():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with signals.signals():
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
