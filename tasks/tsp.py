@@ -1,0 +1,92 @@
+"""The travelling salesman by supervision: tours learned from optimal ones (Vinyals et al. 2015)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from tasks.data import held_karp, points, solvers
+from tasks.data.points import Points, Tour
+from tasks.pointing import Pointing
+from training.errors import UserError
+from training.state import TrainState
+
+
+def build(config: Any, workdir: str) -> "TSP":
+    """Builds the task from a config.
+
+    Raises:
+        UserError: for sizes, labels or values of the model that there are not.
+    """
+    return TSP(config, workdir)
+
+
+class TSP(Pointing):
+    """See the module.
+
+    Measures, of each number of cities: `length`, the mean of tours; `optimal`, that of the
+    shortest; `gap`, by how much the first is more, as a fraction; and `valid`, the share of answers
+    that are tours if nothing forbids others.
+    """
+
+    def __init__(self, config: Any, workdir: str):
+        super().__init__(config, workdir, Tour)
+
+    def labels_by(self, workdir, by, **options):
+        """`held_karp`, on the device and exact, or as `Pointing` says."""
+        if by != "held_karp":
+            return super().labels_by(workdir, by, **options)
+        if self.problem.high > held_karp.MOST:
+            raise UserError(
+                f"data.labels.by 'held_karp' is for up to {held_karp.MOST} cities, not "
+                f"{self.problem.high}: take 'local_search'."
+            )
+        return None
+
+    def example(self, batch, key):
+        """Cities and their shortest tours, made on the spot or by the host."""
+        if self.labels is not None:
+            return super().example(batch, key)
+        low, high = self.config.data.sizes
+        cities, count = points.draw(key, batch["row"], low, high, high)
+        return Points(cities, count, held_karp.held_karp(cities, count)[0])
+
+    def batches(self, split, start_step):
+        """Numbers of rows, where cities come of the step's key."""
+        if self.labels is not None:
+            yield from super().batches(split, start_step)
+        while True:
+            yield {"row": np.arange(self.config.batch)}
+
+    def measure(self, state: TrainState, split: str, n: int) -> dict[str, Any]:
+        cities = self.points_of(split, n)
+        length = np.mean(tour_lengths(cities, self.answer(state, cities)))
+        optimal = np.mean(tour_lengths(cities, np.stack(self.solved(split, n, shortest))))
+        free = np.sort(self.answer(state, cities, free=True), axis=1)
+        return {
+            "length": length,
+            "optimal": optimal,
+            "gap": length / optimal - 1.0,
+            "valid": np.mean(np.all(free == np.arange(n), axis=1)),
+        }
+
+
+def tour_lengths(
+    cities: Float[np.ndarray, "B N 2"], order: Int[np.ndarray, "B N"]
+) -> Float[np.ndarray, " B"]:
+    """Lengths of closed tours."""
+    path = np.take_along_axis(cities, order[..., None], axis=1)
+    return np.linalg.norm(path - np.roll(path, -1, axis=1), axis=-1).sum(1)
+
+
+def shortest(cities: Float[np.ndarray, "B N 2"]) -> list[Int[np.ndarray, " N"]]:
+    """Shortest tours: exactly for a dozen cities, beyond them as short as local search finds."""
+    rows, n, together = len(cities), cities.shape[1], 100
+    if n > held_karp.MOST:
+        return solvers.tours(cities)
+    solve = jax.jit(held_karp.held_karp)
+    padded = np.pad(cities, ((0, -rows % together), (0, 0), (0, 0)))
+    parts = [solve(part, jnp.int32(n))[0] for part in padded.reshape(-1, together, n, 2)]
+    return list(np.concatenate(parts)[:rows])
