@@ -53,7 +53,7 @@ class SetEncoder(nnx.Module):
         """Annotations `[B, N, H]`, and the hidden and cell state after the last step."""
         x = jax.nn.relu(affine(points, self.input[...], self.input_bias[...]))
         x = jnp.tanh(affine(x, self.inner[...], self.inner_bias[...]))
-        mask = jnp.arange(x.shape[1]) < count
+        mask = jnp.arange(x.shape[1])[None] < count
         hidden, cell = self.process.start(len(x), x.dtype)
         for _ in range(self.steps):
             context, _ = attention.attend(
