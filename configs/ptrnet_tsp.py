@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": 10_000,
+        "steps": 5_000,
         "peak": 2e-3,
         "warmup": 500,
         "b1": 0.9,
@@ -47,11 +47,11 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 2.0,
     }
     config.train = {
-        "steps": 10_000,
+        "steps": 5_000,
         "accumulate": 1,
         "log_every": 100,
-        "eval_every": 1_000,
-        "checkpoint_every": 1_000,
+        "eval_every": 500,
+        "checkpoint_every": 500,
         "keep": 2,
         "average": 1,
         "best": "dev/gap_n10",

@@ -30,9 +30,12 @@ class ConvexHull(Pointing):
     the share of the hulls' areas that these cover.
     """
 
+    def solve(self, points):
+        return solvers.hulls(points)
+
     def measure(self, state: TrainState, split: str, n: int) -> dict[str, Any]:
         rows = self.points_of(split, n)
-        answers, hulls = self.answer(state, rows), self.solved(split, n, solvers.hulls)
+        answers, hulls = self.answer(state, rows), self.solved(split, n)
         polygons = [choices[choices < n] for choices in answers]
         simple = np.array([is_simple(r[p]) for r, p in zip(rows, polygons, strict=True)])
         areas = np.array(

@@ -27,9 +27,16 @@ class Delaunay(Pointing):
     no other, in whichever order; and `coverage`, the mean share of the triangles that are found.
     """
 
+    def solve(self, points):
+        return solvers.triangulations(points)
+
+    def paths(self, choices):
+        """Triangles."""
+        return choices[: len(choices) // 3 * 3].reshape(-1, 3)
+
     def measure(self, state: TrainState, split: str, n: int) -> dict[str, Any]:
         answers = self.answer(state, self.points_of(split, n))
-        right = [triangles(choices) for choices in self.solved(split, n, solvers.triangulations)]
+        right = [triangles(choices) for choices in self.solved(split, n)]
         found = [triangles(choices[choices < n]) for choices in answers]
         pairs = list(zip(found, right, strict=True))
         return {

@@ -5,24 +5,28 @@ answers to learn from come from the host, unless a task makes them inside the st
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+from matplotlib.figure import Figure
 
 from attention.pointer import chosen_before
 from models.pointer_net import PointerNet
+from tasks import pictures
 from tasks.base import Supervised
 from tasks.data.labels import Labels
 from tasks.data.points import Points, Problem
-from tasks.data.solvers import Choices, Solver, solver
+from tasks.data.solvers import Choices, solver
 from training import optimizer
 from training.errors import UserError
 from training.state import TrainState
+
+SHOWN = 5  # answers in a picture
 
 
 class Pointing(Supervised):
@@ -42,26 +46,23 @@ class Pointing(Supervised):
         self.problem = problem(tuple(config.data.sizes))
         self.tests = {n: problem((n, n)) for n in config.evaluation.sizes}
         self.graphdef = graphdef_of(self.create)
-        self.labels = self.labels_by(workdir, **config.data.labels)
+        self.labels = self.make_labels(workdir)
         self._solved: dict[tuple[str, int], Choices] = {}
         self._answers = jax.jit(self._answer, static_argnames=("n", "free"))
 
-    def labels_by(self, workdir: str, by: str, **options: Any) -> Labels | None:
-        """What the config's `data.labels` asks for.
+    def make_labels(self, workdir: str) -> Labels | None:
+        """What the config's `data.labels` asks for: nothing, where the device does without.
 
-        Args:
-            workdir: the run's folder.
-            by: name of the solver.
-            options: `instances` and `folder`, the run's own if it is empty.
+        Of a solver (`by`) it asks for so many `instances`, kept in a `folder`: if that is empty, in
+        the run's own.
         """
-        try:
-            instances, folder = int(options.pop("instances")), options.pop("folder")
-        except KeyError as error:
-            raise UserError(f"data.labels has no {error}, which '{by}' needs.") from error
-        if options:
-            raise UserError(f"data.labels has '{next(iter(options))}', which is nothing of '{by}'.")
-        folder = folder or os.path.join(workdir, "labels")
-        return Labels(solver(by), by, tuple(self.config.data.sizes), instances, folder)
+        options = dict(self.config.data.labels)
+        by = options.pop("by")
+        if options.keys() != {"instances", "folder"}:
+            raise UserError(f"data.labels by '{by}' has to give 'instances' and 'folder'.")
+        folder = options["folder"] or os.path.join(workdir, "labels")
+        sizes = (self.problem.low, self.problem.high)
+        return Labels(solver(by), by, sizes, options["instances"], folder)
 
     def create(self, key: Array) -> PointerNet:
         """The model with its first weights."""
@@ -85,19 +86,25 @@ class Pointing(Supervised):
     def loss(self, params, batch, key):
         """Cross-entropy in nats of whole answers."""
         example = self.example(batch, key)
+        log_probs, asked = self.log_probs(params, example)
+        choices = example.choices
+        said = asked[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
+        nats = -jnp.sum(jnp.where(said, log_probs, 0.0))
+        right = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~asked, axis=-1)
+        return nats, jnp.float32(len(choices)), {"right": jnp.sum(right, dtype=jnp.float32)}
+
+    def log_probs(
+        self, params: nnx.State, example: Points
+    ) -> tuple[Float[Array, "B T S"], Bool[Array, "B T"]]:
+        """Of every choice at every step of given answers, and which steps are the answers' own."""
         size, steps = example.points.shape[1], self.problem.steps(example.count)
         chosen = chosen_before(example.choices, size)
         chosen = jnp.pad(chosen, ((0, 0), (0, 0), (0, 1)))
         may = self.problem.allowed if self.config.masked else self.problem.present
-        position = jnp.arange(self.problem.length)[:, None]
-        mask = may(chosen, position, example.count)
+        mask = may(chosen, jnp.arange(chosen.shape[1])[:, None], example.count)
         model = nnx.merge(self.graphdef, params)
         log_probs = model(example.points, example.count, example.choices, steps, mask)
-        asked = self.problem.asked(example.choices, size)
-        said = asked[..., None] & (example.choices[..., None] == jnp.arange(size + 1))
-        nats = -jnp.sum(jnp.where(said, log_probs, 0.0))
-        right = jnp.all((jnp.argmax(log_probs, -1) == example.choices) | ~asked, axis=-1)
-        return nats, jnp.float32(len(example.choices)), {"right": jnp.sum(right, dtype=jnp.float32)}
+        return log_probs, self.problem.asked(example.choices, size)
 
     def example(self, batch: Any, key: Array) -> Points:
         """A batch as the host gave it."""
@@ -148,10 +155,10 @@ class Pointing(Supervised):
         return np.asarray(jax.random.uniform(jax.random.fold_in(key, n), (count, n, 2)))
 
 
-    def solved(self, split: str, n: int, solve: Solver) -> Choices:
+    def solved(self, split: str, n: int) -> Choices:
         """The right answers to a split, worked out once."""
         if (split, n) not in self._solved:
-            self._solved[split, n] = solve(self.points_of(split, n))
+            self._solved[split, n] = self.solve(self.points_of(split, n))
         return self._solved[split, n]
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
@@ -165,6 +172,49 @@ class Pointing(Supervised):
     def measure(self, state: TrainState, split: str, n: int) -> Mapping[str, Any]:
         """Every measure of a split's instances of `n` points."""
         raise NotImplementedError
+
+    # Pictures.
+
+    def figures(self, state: TrainState) -> dict[str, Figure]:
+        """Answers beside right ones, and where the network points at each step of one."""
+        rows, n = [], max(self.tests)
+        points = self.points_of("test", n)[:SHOWN]
+        answers = [choices[choices < n] for choices in self.answer(state, points)]
+        right = self.solved("test", n)[:SHOWN]
+        for title, shown in (("ours", answers), ("right", right)):
+            pairs = zip(points, shown, strict=True)
+            rows.append([pictures.Plane(title, p, self.paths(c)) for p, c in pairs])
+        return {"answers": pictures.planes(rows), "pointing": self._pointing(state, n)}
+
+    def _pointing(self, state, n):
+        points = self.points_of("test", n)[:1]
+        problem = self.of_sizes((n, n))
+        [answer] = self.answer(state, points)
+        shown = answer[: np.argmax(np.append(answer, n) == n) + self.problem.ends]
+
+        def weights(params, points, choices):
+            count = jnp.int32(n)
+            chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 1)))
+            mask = problem.allowed(chosen, jnp.arange(choices.shape[1])[:, None], count)
+            model = nnx.merge(self.graphdef, params)
+            return jnp.exp(model(points, count, choices, jnp.int32(problem.length), mask))
+
+        found = np.asarray(jax.jit(weights)(state.params, points, answer[None]))[0, : len(shown)]
+        names = [*map(str, range(n)), "end"]
+        return pictures.attention_heads(
+            [found[None, :, : n + problem.ends]],
+            names[: n + problem.ends],
+            [f"{step + 1}: {names[choice]}" for step, choice in enumerate(shown)],
+            "which point is chosen at each step",
+        )
+
+    def solve(self, points: Float[np.ndarray, "B N 2"]) -> Choices:
+        """The right answers, by whatever it takes."""
+        raise NotImplementedError
+
+    def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
+        """The closed lines that an answer is."""
+        return [choices]
 
 
 def graphdef_of(create: Any) -> Any:

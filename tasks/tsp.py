@@ -34,10 +34,13 @@ class TSP(Pointing):
     def __init__(self, config: Any, workdir: str):
         super().__init__(config, workdir, Tour)
 
-    def labels_by(self, workdir, by, **options):
+    def make_labels(self, workdir):
         """`held_karp`, on the device and exact, or as `Pointing` says."""
-        if by != "held_karp":
-            return super().labels_by(workdir, by, **options)
+        labels = self.config.data.labels
+        if labels.by != "held_karp":
+            return super().make_labels(workdir)
+        if len(labels) > 1:
+            raise UserError("data.labels by 'held_karp' has nothing else to set.")
         if self.problem.high > held_karp.MOST:
             raise UserError(
                 f"data.labels.by 'held_karp' is for up to {held_karp.MOST} cities, not "
@@ -60,10 +63,13 @@ class TSP(Pointing):
         while True:
             yield {"row": np.arange(self.config.batch)}
 
+    def solve(self, points):
+        return shortest(points)
+
     def measure(self, state: TrainState, split: str, n: int) -> dict[str, Any]:
         cities = self.points_of(split, n)
         length = np.mean(tour_lengths(cities, self.answer(state, cities)))
-        optimal = np.mean(tour_lengths(cities, np.stack(self.solved(split, n, shortest))))
+        optimal = np.mean(tour_lengths(cities, np.stack(self.solved(split, n))))
         free = np.sort(self.answer(state, cities, free=True), axis=1)
         return {
             "length": length,
