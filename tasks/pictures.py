@@ -122,3 +122,18 @@ def planes(rows: Sequence[Sequence[Plane]]) -> Figure:
         axes.set_title(plane.title, fontsize=8)
         axes.set(xticks=[], yticks=[], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     return figure
+
+
+def curve(
+    x: Sequence[int], y: Sequence[float], x_name: str, y_name: str, trained: tuple[int, int]
+) -> Figure:
+    """A measure by size, the sizes of training shaded."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(*trained, color="tab:blue", alpha=0.1, label="trained on")
+    axes.plot(x, y, marker=".")
+    axes.set(xlabel=x_name, ylabel=y_name)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure

@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
 
-from tasks.data import held_karp, points, solvers
+from tasks import pictures
+from tasks.base import Answer
+from tasks.data import held_karp, points, solvers, tsplib
 from tasks.data.points import Points, Tour
 from tasks.pointing import Pointing
 from training.errors import UserError
@@ -77,6 +80,33 @@ class TSP(Pointing):
             "gap": length / optimal - 1.0,
             "valid": np.mean(np.all(free == np.arange(n), axis=1)),
         }
+
+    def solve_instance(self, state: TrainState, text: str) -> Answer:
+        """A tour through the cities of a TSPLIB file."""
+        instance = tsplib.read(text)
+        n, (low, high) = len(instance.cities), self.config.data.sizes
+        if n < Tour.least:
+            raise UserError(f"{instance.name} has {n} cities: there is nothing to choose.")
+        cities = tsplib.normalised(instance.cities)[None]
+        order = np.asarray(self._answers(state.params, cities, n=n, free=False))[0]
+        said = f"A tour of {instance.name}, length {tsplib.length(instance.cities, order)}."
+        if not low <= n <= high:
+            said += f" The model was trained on {low} to {high} cities, and this has {n}."
+        return Answer(said, ".tour", tsplib.tour(instance, order))
+
+    def figures(self, state: TrainState) -> dict[str, Figure]:
+        """Those of any pointing; and how far tours are from the shortest, by number of cities."""
+        (low, high), rows = self.config.data.sizes, self.config.evaluation.rows
+        sizes = sorted({*np.linspace(low, high, 6).astype(int).tolist(), *self.tests})
+        gaps = []
+        for n in sizes:
+            cities = self.points_of("dev", n)[:rows]
+            answers, right = self.answer(state, cities), np.stack(self.solve(cities))
+            ours, best = (np.mean(tour_lengths(cities, x)) for x in (answers, right))
+            gaps.append(ours / best - 1.0)
+        shaded = (low, high)
+        by_size = pictures.curve(sizes, gaps, "cities", "longer than the shortest", shaded)
+        return super().figures(state) | {"gap_by_size": by_size}
 
 
 def tour_lengths(
