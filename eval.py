@@ -1,8 +1,9 @@
-"""Evaluates a run, or translates with it, from its folder alone.
+"""Evaluates a run, translates or solves an instance with it, from its folder alone.
 
     python eval.py --workdir=runs/nmt
     python eval.py --workdir=runs/nmt --split=test_long --beam=8 --json
     python eval.py --workdir=runs/nmt --translate="twenty-one"
+    python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
 
 `--translate` also takes a file with a sentence a line, or `-` for standard input. Any value of the
 run's config can be given anew, as where its data are now: `--config.data.dir=ELSEWHERE`.
@@ -21,7 +22,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 import tasks
-from tasks.base import Translator
+from tasks.base import Solver, Translator
 from tasks.data.text_files import lines_of, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
@@ -35,6 +36,7 @@ CHECKPOINT = flags.DEFINE_enum(
 )
 JSON = flags.DEFINE_bool("json", False, "Print one line of JSON instead of a table.")
 TRANSLATE = flags.DEFINE_string("translate", None, "A sentence, a file of them, or - for stdin.")
+INSTANCE = flags.DEFINE_string("instance", None, "A file with a question; answered beside it.")
 flags.DEFINE_integer("beam", None, "Width of the beam.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "Exponent of the beam's length penalty.")
 SHORT = {  # for which keys of a config
@@ -48,6 +50,8 @@ def main(argv: list[str]) -> int:
     del argv
     run.keep_compiled()
     config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
+    if INSTANCE.value is not None:
+        return cli.exit_code(lambda: solve(config, workdir, INSTANCE.value))
     if text is None:
         return cli.exit_code(lambda: evaluate(config, workdir, SPLIT.value))
     return cli.exit_code(lambda: translate(config, workdir, text))
@@ -105,6 +109,21 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
         )
 
 
+def solve(config: ConfigDict, workdir: str, file: str) -> None:
+    """Answers what a file asks, in a file beside it."""
+    task = open_task(config, workdir)
+    if not isinstance(task, Solver):
+        raise UserError(f"The task '{config.task}' solves no instances.")
+    if not os.path.isfile(file):
+        raise UserError(f"There is no file {file}.")
+    text = "\n".join(lines_of(read_bytes(Path(file)), file))
+    _, restored = restore(task, config, workdir)
+    answer = task.solve_instance(restored.state, text)
+    path = Path(file).with_suffix(answer.ending)
+    path.write_text(answer.text)
+    print(f"{answer.said} It is in {path}.")
+
+
 def open_task(config: ConfigDict, workdir: str) -> Any:
     """The task of a run that has something to restore."""
     with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
@@ -131,8 +150,8 @@ def read_run(argv: list[str]) -> None:
     flags.FLAGS(argv, known_only=True)
     if not WORKDIR.value:
         raise UserError("Say which run: --workdir=runs/NAME")
-    if JSON.value and TRANSLATE.value is not None:
-        raise UserError("--json is for measures: leave it out, or --translate.")
+    if (TRANSLATE.value is not None) + (INSTANCE.value is not None) + JSON.value > 1:
+        raise UserError("Give only one of --translate, --instance and --json, which is for measures.")
     config = run.read_config(WORKDIR.value)
     for flag, keys in SHORT.items():
         if (value := flags.FLAGS[flag].value) is not None:

@@ -1,7 +1,7 @@
 """What the loop asks of a task, and the part that all supervised tasks share."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,23 @@ class Translator(Protocol):
 
         An empty sentence has an empty translation.
         """
+        ...
+
+
+class Answer(NamedTuple):
+    """What a task says of an instance of a user's."""
+
+    said: str  # in a sentence
+    ending: str  # of the file that it goes to
+    text: str  # what goes there
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A task that solves instances of a user's as well."""
+
+    def solve_instance(self, state: Any, text: str) -> Answer:
+        """The answer to the instance that a file holds."""
         ...
 
 

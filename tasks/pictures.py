@@ -1,9 +1,10 @@
 """Pictures that several tasks draw."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 
@@ -93,4 +94,46 @@ def heads(
         axes.imshow(looked.T, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_title(name, fontsize=8)
         axes.set(xlabel="step", ylabel="row of the memory")
+    return figure
+
+
+class Plane(NamedTuple):
+    """Points, and closed lines through some of them."""
+
+    title: str
+    points: Float[np.ndarray, "N 2"]
+    paths: Sequence[Int[np.ndarray, " _"]]
+
+
+def planes(rows: Sequence[Sequence[Plane]]) -> Figure:
+    """Points of the unit square with lines through them; the first is marked, its line begins there.
+
+    Args:
+        rows: panels, all rows with as many.
+    """
+    figure = Figure(figsize=(2.1 * len(rows[0]), 2.3 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True, sharey=True)
+    for axes, plane in zip(grid.flat, (plane for row in rows for plane in row), strict=True):
+        for path in plane.paths:
+            closed = plane.points[np.append(path, path[:1])]
+            axes.plot(*closed.T, color="tab:blue", linewidth=1)
+        axes.plot(*plane.points.T, "o", color="k", markersize=3)
+        axes.plot(*plane.points[0], "o", color="tab:orange", markersize=5)
+        axes.set_title(plane.title, fontsize=8)
+        axes.set(xticks=[], yticks=[], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    return figure
+
+
+def curve(
+    x: Sequence[int], y: Sequence[float], x_name: str, y_name: str, trained: tuple[int, int]
+) -> Figure:
+    """A measure by size, the sizes of training shaded."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(*trained, color="tab:blue", alpha=0.1, label="trained on")
+    axes.plot(x, y, marker=".")
+    axes.set(xlabel=x_name, ylabel=y_name)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
     return figure

@@ -1,0 +1,25 @@
+"""A pointer network finds Delaunay triangulations of 5 points.
+
+Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, coverage of triangles 93.0%.
+
+    python train.py --config=configs/ptrnet_delaunay.py --workdir=runs/ptrnet_delaunay
+
+Sized for a laptop: about two hours on two CPU cores. The paper's model is the same but for its
+optimiser: there SGD at a rate of 1, with weights from U(-0.08, 0.08) at the start.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ptrnet_hull
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = ptrnet_hull.get_config(variant)
+    config.name = "ptrnet_delaunay"
+    config.task = "delaunay"
+    config.paper = {"test/accuracy_n5": 0.807, "test/coverage_n5": 0.930}
+    config.train.best = "dev/accuracy_n5"
+    config.data.update(sizes=(5, 5))
+    config.data.labels.by = "delaunay"
+    config.evaluation.sizes = (5,)
+    return config

@@ -1,0 +1,44 @@
+"""A pointer network finds convex hulls of 5 to 50 points.
+
+Paper: Vinyals et al. 2015, "Pointer Networks", table 1, rows of the model trained on 5-50 points:
+accuracy 92.0% at 5 points, 87.0% at 10 and 69.6% at 50; they cover 99.6, 99.8 and 99.9% of the area.
+
+    python train.py --config=configs/ptrnet_hull.py --workdir=runs/ptrnet_hull
+
+Sized for a laptop: about three hours on two CPU cores. The paper's model is the same but for its
+optimiser: there SGD at a rate of 1, with weights from U(-0.08, 0.08) at the start.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ptrnet_tsp
+
+STEPS = 60_000
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = ptrnet_tsp.get_config(variant)
+    config.name = "ptrnet_hull"
+    config.task = "convex_hull"
+    config.paper = {
+        "test/accuracy_n5": 0.920,
+        "test/accuracy_n10": 0.870,
+        "test/accuracy_n50": 0.696,
+        "test/area_n5": 0.996,
+        "test/area_n10": 0.998,
+        "test/area_n50": 0.999,
+    }
+    config.masked = False
+    config.train.update(best="dev/accuracy_n50", best_mode="max")
+    config.data = {
+        "sizes": (5, 50),
+        "labels": {"by": "convex_hull", "instances": 1_000_000, "folder": "runs/labels"},
+    }
+    config.evaluation.sizes = (5, 10, 50)
+    if variant == "smoke":
+        config.data.labels.update(instances=4, folder="")
+    else:
+        config.model.update(hidden=256, width=256)
+        config.optimizer.update(steps=STEPS, peak=1e-3)
+        config.train.update(steps=STEPS)
+    return config

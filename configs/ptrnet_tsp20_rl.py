@@ -1,0 +1,37 @@
+"""A pointer network learns tours of 20 cities without having seen one.
+
+Paper: Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", table 2:
+a greedy tour of 3.89 at 20 cities; with the encoder, the rollout baseline and so the figure of Kool
+et al. 2019, "Attention, Learn to Solve Routing Problems!", table 1: 3.85, 0.34% above the shortest,
+after 128 million instances.
+
+    python train.py --config=configs/ptrnet_tsp20_rl.py --workdir=runs/ptrnet_tsp20_rl
+
+Sized for a laptop: about three hours on two CPU cores. The decoder is an LSTM with a glimpse, as
+Bello's; layer for batch normalisation; the rate falls as a cosine.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ptrnet_tsp
+
+STEPS = 30_000
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = ptrnet_tsp.get_config(variant)
+    config.name = "ptrnet_tsp20_rl"
+    config.task = "tsp_reinforce"
+    config.paper = {"test/length_n20": 3.85, "test/gap_n20": 0.0034}
+    config.data = {"sizes": (20, 20)}
+    config.evaluation.sizes = (20,)
+    config.train.best = "dev/gap_n20"
+    config.reinforce = {"every": 250, "held": 1_000}
+    if variant == "smoke":
+        config.reinforce.update(every=2, held=4)
+    else:
+        config.model.update(glimpses=1, bound=10.0)
+        config.model.encoder = {"kind": "transformer", "layers": 2, "heads": 8}
+        config.optimizer.update(steps=STEPS, peak=5e-4, clip=1.0)
+        config.train.update(steps=STEPS, eval_every=1_000, checkpoint_every=1_000)
+    return config

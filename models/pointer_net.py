@@ -1,0 +1,311 @@
+"""Pointer networks: an encoder of points, and a decoder whose every output is one of them.
+
+Vinyals et al. 2015, "Pointer Networks", with the glimpses and bounded logits of Bello et al. 2016,
+"Neural Combinatorial Optimization with Reinforcement Learning", where they are asked for.
+
+N points have N + 1 choices: the last is the end. As an input it is the start: a learned vector
+stands for it on either side. All rows of a batch have as many points; arrays are as long as the
+longest, and how many of a row there are is a number, so one program serves all sizes.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+import attention
+from attention import affine, pointer
+from models.layers import glorot, param
+from models.point_encoders import by_time, make_encoder, run_lstm
+from models.recurrence import LSTM, lstm_cell
+from models.search import beam_search
+
+ScoreName = Literal["additive", "general", "dot", "scaled_dot", "content"]
+# (chosen [B, W, S], how many choices were made) -> which may be made next, [B, W, S]
+Allowed = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
+
+
+class Compared(NamedTuple):
+    """Points as one comparison sees them, and the end as the last."""
+
+    keys: Float[Array, "B S K"]
+    values: Float[Array, "B S H"]
+
+
+class Memory(NamedTuple):
+    """What the decoder needs of the points, computed once."""
+
+    points: Float[Array, "B N 2"]
+    glimpses: list[Compared]
+    pointed: Compared
+    start: tuple[Float[Array, "B H"], Float[Array, "B H"]]  # of the decoder
+
+
+class State(NamedTuple):
+    """Of W beams of each row: the LSTM's, and what was chosen."""
+
+    hidden: Float[Array, "B W H"]
+    cell: Float[Array, "B W H"]
+    chosen: Bool[Array, "B W S"]
+
+
+class Comparison(nnx.Module):
+    """Weights of a score between decoder states and annotations, both of width H.
+
+    Args:
+        hidden: H.
+        score: a name of `attention.scores`.
+        width: A, of the additive score's hidden layer.
+        key: makes the weights.
+    """
+
+    def __init__(self, hidden: int, *, score: ScoreName, width: int, key: PRNGKeyArray):
+        if score not in get_args(ScoreName):
+            known = ", ".join(get_args(ScoreName))
+            raise ValueError(f"score must be one of {known}, not {score!r}")
+        keys = jax.random.split(key, 3)
+        wide = width if score == "additive" else hidden
+        matrix = lambda key: param(glorot(key, (hidden, wide), hidden, wide), ("embed", "mlp"))
+        self.query, self.key = matrix(keys[0]), matrix(keys[1])
+        self.vector = (
+            param(glorot(keys[2], (wide,), wide, 1), ("mlp",)) if score == "additive" else None
+        )
+        # A cosine alone would leave the softmax almost flat.
+        self.sharpness = param(jnp.full((), 10.0), ()) if score == "content" else None
+        self.score = score
+
+    def project(self, annotations: Float[Array, "B S H"]) -> Compared:
+        """What depends on the points alone."""
+        return Compared(affine(annotations, self.key[...]), annotations)
+
+    def score_with(self) -> dict[str, Any]:
+        """The score and its own weights."""
+        weights = self.vector if self.vector is not None else self.sharpness
+        params = None if weights is None else weights[...]
+        if self.score == "content":
+            params = jnp.abs(params)
+        return {"score": getattr(attention, self.score), "params": params}
+
+
+class PointerNet(nnx.Module):
+    """Encoder, LSTM decoder, and attention as output.
+
+    Args:
+        hidden: H, of encoder and decoder.
+        encoder: `kind`, `layers` and `heads`; see `make_encoder`.
+        score: of pointing and of glimpses; see `Comparison`.
+        width: A, of an additive score's hidden layer.
+        glimpses: looks at the points before each choice; Vinyals et al. have none.
+        bound: C, of the logits; 0 for none, as in Vinyals et al.
+        key: makes the weights.
+
+    Raises:
+        ValueError: for a kind of encoder or a score that there is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden: int,
+        encoder: dict[str, Any],
+        score: ScoreName,
+        width: int,
+        glimpses: int,
+        bound: float,
+        key: PRNGKeyArray,
+    ):
+        keys = jax.random.split(key, 5)
+        self.encoder = make_encoder(hidden, **encoder, key=keys[0])
+        self.decoder = LSTM(2, hidden, key=keys[1])
+        self.end = param(0.1 * jax.random.normal(keys[2], (hidden,)), (None,))
+        self.first = param(0.1 * jax.random.normal(keys[3], (4 * hidden,)), (None,))
+        self.comparisons = nnx.List(
+            Comparison(hidden, score=score, width=width, key=k)
+            for k in jax.random.split(keys[4], glimpses + 1)
+        )
+        self.bound = bound
+
+    def encode(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Memory:
+        """Reads the points.
+
+        Args:
+            points: `[B, N, 2]`.
+            count: how many of the N there are, the same for all rows.
+        """
+        rows = lambda x: jnp.broadcast_to(x, (len(points), 1, x.shape[-1]))
+        annotations, start = self.encoder(points, count)
+        annotations = jnp.concatenate([annotations, rows(self.end[...])], axis=1)
+        *glimpses, pointed = (x.project(annotations) for x in self.comparisons)
+        return Memory(points, glimpses, pointed, start)
+
+    def __call__(
+        self,
+        points: Float[Array, "B N 2"],
+        count: Int[Array, ""],
+        choices: Int[Array, "B T"],
+        steps: Int[Array, ""],
+        mask: Bool[Array, "B T S"],
+    ) -> Float[Array, "B T S"]:
+        """Log-probability of every choice, given those before it.
+
+        Nothing feeds back from the attention to the LSTM, so that is one loop, and after it all
+        positions point at once.
+
+        Args:
+            points: `[B, N, 2]`.
+            count: how many of the N there are.
+            choices: what is chosen at each step.
+            steps: how many of the T are taken; what is said of later ones means nothing.
+            mask: true where a choice is allowed; S is N + 1, the end being the last.
+        """
+        memory = self.encode(points, count)
+        shifted = jnp.pad(choices[:, :-1], ((0, 0), (1, 0)), constant_values=points.shape[1])
+        drives = self._drive(by_time(_chosen(points, shifted)), shifted.T == points.shape[1])
+        states, _ = run_lstm(self.decoder, drives, memory.start, steps)
+        return self._point(memory, states, mask)
+
+    def _drive(self, points: Float[Array, "*B 2"], starting: Bool[Array, "*B"]):
+        """What chosen points add to the decoder's gates, or a learned vector where none is yet.
+
+        As one product, for then so is the gradient of each weight, and no sum over an array.
+        """
+        lstm, start = self.decoder, starting[..., None]
+        inputs = jnp.concatenate([jnp.where(start, 0.0, points), ~start, start], axis=-1)
+        kernel = jnp.stack([*lstm.input[...], lstm.bias[...], self.first[...]])
+        return affine(inputs, kernel)
+
+    def _point(self, memory: Memory, states, mask):
+        """From decoder states of several steps, or of several beams, to log-probabilities."""
+        *glimpses, last = self.comparisons
+        for comparison, compared in zip(glimpses, memory.glimpses, strict=True):
+            queries = affine(states, comparison.query[...])
+            states = pointer.glimpse(queries, *compared, mask=mask, **comparison.score_with())
+        return pointer.point(
+            affine(states, last.query[...]),
+            memory.pointed.keys,
+            mask=mask,
+            bound=self.bound,
+            **last.score_with(),
+        )
+
+    def init_cache(self, memory: Memory, beams: int) -> State:
+        """Of `beams` hypotheses of each row, before anything is chosen."""
+        rows = lambda x: jnp.broadcast_to(x[:, None], (len(x), beams, x.shape[-1]))
+        chosen = jnp.zeros((len(memory.points), beams, memory.points.shape[1] + 1), bool)
+        return State(*map(rows, memory.start), chosen)
+
+    def decode_step(
+        self,
+        choices: Int[Array, "B W"],
+        state: State,
+        memory: Memory,
+        allowed: Allowed,
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "B W S"], State]:
+        """One choice of every beam; equal to that step of the whole pass.
+
+        Args:
+            choices: the last, N at position 0.
+            state: of `init_cache` or the step before.
+            memory: of `encode`, shared by the beams of a row.
+            allowed: what may be chosen next.
+            position: how many choices were made.
+
+        Returns:
+            Log-probabilities of the next choice, and the state.
+        """
+        size = state.chosen.shape[-1]
+        new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
+        chosen = state.chosen | new
+        points = _chosen(memory.points, choices)
+        gates = self._drive(points, choices == size - 1) + affine(state.hidden, self.decoder.recurrent[...])
+        hidden, cell = lstm_cell(gates, state.cell)
+        mask = allowed(chosen, position)
+        return self._point(memory, hidden, mask), State(hidden, cell, chosen)
+
+    def decode(
+        self,
+        points: Float[Array, "B N 2"],
+        count: Int[Array, ""],
+        steps: Int[Array, ""],
+        length: int,
+        allowed: Allowed,
+        key: PRNGKeyArray | None = None,
+    ) -> Int[Array, "B T"]:
+        """Chooses step by step: the likeliest, or with a key at random.
+
+        Args:
+            points: `[B, N, 2]`.
+            count: how many of the N there are.
+            steps: most choices of a row.
+            length: T, no less than `steps`; static.
+            allowed: what may be chosen next.
+            key: draws each choice from its distribution.
+
+        Returns:
+            Choices `[B, T]`, N from the end on.
+        """
+        memory, end = self.encode(points, count), points.shape[1]
+
+        def step(state):
+            position, last, cache, choices = state
+            log_probs, cache = self.decode_step(last[:, None], cache, memory, allowed, position)
+            scores = log_probs[:, 0]
+            if key is not None:
+                noise_key = jax.random.fold_in(key, position)
+                scores = scores + jax.random.gumbel(noise_key, scores.shape)
+            ended = (last == end) & (position > 0)
+            last = jnp.where(ended, end, jnp.argmax(scores, axis=-1)).astype(jnp.int32)
+            choices = lax.dynamic_update_index_in_dim(choices, last, position, 1)
+            return position + 1, last, cache, choices
+
+        def going(state):
+            return (state[0] < steps) & ((state[0] == 0) | jnp.any(state[1] != end))
+
+        last = jnp.full(len(points), end, jnp.int32)
+        choices = jnp.full((len(points), length), end, jnp.int32)
+        state = (jnp.int32(0), last, self.init_cache(memory, 1), choices)
+        return lax.while_loop(going, step, state)[-1]
+
+    def search(
+        self,
+        points: Float[Array, "B N 2"],
+        count: Int[Array, ""],
+        steps: Int[Array, ""],
+        length: int,
+        allowed: Allowed,
+        width: int,
+    ) -> tuple[Int[Array, "B W T"], Float[Array, "B W"]]:
+        """The likeliest answers that a beam of some width finds, best first.
+
+        Args: as those of `decode`, and the width W.
+
+        Returns:
+            Choices, N from the end on, and their log-probabilities, -inf where there are fewer.
+        """
+        memory, end = self.encode(points, count), points.shape[1]
+        found, scores = beam_search(
+            lambda last, cache, position: self.decode_step(last, cache, memory, allowed, position),
+            self.init_cache(memory, width),
+            jnp.full(len(points), steps + 1),  # an answer that does not say its end gets one
+            length=length + 1,
+            width=width,
+            length_penalty=0.0,
+            pad=end,
+            bos=end,
+            eos=end,
+        )
+        return found[..., :-1], scores
+
+
+def _chosen(points: Float[Array, "B N 2"], choices: Int[Array, "B T"]) -> Float[Array, "B T 2"]:
+    """Where the chosen points are; for the start, which is none of them, anywhere.
+
+    The points have no gradient, or it would have to be scattered.
+    """
+    index = jnp.minimum(choices, points.shape[1] - 1)
+    return lax.stop_gradient(jnp.take_along_axis(points, index[..., None], axis=1))

@@ -1,0 +1,157 @@
+"""Labelled points from the host, for what the device cannot label inside the step.
+
+They are in a folder that processes fill ahead of training: files of a fixed number of instances,
+each with its checksum, so that what is there is used again and what is damaged is made anew.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tasks.data.solvers import Solver, padded
+from training.errors import UserError
+
+CHUNK = 5_120  # instances of a file
+Batch = dict[str, np.ndarray]
+
+
+class Chunk(NamedTuple):
+    """Instances of one size."""
+
+    points: Float[np.ndarray, "B N 2"]
+    choices: Int[np.ndarray, "B T"]  # -1 after the last
+
+
+class Labels:
+    """Instances of `low` to `high` points, the same for every run that asks for them.
+
+    Args:
+        solve: gives the choices of points.
+        name: of the solver and its options, by which its folder is called.
+        sizes: `low` and `high`; file n has instances of the n-th size, around and around.
+        instances: how many in all, rounded up to whole files.
+        folder: where they are kept.
+    """
+
+    def __init__(
+        self, solve: Solver, name: str, sizes: tuple[int, int], instances: int, folder: str
+    ):
+        self.solve, self.sizes = solve, tuple(sizes)
+        self.count = -(-instances // CHUNK)
+        self.folder = Path(folder, f"{name}-{sizes[0]}-{sizes[1]}")
+
+    def size(self, number: int) -> int:
+        """Points of an instance of a file."""
+        low, high = self.sizes
+        return low + number % (high - low + 1)
+
+    def path(self, number: int) -> Path:
+        """Where a file is."""
+        return self.folder / f"{number:05d}.points"
+
+    def batches(self, rows: int, length: int, start_step: int) -> Iterator[Batch]:
+        """Batches without end, the same from any start; all rows of a batch have one size.
+
+        First every instance in the files' order, so that training need not wait for the last of
+        them, and from then on all batches, in another order each time.
+
+        Args:
+            rows: of a batch.
+            length: T, choices of the longest answer.
+            start_step: how many batches to leave out.
+
+        Raises:
+            UserError: if files cannot be cut into batches of that size.
+        """
+        if CHUNK % rows:
+            raise UserError(f"A batch of {rows} labelled instances does not divide {CHUNK:,}.")
+        return self._batches(rows, length, start_step)
+
+    def _batches(self, rows, length, start_step):
+        per_chunk = CHUNK // rows
+        total, step = self.count * per_chunk, start_step
+        with self._made() as chunk_of:
+            while True:
+                lap, at = divmod(step, total)
+                if lap:
+                    at = int(np.random.default_rng((lap, total)).permutation(total)[at])
+                number, part = divmod(at, per_chunk)
+                yield self._batch(chunk_of(number), part * rows, rows, length)
+                step += 1
+
+    def _batch(self, chunk, start, rows, length):
+        points = chunk.points[start : start + rows]
+        choices = chunk.choices[start : start + rows].astype(np.int32)
+        high, n = self.sizes[1], points.shape[1]
+        whole = np.full((rows, length), high, np.int32)
+        whole[:, : choices.shape[1]] = np.where(choices < 0, high, choices)
+        return {
+            "points": np.pad(points, ((0, 0), (0, high - n), (0, 0))),
+            "count": np.full(rows, n, np.int32),
+            "choices": whole,
+        }
+
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[Callable[[int], Chunk]]:
+        """A function that waits for a file, while processes make those that are missing."""
+        missing = [n for n in range(self.count) if not self.path(n).exists()]
+        chunks: dict[int, Chunk] = {}
+        with contextlib.ExitStack() as stack:
+            futures = {}
+            if missing:
+                pool = concurrent.futures.ProcessPoolExecutor(
+                    max_workers=os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+                )
+                stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+                futures = {n: pool.submit(self.make, n) for n in missing}
+
+            def chunk_of(number: int) -> Chunk:
+                if number not in chunks:
+                    if number in futures:
+                        futures.pop(number).result()
+                    self.make(number)  # if it is not there, or damaged
+                    chunks[number] = self.read(number)
+                return chunks[number]
+
+            yield chunk_of
+
+    def make(self, number: int) -> None:
+        """Labels the instances of a file, unless they are there and whole."""
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            self.read(number)
+            return
+        rng = np.random.default_rng((2015, *self.sizes, number))
+        points = rng.random((CHUNK, self.size(number), 2), np.float32)
+        buffer = io.BytesIO()
+        np.savez(buffer, points=points, choices=padded(self.solve(points)))
+        content = buffer.getvalue()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = self.path(number).with_suffix(f".{os.getpid()}")
+        new.write_bytes(hashlib.sha256(content).digest() + content)
+        new.replace(self.path(number))  # at once: nobody meets half a file
+
+    def read(self, number: int) -> Chunk:
+        """A file's instances.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+            Damaged: if it is not what was written.
+        """
+        content = self.path(number).read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise Damaged(self.path(number))
+        with np.load(io.BytesIO(content[32:])) as arrays:
+            return Chunk(arrays["points"], arrays["choices"])
+
+
+class Damaged(Exception):
+    """A file that is not what was written."""

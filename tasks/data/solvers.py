@@ -1,0 +1,104 @@
+"""Answers to questions about points by well-kept libraries, on the host.
+
+Each solver takes points `[B, n, 2]` and returns a list with the choices of each row, without an
+end. Only NumPy is imported before one is asked, for their processes start with this module.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from training.errors import UserError, did_you_mean
+
+Points = Float[np.ndarray, "B N 2"]
+Choices = list[Int[np.ndarray, " _"]]
+Solver = Callable[[Points], Choices]
+
+UNITS = 40_000  # of integer length to the side of the square: its diagonal fits 16 bits
+FEW = 20  # cities, up to which Lin-Kernighan is quick
+SECONDS = 0.002  # of search for a tour of more
+
+
+def tours(points: Points) -> Choices:
+    """Tours by local search, from the first city on, counter-clockwise.
+
+    Of up to 20 cities by LKH (elkai), in a few ms each, which at that size finds the shortest. Of
+    more by Or-opt (fast_tsp) in 2 ms each: LKH would take 60 ms for 50 cities.
+    """
+    import elkai
+    import fast_tsp
+
+    found = []
+    for cities in points:
+        lengths = np.linalg.norm(cities[:, None] - cities[None], axis=-1) * UNITS
+        whole = np.ceil(lengths).astype(np.int64)  # so the triangle inequality still holds
+        if len(cities) <= FEW:
+            order = np.array(elkai.DistanceMatrix(whole.tolist()).solve_tsp()[:-1])
+        else:
+            order = np.array(fast_tsp.find_tour(whole, duration_seconds=SECONDS))
+        found.append(turned(cities, np.roll(order, -int(np.argmin(order)))))
+    return found
+
+
+def turned(cities: Float[np.ndarray, "N 2"], order: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """The tour in the direction that has a positive area, from the same first city."""
+    x, y = cities[order].T
+    area = np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
+    return order if area >= 0 else np.roll(order[::-1], 1)
+
+
+def hulls(points: Points) -> Choices:
+    """Corners of convex hulls, counter-clockwise from that of the lowest number, by scipy."""
+    from scipy.spatial import ConvexHull
+
+    found = []
+    for row in points:
+        corners = ConvexHull(row).vertices
+        found.append(np.roll(corners, -int(np.argmin(corners))))
+    return found
+
+
+def triangulations(points: Points) -> Choices:
+    """Delaunay triangles by scipy: in each the points ascend, and the triangles' incentres do.
+
+    Source: Vinyals et al. 2015, sec. 3.2. An incentre's first coordinate comes first.
+    """
+    from scipy.spatial import Delaunay
+
+    found = []
+    for row in points:
+        triangles = np.sort(Delaunay(row).simplices, axis=1)
+        corners = row[triangles]  # [M, 3, 2]
+        opposite = np.linalg.norm(np.roll(corners, -1, 1) - np.roll(corners, 1, 1), axis=-1)
+        centres = np.sum(opposite[..., None] * corners, 1) / opposite.sum(1, keepdims=True)
+        found.append(triangles[np.lexsort((centres[:, 1], centres[:, 0]))].reshape(-1))
+    return found
+
+
+def padded(choices: Choices) -> Int[np.ndarray, "B T"]:
+    """Choices of all rows in one array, -1 after the last of each."""
+    rows = np.full((len(choices), max(map(len, choices))), -1, np.int16)
+    for row, answer in zip(rows, choices, strict=True):
+        row[: len(answer)] = answer
+    return rows
+
+
+SOLVERS: dict[str, Solver] = {
+    "local_search": tours,
+    "convex_hull": hulls,
+    "delaunay": triangulations,
+}
+
+
+def solver(name: str) -> Solver:
+    """The solver of that name.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if name not in SOLVERS:
+        raise UserError(
+            f"There is no solver '{name}', only {', '.join(SOLVERS)}." + did_you_mean(name, SOLVERS)
+        )
+    return SOLVERS[name]

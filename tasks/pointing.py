@@ -1,0 +1,230 @@
+"""What all questions about points have in common: the model, its loss, its answers.
+
+A task of this kind says what its problem is, who solves it, and how to measure an answer. Points and
+answers to learn from come from the host, unless a task makes them inside the step.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+from matplotlib.figure import Figure
+
+from attention.pointer import chosen_before
+from models.pointer_net import PointerNet
+from tasks import pictures
+from tasks.base import Supervised
+from tasks.data.labels import Labels
+from tasks.data.points import Points, Problem
+from tasks.data.solvers import Choices, solver
+from training import optimizer
+from training.errors import UserError
+from training.state import TrainState
+
+SHOWN = 5  # answers in a picture
+
+
+class Pointing(Supervised):
+    """A pointer network that learns from answers.
+
+    Args:
+        config: the whole run's.
+        workdir: the run's folder.
+        problem: what is asked.
+    """
+
+    unit = "instances"
+
+    def __init__(self, config: Any, workdir: str, problem: type[Problem]):
+        super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
+        self.config, self.of_sizes = config, problem
+        self.problem = problem(tuple(config.data.sizes))
+        self.tests = {n: problem((n, n)) for n in config.evaluation.sizes}
+        self.graphdef = graphdef_of(self.create)
+        self.labels = self.make_labels(workdir)
+        self._solved: dict[tuple[str, int], Choices] = {}
+        self._answers = jax.jit(self._answer, static_argnames=("n", "free"))
+
+    def make_labels(self, workdir: str) -> Labels | None:
+        """What the config's `data.labels` asks for: nothing, where the device does without.
+
+        Of a solver (`by`) it asks for so many `instances`, kept in a `folder`: if that is empty, in
+        the run's own.
+        """
+        options = dict(self.config.data.labels)
+        by = options.pop("by")
+        if options.keys() != {"instances", "folder"}:
+            raise UserError(f"data.labels by '{by}' has to give 'instances' and 'folder'.")
+        folder = options["folder"] or os.path.join(workdir, "labels")
+        sizes = (self.problem.low, self.problem.high)
+        return Labels(solver(by), by, sizes, options["instances"], folder)
+
+    def create(self, key: Array) -> PointerNet:
+        """The model with its first weights."""
+        return PointerNet(**self.config.model, key=key)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("test",)
+
+    def describe(self) -> dict[str, str]:
+        """What is asked, and how much of it will be seen."""
+        low, high = self.config.data.sizes
+        seen = self.config.train.steps * self.config.batch
+        return {"data": f"{low} to {high} points; {seen:,} instances in all"}
+
+    # Training.
+
+    def init_params(self, key: Array) -> nnx.State:
+        return nnx.state(self.create(key))
+
+    def loss(self, params, batch, key):
+        """Cross-entropy in nats of whole answers."""
+        example = self.example(batch, key)
+        log_probs, asked = self.log_probs(params, example)
+        choices = example.choices
+        said = asked[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
+        nats = -jnp.sum(jnp.where(said, log_probs, 0.0))
+        right = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~asked, axis=-1)
+        return nats, jnp.float32(len(choices)), {"right": jnp.sum(right, dtype=jnp.float32)}
+
+    def log_probs(
+        self, params: nnx.State, example: Points
+    ) -> tuple[Float[Array, "B T S"], Bool[Array, "B T"]]:
+        """Of every choice at every step of given answers, and which steps are the answers' own."""
+        size, steps = example.points.shape[1], self.problem.steps(example.count)
+        chosen = chosen_before(example.choices, size)
+        chosen = jnp.pad(chosen, ((0, 0), (0, 0), (0, 1)))
+        may = self.problem.allowed if self.config.masked else self.problem.present
+        mask = may(chosen, jnp.arange(chosen.shape[1])[:, None], example.count)
+        model = nnx.merge(self.graphdef, params)
+        log_probs = model(example.points, example.count, example.choices, steps, mask)
+        return log_probs, self.problem.asked(example.choices, size)
+
+    def example(self, batch: Any, key: Array) -> Points:
+        """A batch as the host gave it."""
+        del key
+        return Points(batch["points"], batch["count"][0], batch["choices"])
+
+    def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Labelled points."""
+        del split
+        assert self.labels is not None  # or the task has its own
+        return self.labels.batches(self.config.batch, self.problem.length, start_step)
+
+    # Evaluation.
+
+    def answer(
+        self, state: TrainState, points: Float[np.ndarray, "B N 2"], free: bool = False
+    ) -> Int[np.ndarray, "B T"]:
+        """The choices of each row: greedy, or those that the beam finds best.
+
+        Args:
+            state: of training.
+            points: all rows full.
+            free: without the constraints that make an answer valid.
+        """
+        rows, n = self.config.evaluation.rows, points.shape[1]
+        found = []
+        for start in range(0, len(points), rows):
+            part = points[start : start + rows]
+            padded = np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0)))
+            answers = self._answers(state.params, padded, n=n, free=free)
+            found.append(jax.device_get(answers)[: len(part)])
+        return np.concatenate(found)
+
+    def _answer(self, params, points, n, free):
+        problem, model = self.of_sizes((n, n)), nnx.merge(self.graphdef, params)
+        count, steps = jnp.int32(n), jnp.int32(problem.length)
+        may = problem.present if free else problem.allowed
+        allowed = lambda chosen, position: may(chosen, position, count)
+        width = self.config.decode.width
+        if width == 1 or free:
+            return model.decode(points, count, steps, problem.length, allowed)
+        return model.search(points, count, steps, problem.length, allowed, width)[0][:, 0]
+
+    def points_of(self, split: str, n: int) -> Float[np.ndarray, "B N 2"]:
+        """The points of a split, the same at every call and for every seed of training."""
+        key = jax.random.fold_in(jax.random.key(2015), sum(split.encode()))
+        count = self.config.evaluation["instances" if split == "test" else "dev_instances"]
+        return np.asarray(jax.random.uniform(jax.random.fold_in(key, n), (count, n, 2)))
+
+
+    def solved(self, split: str, n: int) -> Choices:
+        """The right answers to a split, worked out once."""
+        if (split, n) not in self._solved:
+            self._solved[split, n] = self.solve(self.points_of(split, n))
+        return self._solved[split, n]
+
+    def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
+        """The measures of each size, `name_n5` and so on."""
+        return {
+            f"{name}_n{n}": float(value)
+            for n in self.tests
+            for name, value in self.measure(state, split, n).items()
+        }
+
+    def measure(self, state: TrainState, split: str, n: int) -> Mapping[str, Any]:
+        """Every measure of a split's instances of `n` points."""
+        raise NotImplementedError
+
+    # Pictures.
+
+    def figures(self, state: TrainState) -> dict[str, Figure]:
+        """Answers beside right ones, and where the network points at each step of one."""
+        rows, n = [], max(self.tests)
+        points = self.points_of("test", n)[:SHOWN]
+        answers = [choices[choices < n] for choices in self.answer(state, points)]
+        right = self.solved("test", n)[:SHOWN]
+        for title, shown in (("ours", answers), ("right", right)):
+            pairs = zip(points, shown, strict=True)
+            rows.append([pictures.Plane(title, p, self.paths(c)) for p, c in pairs])
+        return {"answers": pictures.planes(rows), "pointing": self._pointing(state, n)}
+
+    def _pointing(self, state, n):
+        points = self.points_of("test", n)[:1]
+        problem = self.of_sizes((n, n))
+        [answer] = self.answer(state, points)
+        shown = answer[: np.argmax(np.append(answer, n) == n) + self.problem.ends]
+
+        def weights(params, points, choices):
+            count = jnp.int32(n)
+            chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 1)))
+            mask = problem.allowed(chosen, jnp.arange(choices.shape[1])[:, None], count)
+            model = nnx.merge(self.graphdef, params)
+            return jnp.exp(model(points, count, choices, jnp.int32(problem.length), mask))
+
+        found = np.asarray(jax.jit(weights)(state.params, points, answer[None]))[0, : len(shown)]
+        names = [*map(str, range(n)), "end"]
+        return pictures.attention_heads(
+            [found[None, :, : n + problem.ends]],
+            names[: n + problem.ends],
+            [f"{step + 1}: {names[choice]}" for step, choice in enumerate(shown)],
+            "which point is chosen at each step",
+        )
+
+    def solve(self, points: Float[np.ndarray, "B N 2"]) -> Choices:
+        """The right answers, by whatever it takes."""
+        raise NotImplementedError
+
+    def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
+        """The closed lines that an answer is."""
+        return [choices]
+
+
+def graphdef_of(create: Any) -> Any:
+    """What is static in the model that `create(key)` makes.
+
+    Raises:
+        UserError: for a value that the model does not take.
+    """
+    try:
+        return nnx.graphdef(nnx.eval_shape(lambda: create(jax.random.key(0))))
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the config's section 'model' is no good: {reason}") from error
