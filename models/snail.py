@@ -9,6 +9,8 @@ past projected already, attention its keys and values.
 
 import math
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import KeyValues, affine, attend, extend
 from attention.masks import causal
 from models.layers import glorot, param
+from models.recurrence import GRU, product_by, run
 
 
 class DenseBlock(nnx.Module):
@@ -28,12 +31,12 @@ class DenseBlock(nnx.Module):
 
     Args:
         width: channels of the input.
-        dilation: R, how far back the other of the two steps is.
         filters: D, channels that it adds.
+        dilation: R, how far back the other of the two steps is.
         key: makes the weights.
     """
 
-    def __init__(self, width: int, dilation: int, filters: int, *, key: PRNGKeyArray):
+    def __init__(self, width: int, filters: int, *, dilation: int, key: PRNGKeyArray):
         self.dilation, self.width = dilation, width + filters
         # What of the past and what of the present; of each filters, then their gates.
         kernel = glorot(key, (width, 4 * filters), 2 * width, filters)
@@ -77,7 +80,7 @@ class AttentionBlock(nnx.Module):
         key: makes the weights.
     """
 
-    def __init__(self, width: int, keys: int, values: int, longest: int, *, key: PRNGKeyArray):
+    def __init__(self, width: int, keys: int, values: int, *, longest: int, key: PRNGKeyArray):
         self.parts, self.longest, self.width = (keys, keys, values), longest, width + values
         made = [
             glorot(k, (width, part), width, part)
@@ -106,10 +109,38 @@ class AttentionBlock(nnx.Module):
         return jnp.concatenate([x, contexts[:, 0]], axis=-1), cache
 
     def _project(self, x):
-        keys, values, _ = self.parts
+        ends = self.parts[0], self.parts[0] + self.parts[1]
         said = affine(x, self.kernel[...], self.bias[...])
-        queries, keys, values = jnp.split(said, (keys, keys + values), axis=-1)
+        queries, keys, values = jnp.split(said, ends, axis=-1)
         return queries, KeyValues(keys, values)
+
+
+class RecurrentBlock(nnx.Module):
+    """A layer of gated recurrent units, in the place of its input: the memory of RL².
+
+    Source: Duan et al. 2016, "RL²: fast reinforcement learning via slow reinforcement learning".
+
+    Args:
+        width: channels of the input.
+        hidden: H, units.
+        key: makes the weights.
+    """
+
+    def __init__(self, width: int, hidden: int, *, key: PRNGKeyArray):
+        self.gru, self.width = GRU(width, hidden, key=key), hidden
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H"]:
+        """A whole sequence."""
+        return run(self.gru, x, jnp.ones(x.shape[:2], bool))[0]
+
+    def init_cache(self, batch: int) -> Float[Array, "B H"]:
+        """The state before the first step."""
+        return self.gru.start(batch, jnp.float32)
+
+    def step(self, x: Float[Array, "B D"], cache: Float[Array, "B H"], t: Int[Array, ""]):
+        """One step: the output, and the new state."""
+        del t
+        return self.gru.step(product_by(self.gru.weights()), self.gru.drive(x), cache)[::-1]
 
 
 class Cache(NamedTuple):
@@ -124,7 +155,7 @@ class Body(nnx.Module):
 
     `TC(D)` stands for dense blocks of D filters with dilations 1, 2, 4, ..., as many as it takes to
     see the whole sequence, ceil(log2 T) (fig. 2b). As printed the first dilation is 2, which misses
-    every other step; here it is 1, as in most other implementations.
+    every other step; here it is 1, as in most other implementations. `GRU(H)` is a recurrent layer.
 
     Args:
         width: channels of the input.
@@ -137,16 +168,19 @@ class Body(nnx.Module):
     """
 
     def __init__(self, *, width: int, blocks: str, longest: int, key: PRNGKeyArray):
-        self.blocks = nnx.List()
+        self.blocks: Any = nnx.List()
+        levels = max(1, math.ceil(math.log2(longest)))
         for n, (kind, sizes) in enumerate(parse(blocks)):
-            block_key = jax.random.fold_in(key, n)
+            key_block = jax.random.fold_in(key, n)
+            makers: list[Callable[..., Any]]
             if kind == "Att":
-                self.blocks.append(AttentionBlock(width, *sizes, longest, key=block_key))
-                width = self.blocks[-1].width
-                continue
-            for i in range(max(1, math.ceil(math.log2(longest)))):
-                dense_key = jax.random.fold_in(block_key, i)
-                self.blocks.append(DenseBlock(width, 2**i, *sizes, key=dense_key))
+                makers = [partial(AttentionBlock, longest=longest)]
+            elif kind == "GRU":
+                makers = [RecurrentBlock]
+            else:
+                makers = [partial(DenseBlock, dilation=2**i) for i in range(levels)]
+            for i, make in enumerate(makers):
+                self.blocks.append(make(width, *sizes, key=jax.random.fold_in(key_block, i)))
                 width = self.blocks[-1].width
         self.width = width
 
@@ -180,14 +214,15 @@ def parse(blocks: str) -> list[tuple[str, tuple[int, ...]]]:
     Raises:
         ValueError: if it is not written like that.
     """
-    sizes = {"TC": 1, "Att": 2}
+    sizes = {"TC": 1, "Att": 2, "GRU": 1}
     parsed = []
     for block in blocks.split():
-        match = re.fullmatch(r"(TC|Att)\((\d+(?:,\d+)*)\)", block)
+        match = re.fullmatch(r"(TC|Att|GRU)\((\d+(?:,\d+)*)\)", block)
         numbers = tuple(map(int, match[2].split(","))) if match else ()
         if not match or len(numbers) != sizes[match[1]]:
             raise ValueError(
-                f"blocks must be like 'TC(32) Att(32,16)', without spaces inside, not {block!r}"
+                "blocks must be like 'TC(32) Att(32,16)' or 'GRU(256)', without spaces inside, "
+                f"not {block!r}"
             )
         parsed.append((match[1], numbers))
     return parsed
@@ -196,7 +231,8 @@ def parse(blocks: str) -> list[tuple[str, tuple[int, ...]]]:
 class SNAIL(nnx.Module):
     """A policy and its values: an embedding, a body, and logits of actions.
 
-    The paper's value function was a model of its own; here it is a further output.
+    With the one block `GRU(256)` it is RL². The papers' value functions were models of their own;
+    here the value is a further output.
 
     Args:
         inputs: I, channels of what is seen at a step.
@@ -218,7 +254,9 @@ class SNAIL(nnx.Module):
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key)
-        self.embedding = param(glorot(keys[0], (inputs, embedding), inputs, embedding), (None, "embed"))
+        self.embedding = param(
+            glorot(keys[0], (inputs, embedding), inputs, embedding), (None, "embed")
+        )
         self.embedding_bias = param(jnp.zeros(embedding), ("embed",))
         self.body = Body(width=embedding, blocks=blocks, longest=longest, key=keys[1])
         self.heads = Heads(self.body.width, actions)
@@ -255,8 +293,6 @@ class Heads(nnx.Module):
         self.kernel = param(jnp.zeros((width, actions + 1)), ("embed", None))
         self.bias = param(jnp.zeros(actions + 1), (None,))
 
-    def __call__(
-        self, x: Float[Array, "*B D"]
-    ) -> tuple[Float[Array, "*B A"], Float[Array, "*B"]]:
+    def __call__(self, x: Float[Array, "*B D"]) -> tuple[Float[Array, "*B A"], Float[Array, "*B"]]:
         said = affine(x, self.kernel[...], self.bias[...])
         return said[..., :-1], said[..., -1]

@@ -5,6 +5,7 @@ tasks, all of them on the device and side by side, then improves the policy on t
 trust region policy optimisation; here it is PPO, with large batches and as few epochs.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -18,7 +19,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 
-from models.rl2 import RL2
 from models.snail import SNAIL
 from tasks import pictures, ppo
 from tasks.data.environments import ENVIRONMENTS, Environment
@@ -29,7 +29,6 @@ from training.errors import UserError, did_you_mean
 from training.state import TrainState
 
 SHOWN = 40  # steps of a trial in the picture of attention
-MODELS = {"snail": SNAIL, "rl2": RL2}
 
 
 def build(config: Any, workdir: str) -> "MetaRL":
@@ -51,25 +50,31 @@ class MetaRL:
     def __init__(self, config: Any):
         self.config = config
         self.optimizer = optimizer.build(**config.optimizer)
-        self.environment: Environment = _of(
-            ENVIRONMENTS, config.environment.kind, "environment", **config.environment.sizes
-        )
+        kind = config.environment.kind
+        if kind not in ENVIRONMENTS:
+            raise UserError(
+                f"environment.kind '{kind}' is not one of {', '.join(ENVIRONMENTS)}."
+                + did_you_mean(kind, ENVIRONMENTS)
+            )
+        with _section("environment"):
+            self.environment: Environment = ENVIRONMENTS[kind](**config.environment.sizes)
         if config.batch % config.ppo.minibatches:
             raise UserError(
                 f"A batch of {config.batch} trials cannot be cut into ppo.minibatches="
                 f"{config.ppo.minibatches} equal parts."
             )
-        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
+        with _section("model"):
+            self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
-    def create(self, key: Array) -> SNAIL | RL2:
+    def create(self, key: Array) -> SNAIL:
         """The model with its first weights."""
-        environment, model = self.environment, self.config.model
-        inputs = environment.channels + environment.actions + 2
-        sizes = dict(model.sizes[model.kind]) if model.kind in MODELS else {}
-        if model.kind == "snail":
-            sizes["longest"] = environment.steps
-        return _of(
-            MODELS, model.kind, "model", inputs=inputs, actions=environment.actions, key=key, **sizes
+        environment = self.environment
+        return SNAIL(
+            inputs=environment.channels + environment.actions + 2,
+            actions=environment.actions,
+            longest=environment.steps,
+            key=key,
+            **self.config.model,
         )
 
     def describe(self) -> dict[str, str]:
@@ -205,7 +210,7 @@ class MetaRL:
         """Sums over those trials that are counted."""
         trials = self.play(params, keys)
         curves = {"reward": trials.rewards @ counted}
-        scalars = {}
+        scalars: dict[str, Array] = {}
         if self.environment.episodes == 2:
             scalars |= _lengths(trials.done)
         if split == "test":
@@ -237,10 +242,9 @@ class MetaRL:
             regret = {name: np.cumsum(best - x) for name, x in earned.items()}
             figures["regret"] = pictures.curves(regret, "episode of a trial", "regret", None)
         model = nnx.merge(self.graphdef, state.params)
-        if isinstance(model, SNAIL):
-            trials = self._one_trial(state)
-            inputs = jnp.swapaxes(self.encode(trials.seen), 0, 1)[:, :SHOWN]
-            weights = [np.asarray(x) for x in jax.jit(model.weights)(inputs)]
+        trials = self._one_trial(state)
+        inputs = jnp.swapaxes(self.encode(trials.seen), 0, 1)[:, :SHOWN]
+        if weights := [np.asarray(x) for x in jax.jit(model.weights)(inputs)]:
             steps = _told(trials)[:SHOWN]
             before = ["–", *steps][: len(steps)]  # what a step sees is what the last one did
             title = "Where a choice (row) looks: the step after each action and its reward (column)"
@@ -265,9 +269,7 @@ def _told(trials: Trials) -> list[str]:
 def _lengths(done: Bool[Array, "T B"]) -> dict[str, Float[Array, " B"]]:
     """Steps of the first and the second episode; one without an end lasts to that of the trial."""
     ended = jnp.cumsum(done, axis=0) - done  # episodes before each step
-    return {
-        f"steps_{n + 1}": jnp.sum(ended == n, axis=0).astype(jnp.float32) for n in range(2)
-    }
+    return {f"steps_{n + 1}": jnp.sum(ended == n, axis=0).astype(jnp.float32) for n in range(2)}
 
 
 def _parts(experience: Any, count: int) -> Any:
@@ -281,18 +283,11 @@ def _key_of(split: str) -> Array:
     return jax.random.fold_in(jax.random.key(2018), sum(split.encode()))
 
 
-def _of(table: dict[str, Any], kind: str, section: str, **options: Any) -> Any:
-    """What a section of the config asks for.
-
-    Raises:
-        UserError: if there is no such thing, or it does not take these values.
-    """
-    if kind not in table:
-        raise UserError(
-            f"{section}.kind '{kind}' is not one of {', '.join(table)}." + did_you_mean(kind, table)
-        )
+@contextlib.contextmanager
+def _section(name: str) -> Iterator[None]:
+    """What is wrong with a section of the config, in a sentence."""
     try:
-        return table[kind](**options)
+        yield
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"the config's section '{section}' is no good: {reason}") from error
+        raise UserError(f"the config's section '{name}' is no good: {reason}") from error

@@ -6,7 +6,7 @@ wrapped. Everything is of one trial; `jax.vmap` makes it thousands.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ Params = Any  # of a task: a pytree that stays as it is for a whole trial
 EnvState = Any  # of an episode
 
 
+@runtime_checkable
 class Environment(Protocol):
     """What a trial asks of an environment."""
 

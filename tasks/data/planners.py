@@ -1,8 +1,8 @@
 """Planning in small Markov decision processes, known or believed.
 
-References of Duan et al. 2016, sec. 3.1, and Mishra et al. 2018, table 4. They know that transitions
-come from a flat Dirichlet distribution and mean rewards from N(1, 1); they plan anew before each
-episode, to its end. Where constants of theirs are not told, ours are said below.
+References of Duan et al. 2016, sec. 3.1, and Mishra et al. 2018, table 4. They know that
+transitions come from a flat Dirichlet distribution and mean rewards from N(1, 1); they plan anew
+before each episode, to its end. Where constants of theirs are not told, ours are said below.
 """
 
 from functools import partial
@@ -55,7 +55,9 @@ def value_iteration(
         horizon: H.
         discount: of each further step.
     """
-    return _backwards(lambda values: mdp.rewards + discount * mdp.transitions @ values, mdp, horizon)
+    return _backwards(
+        lambda values: mdp.rewards + discount * mdp.transitions @ values, mdp, horizon
+    )
 
 
 def optima(environment: TabularMDP, params: MDP) -> dict[str, Float[Array, " B"]]:

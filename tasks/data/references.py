@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 from tasks.data import planners
 from tasks.data.environments import Bandit, Params, TabularMDP
@@ -90,7 +90,7 @@ class Arms(NamedTuple):
         return (self.paid + 1.0) / (self.pulls + 2.0)
 
 
-def _act(index, keys: PRNGKeyArray, seen: Seen, arms: Arms):
+def _act(index, keys: Key[Array, " B"], seen: Seen, arms: Arms):
     """Counts what was paid, and pulls one of the arms of the highest index."""
     pulled = jax.nn.one_hot(seen.action, arms.paid.shape[-1])  # before the first pull, none
     paid = seen.reward[:, None] * pulled

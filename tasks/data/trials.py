@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from tasks.data.environments import Environment, Params
 
@@ -30,20 +30,20 @@ class Trials(NamedTuple):
 
 
 # (keys [B], seen, carry) -> (actions [B], notes, carry)
-Agent = Callable[[PRNGKeyArray, Seen, Any], tuple[Int[Array, " B"], Any, Any]]
+Agent = Callable[[Key[Array, " B"], Seen, Any], tuple[Int[Array, " B"], Any, Any]]
 
 
-def row_keys(key: PRNGKeyArray, rows: Int[Array, " B"]) -> PRNGKeyArray:
+def row_keys(key: PRNGKeyArray, rows: Int[Array, " B"]) -> Key[Array, " B"]:
     """A key for each trial, which depends on the number of its row and on nothing else."""
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
-def tasks_of(environment: Environment, keys: PRNGKeyArray) -> Params:
+def tasks_of(environment: Environment, keys: Key[Array, " B"]) -> Params:
     """The tasks that trials of these keys are about."""
     return jax.vmap(lambda key: environment.task(jax.random.fold_in(key, 0)))(keys)
 
 
-def play(environment: Environment, keys: PRNGKeyArray, agent: Agent, carry: Any) -> Trials:
+def play(environment: Environment, keys: Key[Array, " B"], agent: Agent, carry: Any) -> Trials:
     """Whole trials, of B agents side by side. Where an episode ends the next one begins.
 
     Args:

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.rl2 import RL2
 from models.snail import SNAIL, AttentionBlock, Body, DenseBlock, parse
 
-B, T, I, A = 2, 11, 3, 4
+B, T, CHANNELS, A = 2, 11, 3, 4
 KEY = jax.random.key(0)
-INPUTS = jax.random.normal(jax.random.key(1), (B, T, I))
-SIZES = {"inputs": I, "actions": A, "key": KEY}
+INPUTS = jax.random.normal(jax.random.key(1), (B, T, CHANNELS))
+SIZES = {"inputs": CHANNELS, "actions": A, "key": KEY}
 
 
 def shaken(model):
@@ -28,7 +27,7 @@ def snail(blocks="TC(3) Att(4,2) TC(2)"):
     return shaken(SNAIL(embedding=5, blocks=blocks, longest=T, **SIZES))
 
 
-MODELS = {"snail": snail, "rl2": lambda: shaken(RL2(hidden=6, **SIZES))}
+MODELS = {"snail": snail, "rl2": lambda: snail("GRU(6)")}
 each = pytest.mark.parametrize("model", MODELS)
 
 
@@ -71,8 +70,10 @@ def test_convolutions_alone_reach_the_first_step():
 
 def test_a_dense_block_by_its_equation():
     """`[x_t, tanh(W0 x_{t-R} + W1 x_t + b) * sigmoid(V0 x_{t-R} + V1 x_t + c)]`."""
-    block = shaken(DenseBlock(I, 3, 2, key=KEY))
-    kernel = np.asarray(block.kernel[...]).reshape(I, 2, 2, 2)  # past or present; filter or gate
+    block = shaken(DenseBlock(CHANNELS, 2, dilation=3, key=KEY))
+    kernel = np.asarray(block.kernel[...]).reshape(
+        CHANNELS, 2, 2, 2
+    )  # past or present; filter or gate
     bias, x = np.asarray(block.bias[...]).reshape(2, 2), np.asarray(INPUTS)
     for t in range(T):
         before = x[:, t - 3] if t >= 3 else np.zeros_like(x[:, 0])
@@ -82,7 +83,7 @@ def test_a_dense_block_by_its_equation():
 
 
 def test_an_attention_block_by_its_equation():
-    block = shaken(AttentionBlock(I, 4, 2, T, key=KEY))
+    block = shaken(AttentionBlock(CHANNELS, 4, 2, longest=T, key=KEY))
     outputs, weights = block(INPUTS)
     said = np.asarray(INPUTS @ block.kernel[...] + block.bias[...])
     q, k, v = said[..., :4], said[..., 4:8], said[..., 8:]
@@ -91,7 +92,7 @@ def test_an_attention_block_by_its_equation():
         chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         np.testing.assert_allclose(weights[:, t, : t + 1], chances, rtol=1e-5, atol=1e-6)
         contexts = np.einsum("bs,bsv->bv", chances, v[:, : t + 1])
-        np.testing.assert_allclose(outputs[:, t, I:], contexts, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(outputs[:, t, CHANNELS:], contexts, rtol=1e-4, atol=1e-5)
 
 
 def test_the_widths_are_those_of_the_paper():
@@ -110,11 +111,11 @@ def test_gradients_reach_every_weight(model):
 
 
 def test_a_step_costs_what_is_new():
-    """A convolution costs the same at every length; attention grows by its keys and values alone."""
+    """A convolution costs the same however far it looks; attention grows by keys and values."""
 
     def cost(model, longest):
         cache = jax.eval_shape(partial(model.init_cache, B))
-        step = jax.jit(model.step).lower(jnp.zeros((B, I)), cache)
+        step = jax.jit(model.step).lower(jnp.zeros((B, CHANNELS)), cache)
         return step.cost_analysis()["flops"]
 
     def body(longest, blocks):
@@ -124,17 +125,19 @@ def test_a_step_costs_what_is_new():
 
     short, long = (cost(body(n, "Att(4,2)"), n) for n in (64, 128))
     assert long - short <= 64 * B * (2 * 4 + 2 * 2 + 16)  # products, and a softmax of a few each
-    dense = [DenseBlock(I, dilation, 2, key=KEY) for dilation in (4, 4096)]
+    dense = [DenseBlock(CHANNELS, 2, dilation=dilation, key=KEY) for dilation in (4, 4096)]
     costs = [
         jax.jit(block.step)
-        .lower(jnp.zeros((B, I)), block.init_cache(B), jnp.int32(0))
+        .lower(jnp.zeros((B, CHANNELS)), block.init_cache(B), jnp.int32(0))
         .cost_analysis()["flops"]
         for block in dense
     ]
     assert costs[0] == costs[1]
 
 
-@pytest.mark.parametrize("blocks", ["TC", "TC(3,4)", "Att(32)", "TC(8),TC(8)", "Conv(3)", "Att(3, 4)"])
+@pytest.mark.parametrize(
+    "blocks", ["TC", "TC(3,4)", "Att(32)", "TC(8),TC(8)", "Conv(3)", "Att(3, 4)"]
+)
 def test_blocks_that_there_are_not_are_a_sentence(blocks):
     with pytest.raises(ValueError, match="blocks must be like"):
         parse(blocks)
