@@ -196,7 +196,7 @@ class MetaRL:
         total: Any = None
         for n in range(math.ceil(count / rows)):
             numbers = n * rows + np.arange(rows)
-            keys = row_keys(_key_of(split), numbers)
+            keys = row_keys(_key_of(split), jnp.asarray(numbers))
             sums = self._measure(state.params, keys, numbers < count, split=split)
             sums = jax.device_get(sums)
             total = jax.tree.map(np.add, total, sums) if n else sums
