@@ -3,6 +3,8 @@
 Source: Mishra et al. 2018, sec. 5.1 and appendix.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -33,7 +35,8 @@ class Embedder(nnx.Module):
         if size < 2**POOLED:
             raise ValueError(f"pictures must have at least {2**POOLED} pixels a side, not {size}")
         keys = jax.random.split(key, POOLED + 1)
-        self.kernels, self.norms = nnx.List(), nnx.List()
+        self.kernels: Any = nnx.List()
+        self.norms: Any = nnx.List()
         for n in range(POOLED):
             shape = (3, 3, filters if n else 1, filters)
             kernel = glorot(keys[n], shape, 9 * shape[2], 9 * filters)

@@ -40,7 +40,7 @@ TURNS = 4
 
 
 @lru_cache(maxsize=2)
-def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "V P P"]]]:
+def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P"]]]:
     """Classes by split: of each its V examples, ink being 255.
 
     Of classes that look alike, as O and its turns, or the same letter in two scripts, only the

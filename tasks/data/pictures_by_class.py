@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from tasks.data.glyphs import glyphs
 from training.errors import UserError
 
-Classes = list[UInt8[np.ndarray, "V P P"]]  # the examples of each; ink is 255
+Classes = list[UInt8[np.ndarray, "_ P P"]]  # the examples of each; ink is 255
 HELD_OUT = 100  # classes of Omniglot's training set that are for dev
 
 
