@@ -198,8 +198,14 @@ def step_seconds(longest: int, batch: int = 256) -> float:
 
     from models.snail import SNAIL
 
-    sizes = {"inputs": 7, "actions": 5, "embedding": EMBEDDING, "blocks": f"Att({KEYS},{KEYS})"}
-    model = SNAIL(**sizes, longest=longest, key=jax.random.key(0))
+    model = SNAIL(
+        inputs=7,
+        actions=5,
+        embedding=EMBEDDING,
+        blocks=f"Att({KEYS},{KEYS})",
+        longest=longest,
+        key=jax.random.key(0),
+    )
 
     @partial(jax.jit, donate_argnums=0)
     def act(cache, x):
@@ -226,7 +232,7 @@ def main() -> None:
         print(f"a step of 256 agents after {longest:>5,} others  {1e6 * took:>8,.0f} µs")
     whole = config()
     actions = STEPS * whole.batch * whole.environment.sizes.pulls
-    forms = {
+    forms: dict[str, race.Contestant] = {
         "ours": train_ours,
         "eager": partial(train_torch, compiled=False),
         "compiled": partial(train_torch, compiled=True),
