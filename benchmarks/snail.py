@@ -138,22 +138,19 @@ def train_torch(compiled: bool) -> Callable[[], None]:
     def play():
         bandits = [PythonBandit(arms) for _ in range(batch)]
         cache, x = model.cache(batch), torch.zeros(batch, arms + 2)
-        seen, taken, earned, noted, worth = [], [], [], [], []
+        kept: list[list[Any]] = [[] for _ in range(5)]
         for t in range(pulls):
             logits, values = model.step(x, cache, t)
             logs = F.log_softmax(logits, dim=-1)
             actions = torch.multinomial(logs.exp(), 1)
-            steps = zip(bandits, actions[:, 0].tolist(), strict=True)
-            rewards = torch.tensor([bandit.step(action) for bandit, action in steps])
-            for kept, new in zip(
-                (seen, taken, earned, noted, worth),
-                (x, actions[:, 0], rewards, logs.gather(1, actions)[:, 0], values),
-                strict=True,
-            ):
-                kept.append(new)
+            pulled = zip(bandits, actions[:, 0].tolist(), strict=True)
+            rewards = torch.tensor([bandit.step(action) for bandit, action in pulled])
+            met = x, actions[:, 0], rewards, logs.gather(1, actions)[:, 0], values
+            for before, new in zip(kept, met, strict=True):
+                before.append(new)
             done = torch.ones(batch, 1)
             x = torch.cat([F.one_hot(actions[:, 0], arms).float(), rewards[:, None], done], dim=-1)
-        return [torch.stack(kept, dim=1) for kept in (seen, taken, earned, noted, worth)]
+        return [torch.stack(steps, dim=1) for steps in kept]
 
     def learn(x, actions, old, advantages, returns):
         logits, values = forward(x)
