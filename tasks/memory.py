@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from models.ntm import NTM, Plain, Trace
@@ -97,7 +97,7 @@ class Memory(Supervised):
         key_data, key_model = jax.random.split(key)
         episode, steps = draw(self.families["train"], key_data, batch["row"])
         logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
-        nats = jnp.sum(_nats(logits, episode))
+        nats = jnp.sum(answer_cost(logits, episode))
         return nats, jnp.float32(len(batch["row"])), {"bits_per_sequence": nats / LN2}
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
@@ -124,7 +124,7 @@ class Memory(Supervised):
         episode, logits = self._answer(params, key, family, self.config.batch)
         wrong = ((logits > 0) != (episode.targets > 0.5)) & episode.scored[..., None]
         wrong = wrong.sum((0, 2))
-        bits = jnp.sum(_nats(logits, episode), axis=0) / LN2
+        bits = jnp.sum(answer_cost(logits, episode), axis=0) / LN2
         measures = {"bits_per_sequence": bits, "wrong_bits": wrong, "perfect": wrong == 0}
         return measures | family.references(episode)
 
@@ -137,13 +137,14 @@ class Memory(Supervised):
     # Pictures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """A longest sequence of each split; and what the heads did in the first of them."""
+        """A longest sequence of each kind; and what the heads did in one as in training."""
         key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
         answer_of = jax.jit(model.trace if isinstance(model, NTM) else model)
         shown: dict[str, tuple[np.ndarray, ...]] = {}
         figures: dict[str, Figure] = {}
-        for split in ("train", *self.splits):
-            family = self.families[split]
+        names = {family: split for split, family in reversed(self.families.items())}
+        in_order = lambda one: (one[1] != "train", one[0].longest)
+        for family, split in sorted(names.items(), key=in_order):
             sizes = {name: jnp.int32(most) for name, most in family.most.items()}
             episode, steps = family.sequence(key, sizes), jnp.int32(family.longest)
             title = f"{split}: " + ", ".join(f"{name} {most}" for name, most in family.most.items())
@@ -156,8 +157,8 @@ class Memory(Supervised):
         return figures | {"answers": pictures.episodes(shown, ("input", "target", "output"))}
 
 
-def _nats(logits: Array, episode: Episode) -> Array:
-    """Cross-entropy of each step of each sequence; zero where no answer is asked for."""
+def answer_cost(logits: Float[Array, "T *B O"], episode: Episode) -> Float[Array, "T *B"]:
+    """Cross-entropy of each step of each sequence, in nats; zero where no answer is asked for."""
     costs = jnp.logaddexp(0.0, logits) - episode.targets * logits
     return jnp.where(episode.scored, costs.sum(-1), 0.0)
 
