@@ -137,3 +137,21 @@ def curve(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure
+
+
+def curves(
+    lines: Mapping[str, Float[np.ndarray, " T"]], x: str, y: str, best: float | None
+) -> Figure:
+    """A line for each name, the first of them ours; and a dashed one at the best there could be."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for n, (name, values) in enumerate(lines.items()):
+        width = 1 if n else 2.5
+        axes.plot(np.arange(len(values)) + 1, values, label=name, linewidth=width, marker=".")
+    if best is not None:
+        axes.axhline(best, color="k", linestyle="--", linewidth=1, label="known beforehand")
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,75 @@
+"""SNAIL learns to name letters of scripts that it has never seen, from one or five examples each.
+
+Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 1, 5-way Omniglot: 99.07
++- 0.16 of one shot and 99.78 +- 0.09 of five. Here the letters are those of fonts, distorted, which
+need no download, and the network is smaller, so these figures are no target. A nearest neighbour in
+pixels stands beside.
+
+    python train.py --config=configs/snail_fewshot.py --workdir=runs/snail_fewshot
+
+Expected: `test/accuracy_1_shot` and `test/accuracy_5_shot` well above `nearest_1_shot` and
+`nearest_5_shot`; with `--config.data.shuffle_labels=True` no better than one in five.
+
+Sized for a laptop: half an hour on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+STEPS = 2_000
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = ConfigDict()
+    config.name = "snail_fewshot"
+    config.task = "few_shot"
+    config.seed = 0
+    config.paper = {}
+
+    config.data = {
+        "source": "glyphs",
+        "data_dir": "",
+        "size": 28,
+        "ways": 5,
+        "shots": (1, 5),
+        "distortion": 1.0,
+        "shuffle_labels": False,
+        "batch": 32,
+        "evaluated": 1_600,
+    }
+    config.model = {
+        "filters": 32,
+        "embedding": 64,
+        "blocks": "Att(64,32) TC(32) Att(64,64) TC(32) Att(128,64)",
+    }
+    config.optimizer = {
+        "method": "adam",
+        "schedule": "cosine",
+        "steps": STEPS,
+        "peak": 1e-3,
+        "warmup": 100,
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "clip": 1.0,
+    }
+    config.train = {
+        "steps": STEPS,
+        "accumulate": 1,
+        "log_every": 20,
+        "eval_every": 500,
+        "checkpoint_every": 500,
+        "keep": 2,
+        "average": 1,
+        "best": "dev/accuracy_1_shot",
+        "best_mode": "max",
+    }
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+
+    if variant == "smoke":
+        config.data.update(size=16, ways=2, shots=(1, 2), batch=4, evaluated=4)
+        config.model.update(filters=4, embedding=8, blocks="Att(4,4) TC(4)")
+        config.optimizer.update(steps=4, warmup=1)
+        config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
+    elif variant:
+        raise ValueError(f"there is no variant {variant!r}, only 'smoke'")
+    return config

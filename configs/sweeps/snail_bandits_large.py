@@ -1,0 +1,44 @@
+"""Many arms and long trials, SNAIL and RL²: further rows of table 3 of Mishra et al. 2018.
+
+N pulls of K arms; printed are rewards of SNAIL with their confidence intervals, and of RL²:
+
+    10, 50: 6.7 +- 0.1, 6.8; 100, 5: 79.1 +- 1.0, 78.7; 100, 10: 83.5 +- 0.8, 83.5;
+    100, 50: 85.1 +- 0.6, 84.9.
+
+    python sweep.py --sweep=configs/sweeps/snail_bandits_large.py --parallel=2
+
+Sized for a laptop: an hour a run of 100 pulls on two CPU cores, 24 runs.
+"""
+
+from functools import partial
+
+from training.plots import bars
+from training.sweeps import Run
+
+PRINTED = {  # of SNAIL and RL²
+    (10, 50): (6.7, 6.8),
+    (100, 5): (79.1, 78.7),
+    (100, 10): (83.5, 83.5),
+    (100, 50): (85.1, 84.9),
+}
+MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
+LONG = {"batch": 250, "ppo.value_scale": 50.0, "evaluated.dev": 1000, "evaluated.test": 2000}
+MEASURES = ("test/reward", "test/reward_gittins", "test/reward_ucb1")
+
+
+def runs():
+    for (pulls, arms), printed in PRINTED.items():
+        for seed in range(3):
+            for (model, blocks), reward in zip(MODELS.items(), printed, strict=True):
+                sizes = {"environment.sizes.arms": arms, "environment.sizes.pulls": pulls}
+                yield Run(
+                    config="configs/snail_bandits.py",
+                    labels={"N": pulls, "K": arms, "model": model, "seed": seed},
+                    overrides=sizes
+                    | {"model.blocks": blocks, "seed": seed}
+                    | (LONG if pulls == 100 else {}),
+                    paper={"test/reward": reward},
+                )
+
+
+figure = partial(bars, measures=MEASURES)

@@ -1,0 +1,38 @@
+"""Markov decision processes, SNAIL and RL²: table 4 of Mishra et al. 2018, N = 10, 25 and 50.
+
+Printed are parts of what value iteration earns; of which, configs/snail_mdp.py says.
+
+    10: 0.766 +- 0.001 of SNAIL, 0.752 of RL²; 25: 0.862 +- 0.001, 0.859; 50: 0.908 +- 0.003, 0.902.
+
+    python sweep.py --sweep=configs/sweeps/snail_mdp.py --parallel=2
+
+Sized for a laptop: an hour a run of 10 episodes on two CPU cores, hours the others; 18 runs.
+"""
+
+from functools import partial
+
+from training.plots import bars
+from training.sweeps import Run
+
+PRINTED = {10: (0.766, 0.752), 25: (0.862, 0.859), 50: (0.908, 0.902)}  # of SNAIL and RL²
+MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
+MEASURES = ("test/normalised_discounted", "test/normalised", "test/reward")
+
+
+def runs():
+    for episodes, printed in PRINTED.items():
+        for seed in range(3):
+            for (model, blocks), part in zip(MODELS.items(), printed, strict=True):
+                yield Run(
+                    config="configs/snail_mdp.py",
+                    labels={"N": episodes, "model": model, "seed": seed},
+                    overrides={
+                        "environment.sizes.episodes": episodes,
+                        "model.blocks": blocks,
+                        "seed": seed,
+                    },
+                    paper={"test/normalised_discounted": part},
+                )
+
+
+figure = partial(bars, measures=MEASURES)
