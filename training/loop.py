@@ -8,7 +8,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,15 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
             with console.training(trainer.step, flops.peak()), hosts.stop_signal() as stop:
                 trainer.train(stop)
             return trainer.finish()
+
+
+@runtime_checkable
+class Watchful(Protocol):
+    """A task that sees in its metrics more than that they are finite."""
+
+    def fault(self, metrics: dict[str, Any]) -> str:
+        """Why a run with these metrics of a step is not worth going on; '' if it is."""
+        ...
 
 
 class Pending(NamedTuple):
@@ -137,26 +146,30 @@ class Trainer:
         """Waits for a step's metrics; records them if due.
 
         Raises:
-            UserError: if the loss or the gradient is not finite.
+            UserError: if the loss or the gradient is not finite, or the task finds a fault.
         """
         step, metrics = pending.step, jax.device_get(pending.metrics)
-        for name in ("loss", "grad_norm"):
-            if name in metrics and not math.isfinite(metrics[name]):
-                good = self.checkpoints.steps()
-                raise UserError(
-                    f"The {name} is {metrics[name]} at step {step} (batch {step - 1}): lower the "
-                    "learning rate or look at that batch; "
-                    + (
-                        f"checkpoint {good[-1]}, the last good one, is kept."
-                        if good
-                        else "no checkpoint was made before it."
-                    )
-                )
+        if fault := self.fault(step, metrics):
+            good = self.checkpoints.steps()
+            kept = f"checkpoint {good[-1]}, the last good one, is kept."
+            raise UserError(f"{fault}; {kept if good else 'no checkpoint was made before it.'}")
         self.console.advance(step, float(metrics["items"]), pending.flops)
         if step % self.config.train.log_every == 0 or step == self.config.train.steps:
             speed = self.console.report(step, float(metrics["loss"]))
             values = {name: float(value) for name, value in metrics.items()}
             self.log.write(step, self.seconds(), values | speed)
+
+    def fault(self, step: int, metrics: dict[str, Any]) -> str:
+        """Why the run should stop here, or ''."""
+        for name in ("loss", "grad_norm"):
+            if name in metrics and not math.isfinite(metrics[name]):
+                return (
+                    f"The {name} is {metrics[name]} at step {step} (batch {step - 1}): lower the "
+                    "learning rate or look at that batch"
+                )
+        if isinstance(self.task, Watchful) and (fault := self.task.fault(metrics)):
+            return f"At step {step}: {fault}"
+        return ""
 
     def evaluate_dev(self) -> None:
         """Evaluates the dev split, unless an earlier process already did at this step."""
