@@ -68,7 +68,7 @@ def show_plan() -> None:
     plan.find(PLAN.value)  # before the task, which may work long
     with tempfile.TemporaryDirectory() as nowhere:
         task = tasks.outline(config, WORKDIR.value or nowhere)
-        found = plan.make(task, largest_batch(task), config.mesh, PLAN.value)
+        found = plan.make(task, largest_batch(task), dict(config.mesh), PLAN.value)
     steps = config.train.steps
     rows = plan.table(found, utilisation=UTILISATION.value, steps=steps)
     console.header({"config": config.name} | rows)

@@ -39,7 +39,7 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     """
     run.open_workdir(config, workdir)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
-    sizes = mesh.settle(config.mesh, state, jax.device_count(), mesh.memory())
+    sizes = mesh.settle(dict(config.mesh), state, jax.device_count(), mesh.memory())
     devices = mesh.make_mesh(**sizes)
     console = Console(config.train.steps, task.unit, quiet=not hosts.is_first())
     with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:

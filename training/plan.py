@@ -92,12 +92,14 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
     state = mesh.abstract(shapes, layout)
     rows = mesh.rows_sharding(batch, layout)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
+    key = jax.eval_shape(jax.random.key, 0)
     whole = NamedSharding(layout, PartitionSpec())
-    key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
     traced = trace(make_update(task, state, layout), state, batch, key, layout)
-    weights = bytes_on_a_device(state.params)
-    plan = Plan(
+    compiled, refused = _compile(traced, devices[0].platform)
+    memory = compiled.memory_analysis() if compiled else None
+    seconds, core_seconds = (clock() - x for clock, x in zip(clocks, start, strict=True))
+    return Plan(
         hardware=f"{hardware}, {len(devices)} x {devices[0].device_kind}",
         chip=chip,
         mesh=dict(layout.shape),
@@ -106,37 +108,33 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
             for path, x in jax.tree.leaves_with_path(batch)
         ),
         parameters=sum(x.size for x in jax.tree.leaves(state.params)),
-        weights=weights,
-        optimizer=bytes_on_a_device(state) - weights,
-        arguments=bytes_on_a_device((state, batch)),
-        activations=0,
-        total=0,
+        weights=bytes_on_a_device(state.params),
+        optimizer=bytes_on_a_device(state) - bytes_on_a_device(state.params),
+        arguments=memory.argument_size_in_bytes if memory else 0,
+        activations=memory.temp_size_in_bytes if memory else 0,
+        total=_total(memory) if memory else 0,
         flops=flops.count(traced.jaxpr),
-        collectives={},
-        refused="",
-        seconds=0.0,
-        core_seconds=0.0,
+        collectives=collectives.count(compiled.as_text()) if compiled else {},
+        refused=refused,
+        seconds=seconds,
+        core_seconds=core_seconds,
     )
+
+
+def _compile(traced: Any, platform: str) -> tuple[Any, str]:
+    """The program, or what the compiler says if it needs more memory than there is."""
     try:
-        lowered = traced.lower(lowering_platforms=(devices[0].platform,))
-        compiled = lowered.compile()
+        return traced.lower(lowering_platforms=(platform,)).compile(), ""
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        plan = plan._replace(refused=_refusal(str(error)))
-    else:
-        memory = compiled.memory_analysis()
-        plan = plan._replace(
-            arguments=memory.argument_size_in_bytes,
-            activations=memory.temp_size_in_bytes,
-            total=memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            - memory.alias_size_in_bytes
-            + memory.temp_size_in_bytes,
-            collectives=collectives.count(compiled.as_text()),
-        )
-    seconds, core_seconds = (clock() - x for clock, x in zip(clocks, start, strict=True))
-    return plan._replace(seconds=seconds, core_seconds=core_seconds)
+        return None, _refusal(str(error))
+
+
+def _total(memory: Any) -> int:
+    """Bytes at the same time; the new state takes the place of the old."""
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return kept - memory.alias_size_in_bytes + memory.temp_size_in_bytes
 
 
 def find(hardware: str) -> tuple[Sequence[jax.Device], Chip]:
