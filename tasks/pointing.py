@@ -66,7 +66,8 @@ class Pointing(Supervised):
 
     def create(self, key: Array) -> PointerNet:
         """The model with its first weights."""
-        return PointerNet(**self.config.model, key=key)
+        sizes = dict(self.config.model)
+        return PointerNet(encoder=dict(sizes.pop("encoder")), **sizes, key=key)
 
     @property
     def splits(self) -> tuple[str, ...]:
