@@ -50,8 +50,8 @@ def main(argv: list[str]) -> int:
     del argv
     run.keep_compiled()
     config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
-    if INSTANCE.value is not None:
-        return cli.exit_code(lambda: solve(config, workdir, INSTANCE.value))
+    if (file := INSTANCE.value) is not None:
+        return cli.exit_code(lambda: solve(config, workdir, file))
     if text is None:
         return cli.exit_code(lambda: evaluate(config, workdir, SPLIT.value))
     return cli.exit_code(lambda: translate(config, workdir, text))
@@ -151,7 +151,9 @@ def read_run(argv: list[str]) -> None:
     if not WORKDIR.value:
         raise UserError("Say which run: --workdir=runs/NAME")
     if (TRANSLATE.value is not None) + (INSTANCE.value is not None) + JSON.value > 1:
-        raise UserError("Give only one of --translate, --instance and --json, which is for measures.")
+        raise UserError(
+            "Give only one of --translate, --instance and --json, which is for measures."
+        )
     config = run.read_config(WORKDIR.value)
     for flag, keys in SHORT.items():
         if (value := flags.FLAGS[flag].value) is not None:

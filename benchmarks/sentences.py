@@ -102,22 +102,31 @@ def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], No
     return run
 
 
-def compare(benchmark: str, tokens: int, forms: Mapping[str, race.Contestant]) -> None:
-    """Races 'ours' against the other forms; prints a table and the line of JSON."""
+def compare(
+    benchmark: str, tokens: int, forms: Mapping[str, race.Contestant], unit: str = "tokens/s"
+) -> None:
+    """Races 'ours' against the other forms; prints a table and the line of JSON.
+
+    Args:
+        benchmark: its name.
+        tokens: how many of what is counted a round has.
+        forms: the contestants.
+        unit: what is counted, by the second.
+    """
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
     seconds = race.race(forms, ROUNDS)
     speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
     ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
     for name in forms:
-        print(f"{name:>15}  {speed[name]:>8,.0f} tokens/s   ours / it {ratios[name]:.2f}")
+        print(f"{name:>15}  {speed[name]:>8,.0f} {unit}   ours / it {ratios[name]:.2f}")
     del ratios["ours"]
     peer = min(ratios, key=lambda name: ratios[name])
     race.report(
         benchmark,
         speed["ours"],
         speed[peer],
-        "tokens/s",
+        unit,
         ratios[peer],
         form=peer,
         rounds=ROUNDS,

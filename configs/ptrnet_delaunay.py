@@ -1,6 +1,6 @@
 """A pointer network finds Delaunay triangulations of 5 points.
 
-Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, coverage of triangles 93.0%.
+Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, coverage 93.0%.
 
     python train.py --config=configs/ptrnet_delaunay.py --workdir=runs/ptrnet_delaunay
 

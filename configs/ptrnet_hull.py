@@ -1,7 +1,7 @@
 """A pointer network finds convex hulls of 5 to 50 points.
 
 Paper: Vinyals et al. 2015, "Pointer Networks", table 1, rows of the model trained on 5-50 points:
-accuracy 92.0% at 5 points, 87.0% at 10 and 69.6% at 50; they cover 99.6, 99.8 and 99.9% of the area.
+accuracy 92.0% at 5 points, 87.0% at 10 and 69.6% at 50; 99.6, 99.8 and 99.9% of the area covered.
 
     python train.py --config=configs/ptrnet_hull.py --workdir=runs/ptrnet_hull
 
@@ -36,6 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.evaluation.sizes = (5, 10, 50)
     if variant == "smoke":
+        config.data.update(sizes=(5, 10))
         config.data.labels.update(instances=4, folder="")
     else:
         config.model.update(hidden=256, width=256)

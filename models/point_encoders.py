@@ -1,6 +1,6 @@
 """Encoders of points: annotations of each, and the state in which a decoder starts."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,7 @@ class TransformerEncoder(nnx.Module):
         self.summary = param(glorot(keys[1], (hidden, hidden), hidden, hidden), ("embed", None))
         head = hidden // heads
         self.layers = nnx.List(
-            EncoderLayer(hidden, heads, head, head, 4 * hidden, "pre", 0.0, key=k)
-            for k in keys[2:]
+            EncoderLayer(hidden, heads, head, head, 4 * hidden, "pre", 0.0, key=k) for k in keys[2:]
         )
 
     def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]):

@@ -84,10 +84,11 @@ class Comparison(nnx.Module):
 
     def score_with(self) -> dict[str, Any]:
         """The score and its own weights."""
-        weights = self.vector if self.vector is not None else self.sharpness
-        params = None if weights is None else weights[...]
-        if self.score == "content":
-            params = jnp.abs(params)
+        params = None
+        if self.vector is not None:
+            params = self.vector[...]
+        elif self.sharpness is not None:
+            params = jnp.abs(self.sharpness[...])
         return {"score": getattr(attention, self.score), "params": params}
 
 
@@ -164,7 +165,7 @@ class PointerNet(nnx.Module):
         """
         memory = self.encode(points, count)
         shifted = jnp.pad(choices[:, :-1], ((0, 0), (1, 0)), constant_values=points.shape[1])
-        drives = self._drive(by_time(_chosen(points, shifted)), shifted.T == points.shape[1])
+        drives = self._drive(by_time(_chosen(points, shifted)), points.shape[1] == shifted.T)
         states, _ = run_lstm(self.decoder, drives, memory.start, steps)
         return self._point(memory, states, mask)
 
@@ -196,7 +197,8 @@ class PointerNet(nnx.Module):
         """Of `beams` hypotheses of each row, before anything is chosen."""
         rows = lambda x: jnp.broadcast_to(x[:, None], (len(x), beams, x.shape[-1]))
         chosen = jnp.zeros((len(memory.points), beams, memory.points.shape[1] + 1), bool)
-        return State(*map(rows, memory.start), chosen)
+        hidden, cell = map(rows, memory.start)
+        return State(hidden, cell, chosen)
 
     def decode_step(
         self,
@@ -222,7 +224,9 @@ class PointerNet(nnx.Module):
         new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
         chosen = state.chosen | new
         points = _chosen(memory.points, choices)
-        gates = self._drive(points, choices == size - 1) + affine(state.hidden, self.decoder.recurrent[...])
+        gates = self._drive(points, jnp.equal(choices, size - 1)) + affine(
+            state.hidden, self.decoder.recurrent[...]
+        )
         hidden, cell = lstm_cell(gates, state.cell)
         mask = allowed(chosen, position)
         return self._point(memory, hidden, mask), State(hidden, cell, chosen)

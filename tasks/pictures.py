@@ -106,7 +106,7 @@ class Plane(NamedTuple):
 
 
 def planes(rows: Sequence[Sequence[Plane]]) -> Figure:
-    """Points of the unit square with lines through them; the first is marked, its line begins there.
+    """Points of the unit square with lines through them; the first is marked.
 
     Args:
         rows: panels, all rows with as many.

@@ -1,7 +1,7 @@
 """What all questions about points have in common: the model, its loss, its answers.
 
-A task of this kind says what its problem is, who solves it, and how to measure an answer. Points and
-answers to learn from come from the host, unless a task makes them inside the step.
+A task of this kind says what its problem is, who solves it, and how to measure an answer. Points
+and answers to learn from come from the host, unless a task makes them inside the step.
 """
 
 import os
@@ -66,7 +66,8 @@ class Pointing(Supervised):
 
     def create(self, key: Array) -> PointerNet:
         """The model with its first weights."""
-        return PointerNet(**self.config.model, key=key)
+        sizes = dict(self.config.model)
+        return PointerNet(encoder=dict(sizes.pop("encoder")), **sizes, key=key)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -97,13 +98,13 @@ class Pointing(Supervised):
         self, params: nnx.State, example: Points
     ) -> tuple[Float[Array, "B T S"], Bool[Array, "B T"]]:
         """Of every choice at every step of given answers, and which steps are the answers' own."""
-        size, steps = example.points.shape[1], self.problem.steps(example.count)
+        size, steps = example.points.shape[1], self.problem.steps(example.n)
         chosen = chosen_before(example.choices, size)
         chosen = jnp.pad(chosen, ((0, 0), (0, 0), (0, 1)))
         may = self.problem.allowed if self.config.masked else self.problem.present
-        mask = may(chosen, jnp.arange(chosen.shape[1])[:, None], example.count)
+        mask = may(chosen, jnp.arange(chosen.shape[1])[:, None], example.n)
         model = nnx.merge(self.graphdef, params)
-        log_probs = model(example.points, example.count, example.choices, steps, mask)
+        log_probs = model(example.points, example.n, example.choices, steps, mask)
         return log_probs, self.problem.asked(example.choices, size)
 
     def example(self, batch: Any, key: Array) -> Points:
@@ -153,7 +154,6 @@ class Pointing(Supervised):
         key = jax.random.fold_in(jax.random.key(2015), sum(split.encode()))
         count = self.config.evaluation["instances" if split == "test" else "dev_instances"]
         return np.asarray(jax.random.uniform(jax.random.fold_in(key, n), (count, n, 2)))
-
 
     def solved(self, split: str, n: int) -> Choices:
         """The right answers to a split, worked out once."""

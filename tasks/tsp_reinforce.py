@@ -49,7 +49,8 @@ class TSPReinforce(TSP):
         """The first policy is the first mark."""
         state = super().init(key)
         # A copy: donated arrays may not be given twice.
-        return PolicyState(*state, jax.tree.map(jnp.copy, state.params))
+        best = jax.tree.map(jnp.copy, state.params)
+        return PolicyState(state.step, state.params, state.opt_state, best)
 
     def example(self, batch, key):
         """Cities, and no choices yet."""
@@ -82,26 +83,26 @@ class TSPReinforce(TSP):
             "learning_rate": self.optimizer.learning_rate(state.step),
         }
         due = (state.step + 1) % self.config.reinforce.every == 0
-        best = jax.lax.cond(due, self._better, lambda _, best, __: best, params, state.best, key_mark)
+        best = jax.lax.cond(
+            due, self._better, lambda _, best, __: best, params, state.best, key_mark
+        )
         return PolicyState(state.step + 1, params, opt_state, best), metrics
 
     def tours(
         self, params: nnx.State, asked: Points, key: Array | None = None
     ) -> Int[Array, "B N"]:
         """Tours through a batch of cities: drawn with a key, or else greedy."""
-        allowed = lambda chosen, position: self.problem.allowed(chosen, position, asked.count)
+        allowed = lambda chosen, position: self.problem.allowed(chosen, position, asked.n)
         model = nnx.merge(self.graphdef, params)
         length = self.problem.length
-        return model.decode(asked.points, asked.count, asked.count, length, allowed, key)
+        return model.decode(asked.points, asked.n, asked.n, length, allowed, key)
 
     def _better(self, params, best, key):
         """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""
         rows = jnp.arange(self.config.reinforce.held)
         asked = self.example({"row": rows}, key)
         lengths = [tour_length(asked.points, self.tours(x, asked)) for x in (params, best)]
-        return jax.lax.cond(
-            is_shorter(*lengths), lambda: params, lambda: best
-        )
+        return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
 
     def batches(self, split, start_step):
         del split, start_step

@@ -5,7 +5,6 @@ entry for every set of cities and every city of it: the shortest path from the f
 the set that ends there. It takes n² 2^n steps, so this is for a dozen cities.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -62,9 +61,7 @@ def held_karp(
     )
 
 
-def counter_clockwise(
-    points: Float[Array, "B N 2"], order: Int[Array, "B N"]
-) -> Int[Array, "B N"]:
+def counter_clockwise(points: Float[Array, "B N 2"], order: Int[Array, "B N"]) -> Int[Array, "B N"]:
     """The same tours from the same first cities, the signed area within them not negative.
 
     Of a tour's two directions a model should see one, and this one it can tell by looking.

@@ -126,7 +126,7 @@ class Labels:
 
     def make(self, number: int) -> None:
         """Labels the instances of a file, unless they are there and whole."""
-        with contextlib.suppress(FileNotFoundError, Damaged):
+        with contextlib.suppress(FileNotFoundError, DamagedError):
             self.read(number)
             return
         rng = np.random.default_rng((2015, *self.sizes, number))
@@ -144,14 +144,14 @@ class Labels:
 
         Raises:
             FileNotFoundError: if it is not there.
-            Damaged: if it is not what was written.
+            DamagedError: if it is not what was written.
         """
         content = self.path(number).read_bytes()
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise Damaged(self.path(number))
+            raise DamagedError(self.path(number))
         with np.load(io.BytesIO(content[32:])) as arrays:
             return Chunk(arrays["points"], arrays["choices"])
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """A file that is not what was written."""

@@ -18,7 +18,7 @@ class Points(NamedTuple):
     """A batch of questions, and their answers."""
 
     points: Float[Array, "B N 2"]  # zeros where there is none
-    count: Int[Array, ""]  # how many of the N there are
+    n: Int[Array, ""]  # how many of the N there are
     choices: Int[Array, "B T"]
 
 
@@ -35,7 +35,9 @@ class Problem:
     def __init__(self, sizes: tuple[int, int]):
         self.low, self.high = sizes
         if not self.least <= self.low <= self.high:
-            raise UserError(f"There is no {type(self).__name__} of {self.low} to {self.high} points.")
+            raise UserError(
+                f"There is no {type(self).__name__} of {self.low} to {self.high} points."
+            )
 
     def steps(self, count):
         """Most choices of an answer about `count` points, the end among them if it is said."""
@@ -92,7 +94,7 @@ class Tour(Problem):
 
 
 class Hull(Problem):
-    """The corners of the convex hull, counter-clockwise from that of the lowest number (sec. 3.1)."""
+    """Corners of the convex hull, counter-clockwise from that of the lowest number (sec. 3.1)."""
 
     ends = True
 

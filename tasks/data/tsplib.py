@@ -42,7 +42,9 @@ def read(text: str) -> Instance:
             _, x, y = words
             cities.append((float(x), float(y)))
         except ValueError as error:
-            raise UserError(f"'{line.strip()}' is no city: a number and two coordinates.") from error
+            raise UserError(
+                f"'{line.strip()}' is no city: a number and two coordinates."
+            ) from error
     if fields.get("DIMENSION") != str(len(cities)):
         raise UserError(
             f"The instance says that it has {fields.get('DIMENSION')} cities, but {len(cities)} "

@@ -1,0 +1,181 @@
+"""Tasks about points: their measures by hand and by what is published, and that they can learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tasks
+from configs import ptrnet_delaunay, ptrnet_hull, ptrnet_tsp, ptrnet_tsp20_rl
+from tasks.convex_hull import area, is_simple, same_polygon
+from tasks.data.points import Points
+from tasks.delaunay import triangles
+from tasks.tsp import tour_lengths
+from tasks.tsp_reinforce import is_shorter
+from tests.commands import quick_compiling
+from training.errors import UserError
+from training.state import TrainState
+
+
+def nearest_neighbours(cities):
+    """Tours from the first city that always go on to the nearest."""
+    rows, n, _ = cities.shape
+    order, left = np.zeros((rows, n), int), np.ones((rows, n), bool)
+    for step in range(1, n):
+        left[np.arange(rows), order[:, step - 1]] = False
+        here = cities[np.arange(rows), order[:, step - 1]]
+        far = np.where(left, np.linalg.norm(cities - here[:, None], axis=-1), np.inf)
+        order[:, step] = np.argmin(far, axis=1)
+    return order
+
+
+@pytest.mark.parametrize(("n", "published"), [(20, 4.50), (50, 7.00), (100, 9.68)])
+def test_nearest_neighbours_are_as_long_as_published(n, published):
+    """Kool et al. 2019, table 1, within three standard errors and its rounding."""
+    cities = np.random.default_rng(n).random((2_000, n, 2))
+    lengths = tour_lengths(cities, nearest_neighbours(cities))
+    assert abs(lengths.mean() - published) < 3 * lengths.std() / 2_000**0.5 + 0.005
+
+
+def test_polygons():
+    square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]])
+    assert area(square) == area(square[::-1]) == 2.0
+    assert is_simple(square) and is_simple(square[[1, 2, 3, 0]]) and is_simple(square[:3])
+    assert not is_simple(square[[0, 2, 1, 3]])  # a bow tie
+    assert not is_simple(square[:2]) and not is_simple(square[[0, 1, 2, 0]])
+    assert same_polygon(np.array([3, 1, 2]), np.array([1, 2, 3]))
+    for other in ([1, 3, 2], [1, 2], [1, 2, 4], []):
+        assert not same_polygon(np.array(other, int), np.array([1, 2, 3]))
+
+
+def test_most_random_polygons_are_not_simple_and_stars_are():
+    """Points by angle around their mean make a polygon that nothing crosses."""
+    rng = np.random.default_rng(0)
+    for points in rng.random((20, 9, 2)):
+        angle = np.arctan2(*(points - points.mean(0)).T)
+        assert is_simple(points[np.argsort(angle)])
+    assert sum(map(is_simple, rng.random((50, 9, 2)))) < 10
+
+
+def test_triangles_have_no_order_and_what_is_left_over_is_none():
+    found = triangles(np.array([2, 0, 1, 1, 2, 3, 0]))
+    assert found == triangles(np.array([3, 2, 1, 0, 1, 2])) and len(found) == 2
+
+
+def tiny(module, **data):
+    """A task that fits a second: its smoke variant, a little wider, on a few instances."""
+    config = module.get_config("smoke")
+    config.model.update(hidden=32, width=32)
+    config.batch = 16
+    config.optimizer.update(schedule="constant", steps=None, peak=1e-2)
+    config.data.update(data)
+    return config
+
+
+def learned(config, workdir, example, steps):
+    """Loss before and after learning one batch by heart, and the share answered right."""
+    task = tasks.build(config, str(workdir))
+    task.example = lambda batch, key: example
+    key, batch = jax.random.key(0), {"row": jnp.arange(config.batch)}
+    state = jax.jit(task.init)(key)
+    step = jax.jit(lambda state: task.train_step(state, batch, key))
+    with quick_compiling():
+        state, first = step(state)
+        for _ in range(steps):
+            state, last = step(state)
+    return float(first["loss"]), float(last["loss"]), float(last["right"])
+
+
+@pytest.mark.parametrize(
+    ("module", "steps"),
+    [
+        (ptrnet_tsp, 150),
+        (ptrnet_hull, 600),
+        pytest.param(ptrnet_delaunay, 900, marks=pytest.mark.slow),
+    ],
+)
+def test_a_few_answers_are_learned_by_heart(module, steps, tmp_path):
+    config = tiny(module, sizes=(5, 5))
+    task = tasks.build(config, str(tmp_path))
+    points = np.random.default_rng(1).random((16, 5, 2)).astype(np.float32)
+    choices = np.full((16, task.problem.length), 5, np.int32)
+    for row, answer in zip(choices, task.solve(points), strict=True):
+        row[: len(answer)] = answer
+    example = Points(jnp.asarray(points), jnp.int32(5), jnp.asarray(choices))
+    first, last, right = learned(config, tmp_path, example, steps)
+    assert last < first / 20 and right == 1.0
+
+
+def test_whoever_answers_right_measures_perfectly(tmp_path):
+    """The measures of the right answers, put in the place of the network's."""
+    perfect = {
+        ptrnet_tsp: {"gap": 0.0, "valid": 1.0},
+        ptrnet_hull: {"accuracy": 1.0, "simple": 1.0, "area": 1.0},
+        ptrnet_delaunay: {"accuracy": 1.0, "coverage": 1.0},
+    }
+    for module, expected in perfect.items():
+        task = tasks.build(tiny(module), str(tmp_path))
+
+        def answer(state, points, free=False, task=task):
+            rows = np.full((len(points), task.problem.length), points.shape[1])
+            for row, right in zip(rows, task.solve(points), strict=True):
+                row[: len(right)] = right
+            return rows if task.problem.ends else rows[:, : points.shape[1]]
+
+        task.answer = answer
+        found = task.measure(TrainState(jnp.int32(0), None, None), "dev", 5)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+
+
+def test_reinforcement_shortens_tours_and_raises_the_mark(tmp_path):
+    """Without a teacher, from random tours of six cities, of 3.1, towards the shortest, of 2.7."""
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.data.sizes = (6, 6)
+    config.model.update(hidden=32, width=32, bound=10.0)
+    config.model.encoder = {"kind": "transformer", "layers": 1, "heads": 4}
+    config.batch = 64
+    config.reinforce.update(every=10, held=256)
+    config.optimizer.update(schedule="constant", steps=None, peak=3e-3)
+    task, key = tasks.build(config, str(tmp_path)), jax.random.key(0)
+    state = jax.jit(task.init)(key)
+    batch = {"row": jnp.arange(64)}
+    step = jax.jit(lambda state: task.train_step(state, batch, jax.random.fold_in(key, state.step)))
+    lengths, first = [], jax.tree.map(jnp.copy, state.best)
+    with quick_compiling():
+        for n in range(100):
+            state, metrics = step(state)
+            lengths.append(float(metrics["loss"]))
+            if n == 8:  # not due yet
+                assert jax.tree.all(jax.tree.map(jnp.array_equal, state.best, first))
+    assert np.mean(lengths[:5]) > 3.0 and np.mean(lengths[-20:]) < 2.85
+    assert not jax.tree.all(jax.tree.map(jnp.array_equal, state.best, first))
+
+
+def test_a_mark_falls_only_to_what_is_surely_shorter():
+    """Of 1,000 pairs with differences of mean m and deviation 1, t is m * 31.6."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=1_000)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    other = jnp.asarray(rng.normal(size=1_000), jnp.float32)
+    for mean, expected in ((-0.06, True), (-0.04, False), (0.06, False)):
+        assert bool(is_shorter(other + jnp.asarray(noise + mean, jnp.float32), other)) is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sizes": (5, 13)}, "'held_karp' is for up to 12 cities, not 13: take 'local_search'"),
+        ({"sizes": (2, 5)}, "There is no Tour of 2 to 5 points"),
+        ({"labels": {"by": "local_serch"}}, "has to give 'instances' and 'folder'"),
+        (
+            {"labels": {"by": "local_serch", "instances": 9, "folder": ""}},
+            "There is no solver 'local_serch'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(changes, said, tmp_path):
+    config = ptrnet_tsp.get_config("smoke")
+    config.data = config.data.to_dict() | changes
+    with pytest.raises(UserError, match=said):
+        tasks.build(config, str(tmp_path))
