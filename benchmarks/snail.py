@@ -188,7 +188,7 @@ def train_torch(compiled: bool) -> Callable[[], None]:
     return run
 
 
-def step_seconds(longest: int, batch: int = 256) -> float:
+def step_seconds(longest: int, batch: int = 32) -> float:
     """Of one step of acting by attention alone, at the end of such a history."""
     import jax
     import jax.numpy as jnp
@@ -226,7 +226,7 @@ def main() -> None:
         sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
     growth = {longest: step_seconds(longest) for longest in HISTORIES}
     for longest, took in growth.items():
-        print(f"a step of 256 agents after {longest:>5,} others  {1e6 * took:>8,.0f} µs")
+        print(f"a step of 32 agents after {longest:>5,} others  {1e6 * took:>8,.0f} µs")
     whole = config()
     actions = STEPS * whole.batch * whole.environment.sizes.pulls
     forms: dict[str, race.Contestant] = {

@@ -22,8 +22,8 @@ MEASURES = ("test/reward", "test/reward_gittins", "test/reward_ucb1")
 
 
 def runs():
-    for (pulls, arms), printed in PRINTED.items():
-        for seed in range(3):
+    for seed in range(3):
+        for (pulls, arms), printed in PRINTED.items():
             for (model, blocks), reward in zip(MODELS.items(), printed, strict=True):
                 sizes = {"environment.sizes.arms": arms, "environment.sizes.pulls": pulls}
                 yield Run(

@@ -20,8 +20,8 @@ MEASURES = ("test/normalised_discounted", "test/normalised", "test/reward")
 
 
 def runs():
-    for episodes, printed in PRINTED.items():
-        for seed in range(3):
+    for seed in range(3):
+        for episodes, printed in PRINTED.items():
             for (model, blocks), part in zip(MODELS.items(), printed, strict=True):
                 yield Run(
                     config="configs/snail_mdp.py",
