@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -24,6 +24,7 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 HELD_OUT = 5  # of the digits and of a folder without a test part, every fifth image is for the test
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images with their classes."""
 
@@ -126,7 +127,8 @@ def digits(resolution: int, channels: int) -> Mapping[str, Held]:
     from sklearn.datasets import load_digits  # here: it takes a second, and only this needs it
 
     found = load_digits()
-    images = [Image.fromarray(np.uint8(x * 255 / 16)) for x in found.images]
+    # With a margin: they fill their squares to the edge, over which they would be turned.
+    images = [Image.fromarray(np.uint8(np.pad(x, 1) * 255 / 16)) for x in found.images]
     pixels = np.stack([fit(image, resolution, channels) for image in images])
     labels = found.target.astype(np.int32)
     test = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
