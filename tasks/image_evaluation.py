@@ -92,6 +92,8 @@ class Judge:
     @property
     def network(self) -> features.Network:
         """What looks at the images; trained at the first use."""
+        if self._network is None and self._inception:
+            self._network = features.pretrained(self._inception)
         if self._network is None:
             self._network = features.classifier(
                 self.images, self.augment, self._workdir, **self._classifier
