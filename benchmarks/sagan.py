@@ -188,7 +188,10 @@ def torch_networks(size: Size):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     networks = Generator(size.generator), Discriminator(size.discriminator)
-    return [network.to(memory_format=torch.channels_last) for network in networks]
+    for parameter in itertools.chain(*(network.parameters() for network in networks)):
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return networks
 
 
 def torch(size: Size, compiled: bool) -> Callable[[], None]:

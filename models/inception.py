@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from models.classifier import Seen
 from models.convolutions import convolve
 
-Weights = Mapping[str, Float[np.ndarray | Array, "..."]]
+Weights = Mapping[str, Float[Array, "..."]]
 # unit(name, x, outputs, kernel, stride, padding): convolution, normalisation and rectifier.
 Unit = Callable[..., Array]
 SIDE, FEATURES, CLASSES, EPSILON = 299, 2048, 1008, 1e-3

@@ -163,7 +163,7 @@ def _accuracy(see, images, rows):
     """Share of the images, unchanged, that are told rightly."""
     right = 0
     for batch, count in first_batches(images, rows, len(images)):
-        logits = see(to_float(batch["image"])).logits
+        logits = see(jnp.asarray(to_float(batch["image"]))).logits
         right += int((np.argmax(logits, -1) == batch["label"])[:count].sum())
     return right / len(images)
 

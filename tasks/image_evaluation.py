@@ -142,7 +142,9 @@ class Judge:
         best = np.full((len(drawn), count), np.inf)
         which = np.zeros((len(drawn), count), np.int64)
         for n, (batch, real) in enumerate(first_batches(train, self.rows, len(train))):
-            seen = np.asarray(self.network.see(to_float(batch["image"])).features)[:real]
+            seen = np.asarray(self.network.see(jnp.asarray(to_float(batch["image"]))).features)[
+                :real
+            ]
             found = np.concatenate([best, squares(asked, seen)], axis=1)
             index = np.broadcast_to(n * self.rows + np.arange(real), (len(drawn), real))
             known = np.concatenate([which, index], axis=1)

@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -203,7 +203,8 @@ def tfds(
     command = f"python -m tasks.data.prepare {dataset} --data_dir={data_dir or 'DIR'}"
     try:
         builder = tensorflow_datasets.builder(dataset, data_dir=where, try_gcs=False)
-        label = builder.info.features.get("label")
+        features = builder.info.features
+        classes = tuple(features["label"].names) if "label" in features else ("",)
         sources = {
             ours: builder.as_data_source(split=theirs)
             for ours, theirs in (("train", "train"), ("test", test))
@@ -214,15 +215,18 @@ def tfds(
             f"{dataset} is not prepared in data.data_dir={data_dir!r}, or cannot be read "
             f"({reason}): prepare it once by `{command}`"
         ) from error
-    if "image" not in builder.info.features:
+    if "image" not in features:
         raise UserError(f"{dataset} has no feature 'image', so it is no dataset of images")
-    classes = tuple(label.names) if label is not None else ("",)
     return {
         name: Records(source, classes, resolution, channels) for name, source in sources.items()
     }
 
 
-SOURCES = {"digits": digits, "folder": folder, "tfds": tfds}
+SOURCES: dict[str, Callable[..., Mapping[str, Images]]] = {
+    "digits": digits,
+    "folder": folder,
+    "tfds": tfds,
+}
 
 
 class RandomBatches:
