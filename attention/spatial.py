@@ -33,7 +33,7 @@ def flatten(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B P C"]:
     return maps.reshape(*maps.shape[:-3], -1, maps.shape[-1])
 
 
-def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y/2 X/2 C"]:
+def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
     """The largest of each 2 x 2 positions, channel by channel."""
     *batch, rows, columns, channels = maps.shape
     blocks = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)

@@ -46,7 +46,8 @@ class Classifier(nnx.Module):
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key, 3)
-        convolutions, before, size = [], channels, resolution
+        before, size = channels, resolution
+        convolutions: list[Conv] = []
         while size > 4:
             after = width * min(2 ** len(convolutions), 8)
             key = jax.random.fold_in(keys[0], len(convolutions))

@@ -47,7 +47,7 @@ def upsample(x: Float[Array, "B Y X C"]) -> Float[Array, "B 2*Y 2*X C"]:
     return x.reshape(batch, 2 * rows, 2 * columns, channels)
 
 
-def mean_pool(x: Float[Array, "B Y X C"]) -> Float[Array, "B Y/2 X/2 C"]:
+def mean_pool(x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 C"]:
     """The mean of each 2 x 2 positions."""
     batch, rows, columns, channels = x.shape
     return x.reshape(batch, rows // 2, 2, columns // 2, 2, channels).mean((2, 4))
@@ -72,7 +72,7 @@ def convolve_upsampled(
 
 def convolve_pooled(
     x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
-) -> Float[Array, "B Y/2 X/2 D"]:
+) -> Float[Array, "B Y//2 X//2 D"]:
     """`mean_pool(convolve(x, weights))` by 16 products a position instead of 36."""
     whole = jnp.einsum("jk,il,klcd->jicd", _DOWN, _DOWN, weights)
     return convolve(x, whole, stride=2, padding=((1, 1), (1, 1)))
@@ -106,7 +106,7 @@ class Conv(nnx.Module):
             return upsample(self(x))
         return convolve_upsampled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
 
-    def pooled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B Y/2 X/2 D"]:
+    def pooled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 D"]:
         """Averaged to half the size."""
         if self.kernel.shape[0] == 1:
             return self(mean_pool(x))

@@ -1,5 +1,6 @@
 """Networks that look at images so that sets of these can be compared."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +12,19 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from models import inception
 from models.classifier import Classifier, Seen
+from tasks.data import torch_file
 from tasks.data.augment import Augment, prepare
 from tasks.data.files import replacing
 from tasks.data.images import Images, RandomBatches, first_batches, to_float, training_batches
 from training.errors import UserError
 
 FILE = "classifier.npz"  # in the folder of a run
+# pt_inception-2015-12-05-6726825d.pth, the weights behind published figures; the digits at the end
+# of its name are the first of its SHA-256.
+INCEPTION = "6726825d"
+INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights"
 
 
 class Network(NamedTuple):
@@ -34,6 +41,39 @@ class Network(NamedTuple):
     suffix: str
     judges: bool
     accuracy: float = float("nan")
+
+
+def pretrained(file: str) -> Network:
+    """Inception v3 with the standard weights of FID.
+
+    Args:
+        file: pt_inception-2015-12-05-6726825d.pth.
+
+    Raises:
+        UserError: if it is not there, or another.
+    """
+    path = Path(file).expanduser()
+    name = f"pt_inception-2015-12-05-{INCEPTION}.pth"
+    if not path.is_file():
+        raise UserError(
+            f"measure.inception_weights={file!r} is not there: get {name} from {INCEPTION_URL}"
+        )
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not digest.startswith(INCEPTION):
+        raise UserError(
+            f"{path} is not {name}, as its SHA-256 begins with {digest[:8]}: get it from "
+            f"{INCEPTION_URL}"
+        )
+    found = torch_file.read(path)
+    weights = {weight: jnp.asarray(found[weight]) for weight in inception.shapes()}
+    run = jax.jit(inception.see)
+
+    def see(images):
+        grey = images.shape[-1] == 1
+        return run(weights, jnp.repeat(images, 3, axis=-1) if grey else images)
+
+    return Network(see, "", judges=False)
 
 
 def classifier(
@@ -123,7 +163,7 @@ def _accuracy(see, images, rows):
     """Share of the images, unchanged, that are told rightly."""
     right = 0
     for batch, count in first_batches(images, rows, len(images)):
-        logits = see(to_float(batch["image"])).logits
+        logits = see(jnp.asarray(to_float(batch["image"]))).logits
         right += int((np.argmax(logits, -1) == batch["label"])[:count].sum())
     return right / len(images)
 

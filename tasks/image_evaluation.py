@@ -92,6 +92,8 @@ class Judge:
     @property
     def network(self) -> features.Network:
         """What looks at the images; trained at the first use."""
+        if self._network is None and self._inception:
+            self._network = features.pretrained(self._inception)
         if self._network is None:
             self._network = features.classifier(
                 self.images, self.augment, self._workdir, **self._classifier
@@ -140,7 +142,9 @@ class Judge:
         best = np.full((len(drawn), count), np.inf)
         which = np.zeros((len(drawn), count), np.int64)
         for n, (batch, real) in enumerate(first_batches(train, self.rows, len(train))):
-            seen = np.asarray(self.network.see(to_float(batch["image"])).features)[:real]
+            seen = np.asarray(self.network.see(jnp.asarray(to_float(batch["image"]))).features)[
+                :real
+            ]
             found = np.concatenate([best, squares(asked, seen)], axis=1)
             index = np.broadcast_to(n * self.rows + np.arange(real), (len(drawn), real))
             known = np.concatenate([which, index], axis=1)

@@ -6,7 +6,7 @@ Statistics are sums that grow with the number of images in nothing but their val
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 class Gaussian(NamedTuple):
@@ -113,7 +113,7 @@ def squares(a, b):
 
 
 def within_class_variance(
-    features: Float[np.ndarray, "M F"], labels: Float[np.ndarray, " M"]
+    features: Float[np.ndarray, "M F"], labels: Int[np.ndarray, " M"]
 ) -> float:
     """Mean square distance of features from the mean of their class, summed over features."""
     centred = np.asarray(features, np.float64).copy()

@@ -8,9 +8,9 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -24,6 +24,7 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 HELD_OUT = 5  # of the digits and of a folder without a test part, every fifth image is for the test
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images with their classes."""
 
@@ -126,7 +127,8 @@ def digits(resolution: int, channels: int) -> Mapping[str, Held]:
     from sklearn.datasets import load_digits  # here: it takes a second, and only this needs it
 
     found = load_digits()
-    images = [Image.fromarray(np.uint8(x * 255 / 16)) for x in found.images]
+    # With a margin: they fill their squares to the edge, over which they would be turned.
+    images = [Image.fromarray(np.uint8(np.pad(x, 1) * 255 / 16)) for x in found.images]
     pixels = np.stack([fit(image, resolution, channels) for image in images])
     labels = found.target.astype(np.int32)
     test = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
@@ -201,7 +203,8 @@ def tfds(
     command = f"python -m tasks.data.prepare {dataset} --data_dir={data_dir or 'DIR'}"
     try:
         builder = tensorflow_datasets.builder(dataset, data_dir=where, try_gcs=False)
-        label = builder.info.features.get("label")
+        features = builder.info.features
+        classes = tuple(features["label"].names) if "label" in features else ("",)
         sources = {
             ours: builder.as_data_source(split=theirs)
             for ours, theirs in (("train", "train"), ("test", test))
@@ -212,15 +215,18 @@ def tfds(
             f"{dataset} is not prepared in data.data_dir={data_dir!r}, or cannot be read "
             f"({reason}): prepare it once by `{command}`"
         ) from error
-    if "image" not in builder.info.features:
+    if "image" not in features:
         raise UserError(f"{dataset} has no feature 'image', so it is no dataset of images")
-    classes = tuple(label.names) if label is not None else ("",)
     return {
         name: Records(source, classes, resolution, channels) for name, source in sources.items()
     }
 
 
-SOURCES = {"digits": digits, "folder": folder, "tfds": tfds}
+SOURCES: dict[str, Callable[..., Mapping[str, Images]]] = {
+    "digits": digits,
+    "folder": folder,
+    "tfds": tfds,
+}
 
 
 class RandomBatches:

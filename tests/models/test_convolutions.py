@@ -1,0 +1,99 @@
+"""Convolutions with a resampling built in; batch normalisation, by class too, against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.convolutions import (
+    BatchNorm,
+    Conv,
+    Moments,
+    convolve,
+    convolve_pooled,
+    convolve_upsampled,
+    mean_pool,
+    upsample,
+)
+
+KEY = jax.random.key(0)
+X = jax.random.normal(jax.random.key(1), (2, 4, 6, 3))
+W = jax.random.normal(jax.random.key(2), (3, 3, 3, 5))
+
+
+def test_convolution_is_correlation_with_zeros_beyond_the_map():
+    padded = np.pad(np.asarray(X), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros((2, 4, 6, 5))
+    for y in range(4):
+        for x in range(6):
+            expected[:, y, x] = np.einsum(
+                "bjic,jicd->bd", padded[:, y : y + 3, x : x + 3], np.asarray(W)
+            )
+    np.testing.assert_allclose(convolve(X, W), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_resampling_is_what_it_says():
+    x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(
+        upsample(x)[0, ..., 0], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    )
+    np.testing.assert_array_equal(mean_pool(upsample(x)), x)
+    np.testing.assert_array_equal(mean_pool(x), [[[[1.5]]]])
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (convolve_upsampled, lambda x, w: convolve(upsample(x), w)),
+        (convolve_pooled, lambda x, w: mean_pool(convolve(x, w))),
+    ],
+    ids=["upsampled", "pooled"],
+)
+def test_the_short_way_equals_the_long_way_with_its_gradients(short, long):
+    both = [
+        jax.jit(
+            lambda x, w, f=f: (f(x, w), jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))(x, w))
+        )
+        for f in (short, long)
+    ]
+    found, expected = (jax.tree.leaves(f(X, W)) for f in both)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_layer_resamples_before_or_after_its_bias_alike(size):
+    layer = Conv(3, 5, size, key=KEY)
+    layer.bias[...] = jnp.arange(5.0)
+    np.testing.assert_allclose(layer.upsampled(X), layer(upsample(X)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(layer.pooled(X), mean_pool(layer(X)), rtol=1e-4, atol=1e-4)
+
+
+def test_batch_norm_by_class_is_that_of_numpy():
+    norm, labels = BatchNorm(3, 4), jnp.array([3, 1])
+    rng = np.random.default_rng(0)
+    norm.gain[...] = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    norm.bias[...] = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    x = np.asarray(X, np.float64) * 3 + 2
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    expected = np.stack(
+        [
+            norm.gain[...][label] * (image - mean) / np.sqrt(variance + 1e-5)
+            + norm.bias[...][label]
+            for image, label in zip(x, labels, strict=True)
+        ]
+    )
+    y, moments = norm(jnp.asarray(x, jnp.float32), labels)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(moments.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(moments.variance, variance, rtol=1e-4)
+
+
+def test_given_moments_an_image_does_not_see_the_others():
+    norm = BatchNorm(3)
+    moments = Moments(jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 1.0, 0.25]))
+    y, same = norm(X, None, moments)
+    assert same is moments
+    expected = (np.asarray(X) - [1, 2, 3]) / np.sqrt(np.array([4, 1, 0.25]) + 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norm(X[:1], None, moments)[0], y[:1], rtol=1e-6)
