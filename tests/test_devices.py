@@ -79,7 +79,7 @@ def test_eight_devices_give_the_losses_of_one(config, one_device, eight_devices)
     assert len(ours) == 20 and len(set(theirs)) > 10
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     if config == "transformer_nmt":  # widths of others may be no multiples of eight when so small
-        assert share == 1 if layout[0] == 8 else share < 0.3
+        assert share == 1 if layout[0] == 8 else share < 0.7
 
 
 def test_the_transformer_by_the_command_line(smoke_run, tmp_path, monkeypatch):
