@@ -165,7 +165,8 @@ class PointerNet(nnx.Module):
         """
         memory = self.encode(points, count)
         shifted = jnp.pad(choices[:, :-1], ((0, 0), (1, 0)), constant_values=points.shape[1])
-        drives = self._drive(by_time(_chosen(points, shifted)), points.shape[1] == shifted.T)
+        starting = jnp.equal(shifted.T, points.shape[1])
+        drives = self._drive(by_time(_chosen(points, shifted)), starting)
         states, _ = run_lstm(self.decoder, drives, memory.start, steps)
         return self._point(memory, states, mask)
 

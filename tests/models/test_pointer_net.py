@@ -12,6 +12,7 @@ from flax import nnx
 from attention.pointer import chosen_before
 from models.pointer_net import PointerNet
 from tasks.data.points import Hull, Tour, Triangulation
+from tests.commands import quick_compiling
 
 B, N, H = 3, 6, 8
 KEY = jax.random.key(0)
@@ -22,6 +23,12 @@ KINDS = {
     "set": {"kind": "set", "layers": 2, "heads": 1},
     "transformer": {"kind": "transformer", "layers": 1, "heads": 2},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick():
+    with quick_compiling():
+        yield
 
 
 def network(kind="lstm", score="additive", glimpses=0, bound=0.0):
