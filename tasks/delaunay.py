@@ -8,7 +8,6 @@ from jaxtyping import Int
 from tasks.data import solvers
 from tasks.data.points import Triangulation
 from tasks.pointing import Pointing
-from training.state import TrainState
 
 
 def build(config: Any, workdir: str) -> "Delaunay":
@@ -34,7 +33,7 @@ class Delaunay(Pointing):
         """Triangles."""
         return choices[: len(choices) // 3 * 3].reshape(-1, 3)
 
-    def measure(self, state: TrainState, split: str, n: int) -> dict[str, Any]:
+    def measure(self, state: Any, split: str, n: int) -> dict[str, Any]:
         answers = self.answer(state, self.points_of(split, n))
         right = [triangles(choices) for choices in self.solved(split, n)]
         found = [triangles(choices[choices < n]) for choices in answers]

@@ -24,7 +24,6 @@ from tasks.data.points import Points, Problem
 from tasks.data.solvers import Choices, solver
 from training import optimizer
 from training.errors import UserError
-from training.state import TrainState
 
 SHOWN = 5  # answers in a picture
 
@@ -121,7 +120,7 @@ class Pointing(Supervised):
     # Evaluation.
 
     def answer(
-        self, state: TrainState, points: Float[np.ndarray, "B N 2"], free: bool = False
+        self, state: Any, points: Float[np.ndarray, "B N 2"], free: bool = False
     ) -> Int[np.ndarray, "B T"]:
         """The choices of each row: greedy, or those that the beam finds best.
 
@@ -161,7 +160,7 @@ class Pointing(Supervised):
             self._solved[split, n] = self.solve(self.points_of(split, n))
         return self._solved[split, n]
 
-    def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
+    def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """The measures of each size, `name_n5` and so on."""
         return {
             f"{name}_n{n}": float(value)
@@ -169,13 +168,13 @@ class Pointing(Supervised):
             for name, value in self.measure(state, split, n).items()
         }
 
-    def measure(self, state: TrainState, split: str, n: int) -> Mapping[str, Any]:
+    def measure(self, state: Any, split: str, n: int) -> Mapping[str, Any]:
         """Every measure of a split's instances of `n` points."""
         raise NotImplementedError
 
     # Pictures.
 
-    def figures(self, state: TrainState) -> dict[str, Figure]:
+    def figures(self, state: Any) -> dict[str, Figure]:
         """Answers beside right ones, and where the network points at each step of one."""
         rows, n = [], max(self.tests)
         points = self.points_of("test", n)[:SHOWN]

@@ -14,7 +14,6 @@ from tasks.data import held_karp, points, solvers, tsplib
 from tasks.data.points import Points, Tour
 from tasks.pointing import Pointing
 from training.errors import UserError
-from training.state import TrainState
 
 
 def build(config: Any, workdir: str) -> "TSP":
@@ -69,7 +68,7 @@ class TSP(Pointing):
     def solve(self, points):
         return shortest(points)
 
-    def measure(self, state: TrainState, split: str, n: int) -> dict[str, Any]:
+    def measure(self, state: Any, split: str, n: int) -> dict[str, Any]:
         cities = self.points_of(split, n)
         length = np.mean(tour_lengths(cities, self.answer(state, cities)))
         optimal = np.mean(tour_lengths(cities, np.stack(self.solved(split, n))))
@@ -81,7 +80,7 @@ class TSP(Pointing):
             "valid": np.mean(np.all(free == np.arange(n), axis=1)),
         }
 
-    def solve_instance(self, state: TrainState, text: str) -> Answer:
+    def solve_instance(self, state: Any, text: str) -> Answer:
         """A tour through the cities of a TSPLIB file."""
         instance = tsplib.read(text)
         n, (low, high) = len(instance.cities), self.config.data.sizes
@@ -94,7 +93,7 @@ class TSP(Pointing):
             said += f" The model was trained on {low} to {high} cities, and this has {n}."
         return Answer(said, ".tour", tsplib.tour(instance, order))
 
-    def figures(self, state: TrainState) -> dict[str, Figure]:
+    def figures(self, state: Any) -> dict[str, Figure]:
         """Those of any pointing; and how far tours are from the shortest, by number of cities."""
         (low, high), rows = self.config.data.sizes, self.config.evaluation.rows
         sizes = sorted({*np.linspace(low, high, 6).astype(int).tolist(), *self.tests})
