@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "method": "adam",
         "schedule": "cosine",
         "steps": STEPS,
-        "peak": 1e-3,
+        "peak": 2e-3,
         "warmup": 100,
         "b1": 0.9,
         "b2": 0.999,

@@ -21,8 +21,8 @@ POOLED = 4  # how many times a picture is halved
 class Embedder(nnx.Module):
     """Four times a convolution, a norm, a rectifier and a pooling by two; then a linear layer.
 
-    The paper's for Omniglot, with layer normalisation where it has that of a batch: what a picture
-    is to the network does not depend on the others.
+    The paper's for Omniglot, with layer normalisation where it has that of a batch: an answer then
+    depends on its own episode alone.
 
     Args:
         size: P, of a picture's sides.
@@ -62,6 +62,8 @@ class Embedder(nnx.Module):
 
 class FewShot(nnx.Module):
     """Pictures with their labels, then one without: whose is it?
+
+    Embeddings are normalised over the pictures of their episode.
 
     Args:
         ways: N, classes of an episode.
@@ -103,6 +105,9 @@ class FewShot(nnx.Module):
         """
         batch, length = pictures.shape[:2]
         x = self.embedder(pictures.reshape(-1, *pictures.shape[2:])).reshape(batch, length, -1)
+        # What all pictures share would drown what tells them apart.
+        spread = jnp.sqrt(jnp.var(x, axis=1, keepdims=True) + 1e-6)
+        x = (x - jnp.mean(x, axis=1, keepdims=True)) / spread
         known = jax.nn.one_hot(labels, self.ways)
         known = jnp.pad(known, ((0, 0), (0, 1), (0, 0)))  # of the last, nothing
         x, weights = self.body(jnp.concatenate([x, known], axis=-1))
