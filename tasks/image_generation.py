@@ -257,7 +257,7 @@ class ImageGeneration:
         """Root mean square distance from the mean image: of the class, if many of each are here."""
         flat = images.reshape(len(images), -1)
         classes = len(self.classes)
-        if 4 * classes > len(flat):
+        if 2 * classes > len(flat):
             return jnp.sqrt(jnp.mean((flat - flat.mean(0)) ** 2))
         member = jax.nn.one_hot(labels, classes)
         means = (member.T @ flat) / jnp.maximum(member.sum(0), 1.0)[:, None]
@@ -342,6 +342,7 @@ class ImageGeneration:
             figures["attention"] = pictures.attended(images[one], attention, QUERIES)
         kept = sorted(Path(self.workdir, "figures").glob("samples_*.png"))
         if kept:
+            kept = kept[:: -(-len(kept) // 8)]
             steps = {f"step {int(path.stem[8:]):,}": pictures.read(path) for path in kept}
             figures["through_training"] = pictures.page(steps, min(4, len(steps)), 3.0)
         return figures

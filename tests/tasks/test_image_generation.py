@@ -86,10 +86,10 @@ def test_everything_moves_at_every_step(steps):
 def test_the_average_is_of_weights_as_they_are_used(steps):
     """It begins as the normalised weights, of which after a step it keeps a tenth: (1+0)/(10+0)."""
     states, _, _ = steps
-    first, vectors = spectral.normalise(
-        states[0].params["generator"], states[0].vectors["generator"]
-    )
-    used, _ = spectral.normalise(states[0].params["generator"], vectors)
+    normalise = jax.jit(spectral.normalise)
+    with quick_compiling():
+        first, vectors = normalise(states[0].params["generator"], states[0].vectors["generator"])
+    used, _ = normalise(states[0].params["generator"], vectors)
     for a, start, w in zip(flat(states[1].average), flat(first), flat(used), strict=True):
         np.testing.assert_allclose(a, 0.1 * start + 0.9 * w, rtol=1e-4, atol=1e-6)
 
