@@ -41,11 +41,11 @@ def run_all(file: str, workdir: str, smoke: bool) -> int:
     launcher = LAUNCHERS[LAUNCHER.value](max(1, min(PARALLEL.value, left)))
     make_folder(Path(workdir))
     sweeps.execute(planned, launcher)
-    results = [sweeps.Result(one.run, one.summary()) for one in planned]
+    results = [one.result() for one in planned]
     print(sweeps.record(results, sweep.measures, Path(workdir)))
     for failure in sweeps.failures(planned, lines=5):
         print(f"\n{failure}", file=sys.stderr)
-    failed = sum(summary is None for _, summary in results)
+    failed = sum(one.summary is None for one in results)
     if failed:
         print(f"\n{failed} of {len(planned)} runs failed; the same command tries them again.")
     sweep.figure(results).savefig(Path(workdir, "figure.png"), dpi=150)

@@ -90,8 +90,10 @@ def shift(
         Weights `[*B, H, N]`.
     """
     radius = shifts.shape[-1] // 2
-    moved = (jnp.roll(weights, by, axis=-1) for by in range(-radius, radius + 1))
-    return sum(shifts[..., j, None] * w for j, w in enumerate(moved))
+    moved = jnp.zeros_like(weights)
+    for j in range(2 * radius + 1):
+        moved += shifts[..., j, None] * jnp.roll(weights, j - radius, axis=-1)
+    return moved
 
 
 def sharpen(

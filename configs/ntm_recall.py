@@ -7,8 +7,7 @@ still needs less than 1 bit.
 
     python train.py --config=configs/ntm_recall.py --workdir=runs/ntm_recall
 
-TODO
-
+Todo:
 Sized for a laptop: minutes on two CPU cores. All else as in configs/ntm_copy.py.
 """
 
@@ -40,5 +39,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
     else:
         config.model.update(controller="feed_forward", hidden=256, heads=4)
-        config.optimizer.steps = config.train.steps = 20_000
+        config.optimizer.peak = 1e-3
     return config

@@ -6,8 +6,7 @@ well, more repeats than ten are not counted. The vectors have six bits: see `Rep
 
     python train.py --config=configs/ntm_repeat_copy.py --workdir=runs/ntm_repeat_copy
 
-TODO
-
+Todo:
 Sized for a laptop: about a quarter of an hour on two CPU cores. All else as in configs/ntm_copy.py.
 """
 
@@ -33,6 +32,4 @@ def get_config(variant: str = "") -> ConfigDict:
         small = {"length": (1, 2), "repeats": (1, 2)}
         config.episodes.update(sizes=small, evaluated=4)
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
-    else:
-        config.optimizer.steps = config.train.steps = 16_000
     return config

@@ -5,8 +5,7 @@ highest, at about 10 to 20 bits after a million sequences, where an LSTM needs a
 
     python train.py --config=configs/ntm_sort.py --workdir=runs/ntm_sort
 
-TODO
-
+Todo:
 Sized for a laptop: about an hour on two CPU cores. All else as in configs/ntm_copy.py.
 """
 
@@ -24,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.model.update(layers=2, heads=5)
         config.optimizer.peak = 1e-3
-        config.optimizer.steps = config.train.steps = 20_000
+        config.optimizer.steps = config.train.steps = 10_000
     config.episodes = {
         "kind": "sort",
         "sizes": sizes,

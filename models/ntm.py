@@ -1,7 +1,7 @@
 """The Neural Turing Machine (Graves et al. 2014), and the LSTM that it is compared with.
 
-Time comes first here, `[T, B, ...]`: every output is of one loop over time, in which the whole batch
-takes each step together.
+Time comes first here, `[T, B, ...]`: every output is of one loop over time, in which the whole
+batch takes each step together.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -46,7 +46,8 @@ class LSTMController(nnx.Module):
 
     def __init__(self, inputs: int, fed_back: int, hidden: int, layers: int, *, key: PRNGKeyArray):
         self.hidden, self.width = hidden, layers * hidden
-        self.input, self.recurrent = nnx.List(), nnx.List()
+        self.input: nnx.List[nnx.Param] = nnx.List()
+        self.recurrent: nnx.List[nnx.Param] = nnx.List()
         for n, layer_key in enumerate(jax.random.split(key, layers)):
             keys = jax.random.split(layer_key, 3)
             below = hidden if n else 0
@@ -78,7 +79,8 @@ class LSTMController(nnx.Module):
     @staticmethod
     def step(product: Product, drive, fed_back: Float[Array, "B F"], carry):
         """One step: the new carry, and the hidden states of all layers."""
-        new, below = [], []
+        new: list[tuple[Array, Array]] = []
+        below: list[Array] = []
         for n, (gates, (hidden, cell)) in enumerate(zip(drive, carry, strict=True)):
             seen = jnp.concatenate([hidden, *below, fed_back], axis=-1)
             new.append(lstm_cell(gates + product(f"layer_{n}", seen), cell))
@@ -86,7 +88,7 @@ class LSTMController(nnx.Module):
         return new, jnp.concatenate([hidden for hidden, _ in new], axis=-1)
 
     def __call__(self, x: Float[Array, "T B I"], steps: Int[Array, ""]) -> Float[Array, "T B C"]:
-        """All steps, where nothing is fed back: layer by layer, and so each layer's inputs at once."""
+        """All steps, where nothing is fed back: layer by layer, each one's inputs at once."""
 
         def step(product, consts, carry, gates):
             del consts
@@ -139,7 +141,10 @@ class FeedForwardController(nnx.Module):
         return carry, jnp.tanh(drive + product("fed_back", fed_back))
 
 
-CONTROLLERS = {"lstm": LSTMController, "feed_forward": FeedForwardController}
+CONTROLLERS: dict[str, type[LSTMController | FeedForwardController]] = {
+    "lstm": LSTMController,
+    "feed_forward": FeedForwardController,
+}
 
 
 class Plain(nnx.Module):

@@ -5,6 +5,7 @@ the numbers of the rows. All sequences of a batch have the same sizes, so a batc
 that it needs and no more.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from models.ntm import NTM, Plain, Trace
+from tasks import pictures
 from tasks.base import Supervised
 from tasks.data.episodes import FAMILIES, Episode, Family, draw
-from tasks import pictures
 from training import optimizer
 from training.errors import UserError, did_you_mean
 from training.state import TrainState
@@ -56,10 +57,11 @@ class Memory(Supervised):
                 + did_you_mean(kind, FAMILIES)
             )
         sizes = dict(config.episodes.sizes)
-        self.families: dict[str, Family] = {"train": FAMILIES[kind](**sizes)}
+        make = functools.cache(FAMILIES[kind])  # one for all splits of the same sizes
+        self.families: dict[str, Family] = {"train": make(**sizes), "dev": make(**sizes)}
         for split, changes in config.episodes.splits.items():
-            self.families[split] = FAMILIES[kind](**(sizes | dict(changes)))
-        self.families["dev"] = self.families["train"]
+            self.families[split] = make(**(sizes | dict(changes)))
+        self._measures = jax.jit(self._measure, static_argnames="family")
         try:
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
         except (TypeError, ValueError) as error:  # a value that the model does not take
@@ -69,7 +71,7 @@ class Memory(Supervised):
     def create(self, key: Array) -> NTM | Plain:
         """The model with its first weights: without heads, a plain LSTM."""
         family, sizes = self.families["train"], dict(self.config.model)
-        channels = {"inputs": family.inputs, "outputs": family.outputs}
+        channels: dict[str, Any] = {"inputs": family.inputs, "outputs": family.outputs}
         if sizes["heads"]:
             return NTM(**channels, **sizes, key=key)
         return Plain(**channels, hidden=sizes["hidden"], layers=sizes["layers"], key=key)
@@ -95,7 +97,7 @@ class Memory(Supervised):
         key_data, key_model = jax.random.split(key)
         episode, steps = draw(self.families["train"], key_data, batch["row"])
         logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
-        nats = jnp.sum(_nats(logits, episode))
+        nats = jnp.sum(answer_cost(logits, episode))
         return nats, jnp.float32(len(batch["row"])), {"bits_per_sequence": nats / LN2}
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
@@ -112,23 +114,17 @@ class Memory(Supervised):
         sums: dict[str, float] = {}
         for n in range(math.ceil(count / rows)):
             key = jax.random.fold_in(_key_of(split), n)
-            measures = self._measures(state.params, key, split)
+            measures = self._measures(state.params, key, family=self.families[split])
             for name, values in jax.device_get(measures).items():
                 sums[name] = sums.get(name, 0.0) + float(values[: count - n * rows].sum())
         return {name: total / count for name, total in sums.items()}
 
-    def _measures(self, params, key, split):
-        if not hasattr(self, "_compiled"):
-            self._compiled = jax.jit(self._measure, static_argnames="split")
-        return self._compiled(params, key, split=split)
-
-    def _measure(self, params, key, split):
+    def _measure(self, params, key, family):
         """Every measure of each of a batch of sequences."""
-        family = self.families[split]
         episode, logits = self._answer(params, key, family, self.config.batch)
         wrong = ((logits > 0) != (episode.targets > 0.5)) & episode.scored[..., None]
         wrong = wrong.sum((0, 2))
-        bits = jnp.sum(_nats(logits, episode), axis=0) / LN2
+        bits = jnp.sum(answer_cost(logits, episode), axis=0) / LN2
         measures = {"bits_per_sequence": bits, "wrong_bits": wrong, "perfect": wrong == 0}
         return measures | family.references(episode)
 
@@ -141,27 +137,28 @@ class Memory(Supervised):
     # Pictures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """A longest sequence of each split; and what the heads did in the first of them."""
+        """A longest sequence of each kind; and what the heads did in one as in training."""
         key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
-        shown, figures = {}, {}
-        for split in ("train", *self.splits):
-            family = self.families[split]
+        answer_of = jax.jit(model.trace if isinstance(model, NTM) else model)
+        shown: dict[str, tuple[np.ndarray, ...]] = {}
+        figures: dict[str, Figure] = {}
+        names = {family: split for split, family in reversed(self.families.items())}
+        in_order = lambda one: (one[1] != "train", one[0].longest)
+        for family, split in sorted(names.items(), key=in_order):
             sizes = {name: jnp.int32(most) for name, most in family.most.items()}
             episode, steps = family.sequence(key, sizes), jnp.int32(family.longest)
             title = f"{split}: " + ", ".join(f"{name} {most}" for name, most in family.most.items())
+            logits = answer_of(episode.inputs[:, None], steps, key)
             if isinstance(model, NTM):
-                logits, trace = jax.jit(model.trace)(episode.inputs[:, None], steps, key)
-                if not figures:
-                    figures["heads"] = _heads(trace, title)
-            else:
-                logits = jax.jit(model)(episode.inputs[:, None], steps, key)
+                logits, trace = logits
+                figures.setdefault("heads", _heads(trace, title))
             answer = jnp.where(episode.scored[:, None], jax.nn.sigmoid(logits[:, 0]), 0.0)
             shown[title] = tuple(map(np.asarray, (episode.inputs, episode.targets, answer)))
         return figures | {"answers": pictures.episodes(shown, ("input", "target", "output"))}
 
 
-def _nats(logits: Array, episode: Episode) -> Array:
-    """Cross-entropy of each step of each sequence; zero where no answer is asked for."""
+def answer_cost(logits: Float[Array, "T *B O"], episode: Episode) -> Float[Array, "T *B"]:
+    """Cross-entropy of each step of each sequence, in nats; zero where no answer is asked for."""
     costs = jnp.logaddexp(0.0, logits) - episode.targets * logits
     return jnp.where(episode.scored, costs.sum(-1), 0.0)
 

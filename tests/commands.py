@@ -80,17 +80,16 @@ def quick_compiling():
 @contextlib.contextmanager
 def recording(config: ConfigDict, read: set[str]):
     """Adds to `read` the keys whose values the config is asked for, as 'train.steps'."""
-    names = {}
+    names: dict[int, list[str]] = {}  # several, where two keys have one section for their value
 
     def name(section, prefix):
-        names[id(section)] = prefix
+        names.setdefault(id(section), []).append(prefix)
         for key, value in section.items():
             if isinstance(value, ConfigDict):
                 name(value, f"{prefix}{key}.")
 
     def getitem(self, key):
-        if id(self) in names:
-            read.add(names[id(self)] + key)
+        read.update(prefix + key for prefix in names.get(id(self), ()))
         return plain(self, key)
 
     name(config, "")

@@ -317,6 +317,22 @@ def test_lines_over_length_are_of_the_middles_of_their_ranges():
     ]
 
 
+def test_curves_are_of_what_was_seen_and_of_all_repetitions():
+    """The mean at each number of items, 16 a step; the paper's end is dashed."""
+
+    def one(seed, values):
+        lines = [{"step": 1, "loss": 9.0, "items": 16.0}]
+        lines += [{"step": step, "dev/bits": bits} for step, bits in values.items()]
+        labels = {"task": "copy", "model": "LSTM", "seed": seed}
+        return Result(Run("", labels, {}, {"test/bits": 2.0}), None, lines)
+
+    found = [one(0, {10: 4.0, 20: 3.0}), one(1, {10: 6.0})]
+    (axes,) = plots.curves(found, "bits", panels="task", lines="model", unit="sequences").axes
+    course, printed = axes.lines
+    assert list(map(tuple, course.get_xydata())) == [(160.0, 5.0), (320.0, 3.0)]
+    assert set(printed.get_ydata()) == {2.0} and axes.get_yscale() == "linear"
+
+
 # As a user runs it.
 
 

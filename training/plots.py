@@ -32,7 +32,7 @@ def rows_of(results: Sequence[Result], measure: str) -> list[Row]:
     return [
         Row(
             {k: v for k, v in group[0].run.labels.items() if k != "seed"},
-            [s["measures"][measure] for _, s in group if s and measure in s["measures"]],
+            [s["measures"][measure] for _, s, _ in group if s and measure in s["measures"]],
             [group[0].run.paper[measure]] if measure in group[0].run.paper else [],
         )
         for group in repetitions(results)
@@ -94,7 +94,7 @@ def by_length(results: Sequence[Result], measure: str) -> Figure:
     Of splits beyond `test`, whose sentences are longer than any in training, lines are dashed.
     """
     pattern = re.compile(rf"(test\w*)/{re.escape(measure)}_(\d+)-(\d+)")
-    found = {name for _, summary in results if summary for name in summary["measures"]}
+    found = {name for one in results if one.summary for name in one.summary["measures"]}
     bins = sorted(
         (match[1], (int(match[2]) + int(match[3])) / 2, match[0])
         for match in map(pattern.fullmatch, found)
@@ -122,6 +122,52 @@ def by_length(results: Sequence[Result], measure: str) -> Figure:
     if axes.lines:
         axes.legend(frameon=False)
     return figure
+
+
+def curves(results: Sequence[Result], measure: str, panels: str, lines: str, unit: str) -> Figure:
+    """Learning curves: a measure of the dev split against what has been learned from.
+
+    Of repetitions the mean is drawn, and their range around it. What the paper ends at, on the test
+    split, is dashed. Where values differ by more than a factor of 20, their axis is logarithmic.
+
+    Args:
+        results: of runs all of whose batches have as many items.
+        measure: without the name of its split.
+        panels: the label that each panel is of.
+        lines: the label that each line is of.
+        unit: of the items, in the plural.
+    """
+    places = list(dict.fromkeys(one.run.labels[panels] for one in results))
+    names = dict.fromkeys(one.run.labels[lines] for one in results)
+    colors = {name: f"C{n}" for n, name in enumerate(names)}
+    figure = Figure(figsize=(1 + 3.2 * len(places), 3.4), layout="constrained")
+    for axes, place in zip(figure.subplots(1, len(places), squeeze=False)[0], places, strict=True):
+        values: list[float] = []
+        for group in repetitions([one for one in results if one.run.labels[panels] == place]):
+            name, color = group[0].run.labels[lines], colors[group[0].run.labels[lines]]
+            courses = [c for one in group if (c := _course(one.lines, f"dev/{measure}"))]
+            seen = courses[0] if courses else {}
+            at = [[course[x] for course in courses if x in course] for x in seen]
+            axes.plot(list(seen), [np.mean(y) for y in at], color=color, lw=1.2, label=name)
+            edges = ([edge(y) for y in at] for edge in (min, max))
+            axes.fill_between(list(seen), *edges, color=color, alpha=0.2)
+            if (printed := group[0].run.paper.get(f"test/{measure}")) is not None:
+                axes.axhline(printed, ls="--", lw=0.8, color=color)
+            values += [v for y in at for v in y]
+        if values and max(values) > 20 * max(min(values), 0.0):
+            axes.set_yscale("log")
+        axes.set(title=place, xlabel=unit, ylabel=measure)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(colors), frameon=False)
+    return figure
+
+
+def _course(lines: Sequence[dict], name: str) -> dict[float, float]:
+    """A measure by the number of items seen, steps times the items of a step."""
+    each = next((line["items"] for line in lines if "items" in line), 1)
+    return {line["step"] * each: line[name] for line in lines if name in line}
 
 
 def _mean(row: Row | None) -> float:

@@ -60,10 +60,11 @@ class Run(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A run and its `summary.json`, if it has finished."""
+    """A run, its `summary.json` if it has finished, and the lines of its record."""
 
     run: Run
     summary: dict | None
+    lines: Sequence[dict] = ()
 
 
 class Sweep(NamedTuple):
@@ -89,6 +90,10 @@ class Planned(NamedTuple):
     @property
     def command(self) -> list[str]:
         return [sys.executable, str(TRAIN), *self.flags, f"--workdir={self.workdir}"]
+
+    def result(self) -> Result:
+        """What there is of the run so far."""
+        return Result(self.run, self.summary(), metrics.read(str(self.workdir)))
 
     def summary(self) -> dict | None:
         """What the run ended with, or None while it has steps to go."""
@@ -218,7 +223,7 @@ def record(results: Sequence[Result], measures: Sequence[str], workdir: Path) ->
             {"run": one.name, "overrides": dict(one.overrides)}
             | summary
             | {"paper": dict(one.paper)}
-            for one, summary in results
+            for one, summary, _ in results
             if summary
         ],
     )
@@ -234,7 +239,7 @@ def record(results: Sequence[Result], measures: Sequence[str], workdir: Path) ->
 
 def csv_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
     """A row for each run, with all that it measured."""
-    for one, summary in results:
+    for one, summary, _ in results:
         papers = {f"paper {name}": value for name, value in one.paper.items()}
         row: dict[str, Any] = {"run": one.name, **one.labels, **papers}
         if summary:

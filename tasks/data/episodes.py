@@ -65,7 +65,7 @@ class Family:
         raise NotImplementedError
 
     def references(self, episode: Episode) -> dict[str, Float[Array, " B"]]:
-        """Bits that known predictors need for each sequence of a batch: none, unless it has some."""
+        """Bits that known predictors need for each sequence of a batch, if there are any."""
         del episode
         return {}
 

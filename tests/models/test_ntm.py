@@ -10,15 +10,16 @@ from flax import nnx
 
 from attention import read
 from attention.memory import Addressing, address, write
-from models.ntm import LSTMController, NTM, Plain
+from models.ntm import NTM, LSTMController, Plain
 
-T, B, I, O, N, M, R = 6, 3, 4, 2, 5, 3, 2
+T, B, N, M, R = 6, 3, 5, 3, 2
+INS, OUTS = 4, 2
 KEY = jax.random.key(0)
-INPUTS = jax.random.normal(jax.random.key(1), (T, B, I))
+INPUTS = jax.random.normal(jax.random.key(1), (T, B, INS))
 
 
 def ntm(controller="lstm", memory="constant", layers=1, **sizes):
-    sizes = {"inputs": I, "outputs": O, "hidden": 7, "heads": R, "rows": N, "width": M} | sizes
+    sizes = {"inputs": INS, "outputs": OUTS, "hidden": 7, "heads": R, "rows": N, "width": M} | sizes
     model = NTM(controller=controller, layers=layers, radius=1, memory=memory, key=KEY, **sizes)
     # Weights far from their start, where heads would hardly move.
     graphdef, params = nnx.split(model)
@@ -62,7 +63,15 @@ def by_hand(model, inputs):
         seen = jnp.concatenate(seen)
         said = seen @ value(model.interface) + value(model.interface_bias)
         parts = []
-        for count, width in [(2 * R, M), (2 * R, 1), (2 * R, 1), (2 * R, 3), (2 * R, 1), (R, M), (R, M)]:
+        for count, width in [
+            (2 * R, M),
+            (2 * R, 1),
+            (2 * R, 1),
+            (2 * R, 3),
+            (2 * R, 1),
+            (R, M),
+            (R, M),
+        ]:
             parts.append(said[: count * width].reshape(count, width))
             said = said[count * width :]
         key, strength, gate, shift, sharpness, erase, add = parts
@@ -98,7 +107,9 @@ def test_the_first_steps_do_not_know_how_many_follow(controller):
 
 def test_sequences_of_a_batch_do_not_meet():
     model = ntm()
-    np.testing.assert_allclose(run(model, INPUTS[:, 1:2])[:, 0], run(model)[:, 1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        run(model, INPUTS[:, 1:2])[:, 0], run(model)[:, 1], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_what_was_said_can_only_come_back_through_the_memory():
@@ -114,7 +125,7 @@ def test_what_was_said_can_only_come_back_through_the_memory():
 
 def test_a_controller_alone_is_one_to_which_nothing_is_fed_back():
     """Layer by layer is the same as step by step."""
-    controller = LSTMController(I, 0, 7, 3, key=KEY)
+    controller = LSTMController(INS, 0, 7, 3, key=KEY)
     nothing = jnp.zeros((B, 0))
     carry, outputs = controller.start(B), []
     product = lambda name, x: x @ controller.weights()[name]

@@ -140,7 +140,7 @@ def test_the_optimal_estimator_equals_a_loop():
 
 
 def test_the_optimum_of_n_grams_is_133_bits():
-    """Of 200 bits, the first five at one bit each: 132.9 by simulation; fig. 13 shows 131 to 132."""
+    """Of 200 bits, the first five at one each: 132.9 by simulation; fig. 13 shows 131 to 132."""
     family = NGrams(length=(200, 200))
     episode, _ = jax.jit(lambda: draw(family, jax.random.key(0), jnp.arange(2000)))()
     bits = np.asarray(family.references(episode)["optimal_bits"])
