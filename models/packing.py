@@ -139,10 +139,14 @@ def _map(f, block, count, positions, xs, weights):
     return _join(visit(block, rows, count, lambda i, ys: _put(ys, one(i), i), start))
 
 
+def _vjp(f, xs, positions, weights) -> tuple[Any, Any]:
+    return jax.vjp(lambda xs, weights: f(xs, positions, *weights), xs, weights)
+
+
 def _map_forward(f, block, count, positions, xs, weights):
     def one(i):
         xs_i, at = _take(block, (xs, positions), i)
-        ys, vjp = jax.vjp(lambda xs, weights: f(xs, at, *weights), xs_i, weights)
+        ys, vjp = _vjp(f, xs_i, at, weights)
         return ys, vjp.opaque_residuals
 
     rows = positions.size
@@ -157,7 +161,7 @@ def _map_backward(f, block, residuals, d_ys):
     def body(i, carry):
         d_xs, d_weights = carry
         xs_i, at = _take(block, (xs, positions), i)
-        _, vjp = jax.vjp(lambda xs, weights: f(xs, at, *weights), xs_i, weights)
+        _, vjp = _vjp(f, xs_i, at, weights)
         # What was saved in place of what would be computed anew.
         vjp.opaque_residuals = jax.tree.map(lambda x: x[i], saved)
         d_xs_i, d_weights_i = vjp(_take(block, d_ys, i))

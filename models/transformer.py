@@ -113,11 +113,9 @@ class DecoderLayer(nnx.Module):
             return x, affine(self.cross_residual.before(x), *ask)
 
         x, queries = rows.map(between, x, rows.pack(concatenate(contexts)))
+        (queries,) = self.cross.heads_of(rows.unpack(queries), "query")
         contexts, cross_weights = attend_heads(
-            *self.cross.heads_of(rows.unpack(queries), "query"),
-            memory,
-            mask=mask,
-            implementation=implementation,
+            queries, memory, mask=mask, implementation=implementation
         )
 
         def rest(x, contexts, positions):
