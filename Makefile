@@ -26,7 +26,7 @@ train: .venv/installed
 	@$(python) train.py --config=configs/transformer_nmt.py --workdir=runs/transformer_nmt
 
 test: .venv/installed-test
-	@$(pytest)
+	@$(pytest) -n auto --dist loadfile
 
 test-slow: .venv/installed-test
 	@$(pytest) -m slow

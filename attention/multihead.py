@@ -46,8 +46,7 @@ def split_heads(
 ) -> Float[Array, "*B H S K"]:
     """Projects positions into every head's subspace."""
     d, h, k = kernel.shape
-    projected = affine(x, kernel.reshape(d, h * k), bias.reshape(h * k))
-    return jnp.swapaxes(projected.reshape(*x.shape[:-1], h, k), -2, -3)
+    return part(affine(x, kernel.reshape(d, h * k), bias.reshape(h * k)), h)
 
 
 def merge_heads(
@@ -55,8 +54,18 @@ def merge_heads(
 ) -> Float[Array, "*B T D"]:
     """Concatenates the heads and projects them back: `Concat(head_1, ..., head_H) W^O`."""
     h, v, d = kernel.shape
+    return affine(concatenate(contexts), kernel.reshape(h * v, d), bias)
+
+
+def part(projected: Float[Array, "*B S F"], heads: int) -> Float[Array, "*B H S K"]:
+    """Parts the channels among the heads."""
+    return jnp.swapaxes(projected.reshape(*projected.shape[:-1], heads, -1), -2, -3)
+
+
+def concatenate(contexts: Float[Array, "*B H T V"]) -> Float[Array, "*B T F"]:
+    """`Concat(head_1, ..., head_H)`: the inverse of `part`."""
     contexts = jnp.swapaxes(contexts, -2, -3)
-    return affine(contexts.reshape(*contexts.shape[:-2], h * v), kernel.reshape(h * v, d), bias)
+    return contexts.reshape(*contexts.shape[:-2], -1)
 
 
 def extend(cache: KeyValues, new: KeyValues, position: Int[Array, ""] | int) -> KeyValues:

@@ -44,6 +44,7 @@ def ours() -> Callable[[], None]:
         norm="post",
         dtype="float32",
         implementation="xla",
+        block=128,
     )
     return train_ours(our_task(create), SENTENCES)
 

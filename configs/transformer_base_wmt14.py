@@ -55,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "norm": "post",
         "dtype": "bfloat16",
         "implementation": "xla",
+        "block": 0,
     }
     config.label_smoothing = 0.1
     config.optimizer = {

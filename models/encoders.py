@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from attention import affine, masks
 from models.layers import dropout, glorot, param, sinusoids, split_key
+from models.packing import Rows
 from models.recurrence import GRU, LSTM, run
 from models.transformer import EncoderLayer
 
@@ -97,9 +98,11 @@ class SelfAttentiveEncoder(nnx.Module):
         """Annotations, and their mean."""
         x = affine(x, self.input[...])
         x = x + sinusoids(x.shape[1], x.shape[2]).astype(x.dtype)
-        mask = masks.padding(valid)[:, None]
+        mask, rows = masks.padding(valid)[:, None], Rows.of(valid, block=0)
+        x = rows.pack(x)
         for layer, layer_key in zip(self.layers, split_key(key, len(self.layers)), strict=True):
-            x, _ = layer(x, mask, "xla", layer_key)
+            x, _ = layer(x, rows, mask, "xla", layer_key)
+        x = rows.unpack(x)
         count = jnp.maximum(valid.sum(-1, keepdims=True), 1).astype(x.dtype)
         return x, jnp.sum(jnp.where(valid[..., None], x, 0.0), axis=1) / count
 

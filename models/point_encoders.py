@@ -11,6 +11,7 @@ import attention
 from attention import affine, masks
 from models.layers import glorot, param
 from models.recurrence import LSTM, lstm_cell, scan
+from models.packing import Rows
 from models.transformer import EncoderLayer
 
 EncoderName = Literal["lstm", "set", "transformer"]
@@ -93,8 +94,11 @@ class TransformerEncoder(nnx.Module):
         """Annotations `[B, N, H]`, and a hidden and a cell state."""
         x = affine(points, self.input[...], self.input_bias[...])
         present = jnp.broadcast_to(jnp.arange(x.shape[1]) < count, x.shape[:2])
+        mask, rows = masks.padding(present)[:, None], Rows.of(present, block=0)
+        x = rows.pack(x)
         for layer in self.layers:
-            x, _ = layer(x, masks.padding(present)[:, None], "xla", None)
+            x, _ = layer(x, rows, mask, "xla", None)
+        x = rows.unpack(x)
         mean = jnp.sum(jnp.where(present[..., None], x, 0.0), axis=1) / count
         state = jnp.tanh(affine(mean, self.summary[...]))
         return x, (state, state)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention import KeyValues, extend, masks
-from attention.multihead import Implementation
+from attention import KeyValues, affine, attend_heads, extend, masks
+from attention.multihead import Implementation, concatenate
 from models.encoder_decoder import Attention, Weights
 from models.layers import (
     Embedding,
@@ -19,6 +19,7 @@ from models.layers import (
     sinusoids,
     split_key,
 )
+from models.packing import Rows
 
 
 class Memory(NamedTuple):
@@ -45,9 +46,9 @@ class Residual(nnx.Module):
         """What the sub-layer sees."""
         return self.layer_norm(x) if self.norm == "pre" else x
 
-    def after(self, x, update, key):
+    def after(self, x, update, key, positions=None):
         """What the next sub-layer gets."""
-        x = x + dropout(update, self.rate, key)
+        x = x + dropout(update, self.rate, key, positions)
         return x if self.norm == "pre" else self.layer_norm(x)
 
 
@@ -61,15 +62,23 @@ class EncoderLayer(nnx.Module):
         self.feed_forward = FeedForward(width, hidden, key=key_hidden)
         self.feed_forward_residual = Residual(width, norm, rate)
 
-    def __call__(self, x, mask, implementation, key):
+    def __call__(self, x: Float[Array, "N D"], rows: Rows, mask, implementation, key):
         keys = split_key(key, 2)
-        inner = self.attention_residual.before(x)
-        update, weights = self.attention(
-            inner, self.attention.project(inner), mask=mask, implementation=implementation
+        names = ("query", "key", "value")
+        into = self.attention.side_by_side(*names)
+        projected = rows.map(lambda x, _: affine(self.attention_residual.before(x), *into), x)
+        queries, *memory = self.attention.heads_of(rows.unpack(projected), *names)
+        contexts, weights = attend_heads(
+            queries, KeyValues(*memory), mask=mask, implementation=implementation
         )
-        x = self.attention_residual.after(x, update, keys[0])
-        update = self.feed_forward(self.feed_forward_residual.before(x))
-        return self.feed_forward_residual.after(x, update, keys[1]), weights
+
+        def rest(x, contexts, positions):
+            update = self.attention.merge(contexts)
+            x = self.attention_residual.after(x, update, keys[0], positions)
+            update = self.feed_forward(self.feed_forward_residual.before(x))
+            return self.feed_forward_residual.after(x, update, keys[1], positions)
+
+        return rows.map(rest, x, rows.pack(concatenate(contexts))), weights
 
 
 class DecoderLayer(nnx.Module):
@@ -85,22 +94,36 @@ class DecoderLayer(nnx.Module):
         self.feed_forward = FeedForward(width, hidden, key=keys[2])
         self.feed_forward_residual = Residual(width, norm, rate)
 
-    def __call__(self, x, memory: KeyValues, memory_mask, implementation, key):
+    def __call__(
+        self, x: Float[Array, "N D"], rows: Rows, memory: KeyValues, mask, implementation, key
+    ):
         keys = split_key(key, 3)
-        inner = self.attention_residual.before(x)
-        update, weights = self.attention(
-            inner, self.attention.project(inner), causal=True, implementation=implementation
+        names = ("query", "key", "value")
+        into = self.attention.side_by_side(*names)
+        projected = rows.map(lambda x, _: affine(self.attention_residual.before(x), *into), x)
+        queries, *own = self.attention.heads_of(rows.unpack(projected), *names)
+        contexts, weights = attend_heads(
+            queries, KeyValues(*own), causal=True, implementation=implementation
         )
-        x = self.attention_residual.after(x, update, keys[0])
-        update, cross_weights = self.cross(
-            self.cross_residual.before(x),
-            memory,
-            mask=memory_mask,
-            implementation=implementation,
+        ask = self.cross.side_by_side("query")
+
+        def between(x, contexts, positions):
+            update = self.attention.merge(contexts)
+            x = self.attention_residual.after(x, update, keys[0], positions)
+            return x, affine(self.cross_residual.before(x), *ask)
+
+        x, queries = rows.map(between, x, rows.pack(concatenate(contexts)))
+        (queries,) = self.cross.heads_of(rows.unpack(queries), "query")
+        contexts, cross_weights = attend_heads(
+            queries, memory, mask=mask, implementation=implementation
         )
-        x = self.cross_residual.after(x, update, keys[1])
-        update = self.feed_forward(self.feed_forward_residual.before(x))
-        return self.feed_forward_residual.after(x, update, keys[2]), weights, cross_weights
+
+        def rest(x, contexts, positions):
+            x = self.cross_residual.after(x, self.cross.merge(contexts), keys[1], positions)
+            update = self.feed_forward(self.feed_forward_residual.before(x))
+            return self.feed_forward_residual.after(x, update, keys[2], positions)
+
+        return rows.map(rest, x, rows.pack(concatenate(contexts))), weights, cross_weights
 
     def step(self, x, cache: KeyValues, memory: KeyValues, memory_mask, position):
         """One new position of every beam: `x` is `[B, W, D]`, the cache `[B, W, H, T, K]`.
@@ -133,6 +156,8 @@ class Transformer(nnx.Module):
         norm: `post` as printed, or `pre` with a last norm on each stack.
         dtype: of the activations; weights, norms and softmax stay in float32.
         implementation: of attention; see `attention.attend_heads`. Decoding steps use `xla`.
+        block: positions that are worked on at a time, padding left out, which CPUs like; 0 for
+            all at once, which accelerators do. See `models.packing`.
         key: makes the weights.
 
     Raises:
@@ -157,6 +182,7 @@ class Transformer(nnx.Module):
         norm: Literal["post", "pre"],
         dtype: str,
         implementation: Implementation,
+        block: int,
         key: PRNGKeyArray,
     ):
         if implementation not in get_args(Implementation):
@@ -177,11 +203,13 @@ class Transformer(nnx.Module):
         self.rate = dropout
         self.dtype = jnp.dtype(dtype)
         self.implementation: Implementation = implementation
+        self.block = block
 
-    def _embed(self, tokens, key):
-        x = self.embedding(tokens, self.dtype)
-        positions = sinusoids(tokens.shape[-1], x.shape[-1]).astype(x.dtype)
-        return dropout(x + positions, self.rate, key)
+    def _embed(self, tokens, rows, key):
+        x = self.embedding(rows.pack(tokens), self.dtype)
+        length = tokens.shape[-1]
+        positions = sinusoids(length, x.shape[-1]).astype(x.dtype)
+        return dropout(x + positions[rows.order % length], self.rate, key, rows.order)
 
     def encode(
         self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None
@@ -193,15 +221,28 @@ class Transformer(nnx.Module):
             key: for dropout; none in evaluation.
         """
         keys = split_key(key, len(self.encoder) + 1)
-        mask = masks.padding(source != self.pad)[:, None]
-        x = self._embed(source, keys[-1])
+        rows = Rows.of(source != self.pad, self.block)
+        mask = masks.padding(rows.valid)[:, None]
+        x = self._embed(source, rows, keys[-1])
         weights: Weights = []
         for layer, layer_key in zip(self.encoder, keys, strict=False):
-            x, layer_weights = layer(x, mask, self.implementation, layer_key)
+            x, layer_weights = layer(x, rows, mask, self.implementation, layer_key)
             weights.append(layer_weights)
         if self.encoder_norm is not None:
             x = self.encoder_norm(x)
-        return Memory([layer.cross.project(x) for layer in self.decoder], mask), weights
+        return Memory(self._memories(x, rows), mask), weights
+
+    def _memories(self, x, rows):
+        """Keys and values of the source for every layer of the decoder, in one product."""
+        names = ("key", "value")
+        into = [layer.cross.side_by_side(*names) for layer in self.decoder]
+        kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*into, strict=True))
+        projected = rows.unpack(rows.map(lambda x, _: affine(x, kernel, bias), x))
+        parts = jnp.split(projected, len(self.decoder), axis=-1)
+        return [
+            KeyValues(*layer.cross.heads_of(part, *names))
+            for layer, part in zip(self.decoder, parts, strict=True)
+        ]
 
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
@@ -209,22 +250,25 @@ class Transformer(nnx.Module):
         """All positions at once, teacher-forced: position t sees the targets before t.
 
         Returns:
-            The states under the softmax, and the self- and cross-attention weights.
+            The states under the softmax, zeros where the target is padding, and the self- and
+            cross-attention weights.
         """
         keys = split_key(key, len(self.decoder) + 1)
         shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=self.bos)
-        x = self._embed(shifted, keys[-1])
+        rows = Rows.of(target != self.pad, self.block)
+        x = self._embed(shifted, rows, keys[-1])
         weights: Weights = []
         cross: Weights = []
         for layer, layer_memory, layer_key in zip(self.decoder, memory.layers, keys, strict=False):
             x, layer_weights, layer_cross = layer(
-                x, layer_memory, memory.mask, self.implementation, layer_key
+                x, rows, layer_memory, memory.mask, self.implementation, layer_key
             )
             weights.append(layer_weights)
             cross.append(layer_cross)
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)
-        return x, (weights, cross)
+        states = jnp.where(rows.valid[..., None], rows.unpack(x), 0)
+        return states, (weights, cross)
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from models.packing import visit
 from training.mesh import ROWS
 
 
@@ -104,11 +105,7 @@ def _loop(block, labels, count, body, start):
     """Visits the blocks that hold valid rows, `count` in all."""
     varying = jax.typeof(count).manual_axis_type.varying  # a loop's carry must say so throughout
     start = jax.tree.map(lambda x: lax.pcast(x, tuple(varying), to="varying"), start)
-
-    def visit(i, carry):
-        return lax.cond(i * block < count, partial(body, i), lambda carry: carry, carry)
-
-    return lax.fori_loop(0, labels.size // block, visit, start)
+    return visit(block, labels.size, count, body, start)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

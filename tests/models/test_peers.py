@@ -48,9 +48,11 @@ def layer_weights(ours, name):
         yield from attention_weights(ours[x], f"{name}.{theirs}")
     for n, x in enumerate([*(x for _, x in blocks), "feed_forward"], start=1):
         yield from norm_weights(ours[f"{x}_residual"]["layer_norm"], f"{name}.norm{n}")
-    for n, side in enumerate(("in", "out"), start=1):
-        yield f"{name}.linear{n}.weight", ours["feed_forward"][f"kernel_{side}"].T
-        yield f"{name}.linear{n}.bias", ours["feed_forward"][f"bias_{side}"]
+    hidden = ours["feed_forward"]
+    yield f"{name}.linear1.weight", hidden["kernel_in"].T
+    yield f"{name}.linear1.bias", hidden["bias_in"]
+    yield f"{name}.linear2.weight", hidden["kernel_out"]
+    yield f"{name}.linear2.bias", hidden["bias_out"]
 
 
 def to_torch(params):

@@ -63,8 +63,9 @@ def test_causality_by_gradient(norm):
 
 @pytest.mark.parametrize("position", range(T))
 def test_a_target_changes_later_logits_only(position):
-    before = logits(SOURCE, TARGET)
-    after = logits(SOURCE, change(TARGET, (slice(None), position), 7))
+    target = np.where(TARGET == PAD, 10, TARGET)  # no padding, at which there is nothing to see
+    before = logits(SOURCE, target)
+    after = logits(SOURCE, change(target, (slice(None), position), 7))
     np.testing.assert_array_equal(after[:, : position + 1], before[:, : position + 1])
     assert (abs(after - before)[:, position + 1 :].max(-1) > 1e-6).all()
 

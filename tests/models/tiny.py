@@ -23,6 +23,7 @@ SIZES = {
     "norm": "post",
     "dtype": "float32",
     "implementation": "xla",
+    "block": 4,
 }
 
 # Two sentences of different lengths, padded; no token is in both source and target.
