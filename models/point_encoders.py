@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import attention
 from attention import affine, masks
 from models.layers import glorot, param
-from models.recurrence import LSTM, lstm_cell, scan
 from models.packing import Rows
+from models.recurrence import LSTM, lstm_cell, scan
 from models.transformer import EncoderLayer
 
 EncoderName = Literal["lstm", "set", "transformer"]
