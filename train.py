@@ -48,8 +48,10 @@ def main(argv: list[str]) -> int:
     if DISTRIBUTED.value and not watcher.is_watched():
         return watcher.watch([sys.executable, *sys.orig_argv[1:]])
     allocator.keep_pages()
+    if PLAN.value:  # what is compiled for other hardware could not be read back here
+        return exit_code(show_plan)
     keep_compiled()
-    return exit_code(show_plan if PLAN.value else train)
+    return exit_code(train)
 
 
 def train() -> None:
