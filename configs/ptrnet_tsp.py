@@ -4,7 +4,11 @@ Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.4 and table 2.
 
     python train.py --config=configs/ptrnet_tsp.py --workdir=runs/ptrnet_tsp
 
-Sized for a laptop: 15 minutes on two CPU cores.
+Expected: `test/gap_n5` 0.0014 and `test/gap_n10` 0.015, greedy tours compared with the shortest of
+10,000 instances (seed 0). Training knows what was visited, and tours go counter-clockwise: that is
+why 5,000 steps are enough.
+
+Sized for a laptop: some five minutes of one CPU core.
 """
 
 from ml_collections import ConfigDict

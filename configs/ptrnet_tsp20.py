@@ -5,6 +5,8 @@ Paper: Vinyals et al. 2015, "Pointer Networks", table 2, rows "5-20": 2.12 at 5 
 
     python train.py --config=configs/ptrnet_tsp20.py --workdir=runs/ptrnet_tsp20
 
+Not yet run to its end here: times are guesses from what a step takes.
+
 Sized for a laptop: about three hours on two CPU cores, half an hour of them for the labels. The
 paper's model has 256 or 512 units and was trained by SGD at a rate of 1, with weights from
 U(-0.08, 0.08) at the start; choices were constrained only when it was asked, not in training.

@@ -7,6 +7,8 @@ after 128 million instances.
 
     python train.py --config=configs/ptrnet_tsp20_rl.py --workdir=runs/ptrnet_tsp20_rl
 
+Not yet run to its end here: times are guesses from what a step takes.
+
 Sized for a laptop: about three hours on two CPU cores. The decoder is an LSTM with a glimpse, as
 Bello's; layer for batch normalisation; the rate falls as a cosine.
 """

@@ -185,6 +185,16 @@ class Pointing(Supervised):
             rows.append([pictures.Plane(title, p, self.paths(c)) for p, c in pairs])
         return {"answers": pictures.planes(rows), "pointing": self._pointing(state, n)}
 
+    def samples(self, state: Any) -> str:
+        """A few answers beside right ones."""
+        n = max(self.tests)
+        answers = self.answer(state, self.points_of("test", n)[:3])
+        lines = [f"answers about {n} points, and right ones:"]
+        for ours, theirs in zip(answers, self.solved("test", n)[:3], strict=True):
+            lines.append(" ".join(map(str, ours[ours < n])))
+            lines.append("  " + " ".join(map(str, theirs)))
+        return "\n".join(lines)
+
     def _pointing(self, state, n):
         points = self.points_of("test", n)[:1]
         problem = self.of_sizes((n, n))

@@ -88,7 +88,7 @@ def test_all_at_once_is_step_by_step(kind, score, glimpses, bound):
     model, problem = network(kind, score, glimpses, bound), Tour((3, N))
     choices = jnp.array([[0, 2, 4, 1, 3, 5], [0, 1, 2, 3, 4, 5], [0, 5, 1, 4, 2, 3]])
     whole = scored(*nnx.split(model), POINTS, COUNT, choices, problem)
-    memory = model.encode(POINTS, COUNT)
+    memory = jax.jit(model.encode)(POINTS, COUNT)
     state, last = model.init_cache(memory, 1), jnp.full((B, 1), N)
     step = jax.jit(lambda *args: model.decode_step(*args[:2], memory, allowed_by(problem), args[2]))
     for t in range(N):

@@ -89,7 +89,7 @@ def learned(config, workdir, example, steps):
 @pytest.mark.parametrize(
     ("module", "steps"),
     [
-        (ptrnet_tsp, 150),
+        (ptrnet_tsp, 250),
         (ptrnet_hull, 600),
         pytest.param(ptrnet_delaunay, 900, marks=pytest.mark.slow),
     ],
