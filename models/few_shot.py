@@ -63,7 +63,7 @@ class Embedder(nnx.Module):
 class FewShot(nnx.Module):
     """Pictures with their labels, then one without: whose is it?
 
-    Embeddings are normalised over the pictures of their episode.
+    Embeddings are normalised over the pictures of their episode: without that nothing was learned.
 
     Args:
         ways: N, classes of an episode.
@@ -86,12 +86,12 @@ class FewShot(nnx.Module):
         longest: int,
         key: PRNGKeyArray,
     ):
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(key)
         self.ways = ways
         self.embedder = Embedder(size, filters, embedding, key=keys[0])
         self.body = Body(width=embedding + ways, blocks=blocks, longest=longest, key=keys[1])
         width = self.body.width
-        self.output = param(glorot(keys[2], (width, ways), width, ways), ("embed", None))
+        self.output = param(jnp.zeros((width, ways)), ("embed", None))  # first, any is as likely
         self.output_bias = param(jnp.zeros(ways), (None,))
 
     def __call__(

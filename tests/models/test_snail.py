@@ -9,8 +9,16 @@ import pytest
 from flax import nnx
 
 from models.snail import SNAIL, AttentionBlock, Body, DenseBlock, parse
+from tests.commands import quick_compiling
 
-B, T, CHANNELS, A = 2, 11, 3, 4
+
+@pytest.fixture(autouse=True, scope="module")
+def _quickly():
+    with quick_compiling():
+        yield
+
+
+B, T, CHANNELS, A = 2, 7, 3, 4
 KEY = jax.random.key(0)
 INPUTS = jax.random.normal(jax.random.key(1), (B, T, CHANNELS))
 SIZES = {"inputs": CHANNELS, "actions": A, "key": KEY}

@@ -10,7 +10,15 @@ import tasks
 from configs.snail_bandits import get_config as bandits
 from configs.snail_mdp import get_config as mdps
 from tasks.meta_rl import _lengths
+from tests.commands import quick_compiling
 from training.errors import UserError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quickly():
+    with quick_compiling():
+        yield
+
 
 KEY = jax.random.key(0)
 

@@ -10,7 +10,15 @@ import pytest
 from tasks.data import planners
 from tasks.data.environments import Bandit, Gymnax, Labyrinth, Maze, TabularMDP
 from tasks.data.trials import play, row_keys, tasks_of
+from tests.commands import quick_compiling
 from training.errors import UserError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quickly():
+    with quick_compiling():
+        yield
+
 
 B = 3
 KEYS = row_keys(jax.random.key(7), jnp.arange(B))

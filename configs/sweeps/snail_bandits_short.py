@@ -3,7 +3,7 @@
 Ten pulls of K arms; printed are 6.6 +- 0.1 of SNAIL and 6.7 of RL² for 5 arms, 6.7 +- 0.1 and 6.7
 for 10. The other rows are in snail_bandits_large.py.
 
-    python sweep.py --sweep=configs/sweeps/snail_bandits.py --parallel=2
+    python sweep.py --sweep=configs/sweeps/snail_bandits_short.py --parallel=2
 
 Sized for a laptop: minutes a run on two CPU cores, 12 runs.
 """
