@@ -5,10 +5,11 @@ the bare step gets the same batches, already placed. Both take turns in one proc
 every other round, and a round compares the two on the same batches: rounds differ in work, and the
 machine in speed from one minute to the next, so turns are short and many. What a turn of the loop
 would do at its start and end, but a run does now and then, is left out of the turns: the data is
-opened once, and a save is timed by itself, to the last byte, and spread over the steps between two.
+opened once, and what a save costs is taken by itself and spread over the steps between two.
 """
 
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -44,7 +45,7 @@ def main() -> None:
         trainer = Trainer(task, config, workdir, devices, console, checkpoints)
         with console.training(0, flops.peak()):
             seconds, tokens = race_turns(trainer)
-            save = statistics.median(timed_save(trainer, checkpoints) for _ in range(3))
+            save = statistics.median(cost_of_saving(trainer, checkpoints) for _ in range(3))
         checkpoints.close()
     bare = float(np.sum(seconds["bare"])) / (STEPS * ROUNDS)
     saving = save / between_saves / bare  # in bare steps
@@ -103,13 +104,18 @@ def bare(trainer: Trainer, batches: list) -> float:
     return time.perf_counter() - start
 
 
-def timed_save(trainer: Trainer, checkpoints: Checkpoints) -> float:
-    """Seconds until a checkpoint is written."""
-    start = time.perf_counter()
+def cost_of_saving(trainer: Trainer, checkpoints: Checkpoints) -> float:
+    """Seconds that a checkpoint takes from the steps.
+
+    These wait until it is copied; while it is written they go on, but share the cores with it.
+    """
     trainer.step += 1  # what is saved already is not saved again
+    start, cpu_start = time.perf_counter(), time.process_time()
     checkpoints.save(trainer.step, trainer.state, trainer.key, trainer.seconds())
+    copying = time.perf_counter() - start
     checkpoints.wait()
-    return time.perf_counter() - start
+    cores = len(os.sched_getaffinity(0))
+    return max(copying, (time.process_time() - cpu_start) / cores)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def ours() -> Callable[[], None]:
         norm="post",
         dtype="float32",
         implementation="xla",
-        block=128,
+        block=256,
     )
     return train_ours(our_task(create), SENTENCES)
 

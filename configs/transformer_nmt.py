@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "norm": "post",
         "dtype": "float32",
         "implementation": "xla",
-        "block": 128,
+        "block": 256,
     }
     config.label_smoothing = 0.1
     config.optimizer = {
