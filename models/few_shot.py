@@ -63,7 +63,7 @@ class Embedder(nnx.Module):
 class FewShot(nnx.Module):
     """Pictures with their labels, then one without: whose is it?
 
-    Embeddings are normalised over the pictures of their episode: without that nothing was learned.
+    Embeddings are normalised over the pictures of their episode, as batch norm would in training.
 
     Args:
         ways: N, classes of an episode.
