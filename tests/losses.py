@@ -25,8 +25,9 @@ ROWS = 8  # as many as devices, or more
 def smoke(name, folder):
     """The config, with enough rows in a batch for every device and 20 steps to learn in."""
     config = importlib.import_module(f"configs.{name}").get_config("smoke")
-    if "batch" in config:
-        config.batch = ROWS
+    for section in (config, config.get("data", {})):
+        if "batch" in section:
+            section.batch = ROWS
     if "steps" in config.optimizer:
         config.optimizer.steps = STEPS
     if config.get("data", {}).get("corpus") == "cmudict":

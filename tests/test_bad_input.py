@@ -197,7 +197,7 @@ def test_a_run_that_lost_its_vocabulary_does_not_learn_another(smoke_run, tmp_pa
         ),
         (["--checkpoint=bset"], "checkpoint"),
         (["--beam=0"], "beam"),
-        (["--translate=one", "--json"], "--json is for measures"),
+        (["--translate=one", "--json"], "--json, which is for measures"),
         (["--translate=-"], "standard input, line 2: not UTF-8"),
     ],
 )

@@ -17,7 +17,7 @@ from training import mesh, metrics
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8)]
 # What must be had from elsewhere first.
-DOWNLOADED = ("multi30k", "tfds")
+DOWNLOADED = {"multi30k", "tfds", "folder"}
 
 
 def one_of_each():
@@ -25,7 +25,8 @@ def one_of_each():
     found = {}
     for path in sorted((commands.ROOT / "configs").glob("*.py")):
         config = importlib.import_module(f"configs.{path.stem}").get_config("smoke")
-        if config.get("data", {}).get("corpus") not in DOWNLOADED:
+        data = config.get("data", {})
+        if not DOWNLOADED & {data.get("corpus"), data.get("source")}:
             found.setdefault((config.task, config.get("architecture")), path.stem)
     return sorted(found.values())
 

@@ -151,8 +151,8 @@ class Trainer:
         step, metrics = pending.step, jax.device_get(pending.metrics)
         if fault := self.fault(step, metrics):
             good = self.checkpoints.steps()
-            kept = f"checkpoint {good[-1]}, the last good one, is kept."
-            raise UserError(f"{fault}; {kept if good else 'no checkpoint was made before it.'}")
+            kept = f"checkpoint {good[-1]}, the last good one, is kept" if good else ""
+            raise UserError(f"{fault}; {kept or 'no checkpoint was made before it'}.")
         self.console.advance(step, float(metrics["items"]), pending.flops)
         if step % self.config.train.log_every == 0 or step == self.config.train.steps:
             speed = self.console.report(step, float(metrics["loss"]))
