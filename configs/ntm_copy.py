@@ -5,9 +5,13 @@ Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.1 and fig. 3: the co
 
     python train.py --config=configs/ntm_copy.py --workdir=runs/ntm_copy
 
-Expected: `test/bits_per_sequence` below 0.1. TODO
+Expected: `test/bits_per_sequence` below 0.01, and of the 960 bits of a copy of 120 fewer than 3
+wrong (`test_120/wrong_bits`), where guessing gets 480 wrong.
 
-Sized for a laptop: minutes on two CPU cores.
+The paper's optimiser is that of configs/ntm_copy_rmsprop.py; Adam with a rate that falls from 3e-3
+is what has learned this with every seed tried.
+
+Sized for a laptop: three to four minutes of one CPU core.
 """
 
 from ml_collections import ConfigDict

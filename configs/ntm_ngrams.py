@@ -6,7 +6,8 @@ Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.4 and fig. 13: of 20
 
     python train.py --config=configs/ntm_ngrams.py --workdir=runs/ntm_ngrams
 
-Todo:
+Expected: not run at this size yet.
+
 Sized for a laptop: about a quarter of an hour on two CPU cores. All else as in configs/ntm_copy.py.
 """
 

@@ -7,7 +7,8 @@ still needs less than 1 bit.
 
     python train.py --config=configs/ntm_recall.py --workdir=runs/ntm_recall
 
-Todo:
+Expected: not run at this size yet.
+
 Sized for a laptop: minutes on two CPU cores. All else as in configs/ntm_copy.py.
 """
 

@@ -6,7 +6,8 @@ well, more repeats than ten are not counted. The vectors have six bits: see `Rep
 
     python train.py --config=configs/ntm_repeat_copy.py --workdir=runs/ntm_repeat_copy
 
-Todo:
+Expected: not run at this size yet.
+
 Sized for a laptop: about a quarter of an hour on two CPU cores. All else as in configs/ntm_copy.py.
 """
 

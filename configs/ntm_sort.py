@@ -5,7 +5,8 @@ highest, at about 10 to 20 bits after a million sequences, where an LSTM needs a
 
     python train.py --config=configs/ntm_sort.py --workdir=runs/ntm_sort
 
-Todo:
+Expected: not run at this size yet.
+
 Sized for a laptop: about an hour on two CPU cores. All else as in configs/ntm_copy.py.
 """
 
