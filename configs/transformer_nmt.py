@@ -72,9 +72,9 @@ def get_config(variant: str = "") -> ConfigDict:
         "accumulate": 1,
         "log_every": 50,
         "eval_every": 250,
-        "checkpoint_every": 100,
-        "keep": 3,
-        "average": 3,
+        "checkpoint_every": 250,
+        "keep": 2,
+        "average": 1,
         "best": "dev/exact_match",
         "best_mode": "max",
     }
