@@ -136,7 +136,7 @@ def test_states_loss_and_all_gradients_equal_pytorch(norm):
 
     (value, states), gradients = ours(params)
     real = np.asarray(TARGET != PAD)  # ours does not work on padding
-    np.testing.assert_allclose(states[real], their.detach()[real], atol=1e-4)
+    np.testing.assert_allclose(states[real], their.detach().numpy()[real], atol=1e-4)
     np.testing.assert_allclose(value, nats.detach(), rtol=1e-5)
     d_table, d_weights = to_torch(gradients)
     np.testing.assert_allclose(d_table, table.grad, atol=1e-4, rtol=1e-4)
