@@ -27,7 +27,7 @@ from training.checkpoints import Checkpoints
 from training.console import Console
 from training.loop import Trainer
 
-STEPS, ROUNDS = 10, 40
+STEPS, ROUNDS = 30, 14
 WARM = 60  # steps, in which every shape of batch is met and compiled
 
 
