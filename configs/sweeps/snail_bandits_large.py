@@ -12,8 +12,10 @@ Sized for a laptop: an hour a run of 100 pulls on two CPU cores, 24 runs.
 
 from functools import partial
 
-from training.plots import bars
-from training.sweeps import Run
+from configs.sweeps import snail_bandits_short
+from configs.sweeps.snail_bandits_short import MEASURES, figure
+
+__all__ = ["MEASURES", "figure", "runs"]
 
 PRINTED = {  # of SNAIL and RL²
     (10, 50): (6.7, 6.8),
@@ -21,24 +23,6 @@ PRINTED = {  # of SNAIL and RL²
     (100, 10): (83.5, 83.5),
     (100, 50): (85.1, 84.9),
 }
-MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
 LONG = {"batch": 250, "ppo.value_scale": 50.0, "evaluated.dev": 1000, "evaluated.test": 2000}
-MEASURES = ("test/reward", "test/reward_gittins", "test/reward_ucb1")
 
-
-def runs():
-    for seed in range(3):
-        for (pulls, arms), printed in PRINTED.items():
-            for (model, blocks), reward in zip(MODELS.items(), printed, strict=True):
-                sizes = {"environment.sizes.arms": arms, "environment.sizes.pulls": pulls}
-                yield Run(
-                    config="configs/snail_bandits.py",
-                    labels={"N": pulls, "K": arms, "model": model, "seed": seed},
-                    overrides=sizes
-                    | {"model.blocks": blocks, "seed": seed}
-                    | (LONG if pulls == 100 else {}),
-                    paper={"test/reward": reward},
-                )
-
-
-figure = partial(bars, measures=MEASURES)
+runs = partial(snail_bandits_short.runs, PRINTED, {100: LONG})

@@ -9,6 +9,7 @@ Sized for a laptop: minutes a run on two CPU cores, 12 runs.
 """
 
 from functools import partial
+from typing import Any
 
 from training.plots import bars
 from training.sweeps import Run
@@ -21,15 +22,18 @@ MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
 MEASURES = ("test/reward", "test/reward_gittins", "test/reward_ucb1")
 
 
-def runs():
+def runs(table=PRINTED, more: dict[int, dict[str, Any]] | None = None):
+    """Of a part of the table; `more` are overrides for trials of so many pulls."""
     for seed in range(3):
-        for (pulls, arms), printed in PRINTED.items():
+        for (pulls, arms), printed in table.items():
             for (model, blocks), reward in zip(MODELS.items(), printed, strict=True):
                 sizes = {"environment.sizes.arms": arms, "environment.sizes.pulls": pulls}
                 yield Run(
                     config="configs/snail_bandits.py",
                     labels={"N": pulls, "K": arms, "model": model, "seed": seed},
-                    overrides=sizes | {"model.blocks": blocks, "seed": seed},
+                    overrides=sizes
+                    | {"model.blocks": blocks, "seed": seed}
+                    | (more or {}).get(pulls, {}),
                     paper={"test/reward": reward},
                 )
 
