@@ -5,14 +5,11 @@ one length; an LSTM controller of 100, one head that reads and one that writes, 
 their sequences themselves and train by Adam with gradients of a bounded norm. PyTorch runs the same
 equations on whole batches, `nn.LSTMCell` and all, for as many steps as a batch's length takes;
 eager alone, as a loop is a program of its own for each length to its compiler. What counts is
-sequences a second. Then what an update costs here by the length of its sequences, up to 120.
+sequences a second. Before it, what an update costs here by the length of its sequences, up to 120.
 """
 
 import functools
-import importlib.util
 import os
-import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -177,25 +174,14 @@ def cost_by_length(lengths: tuple[int, ...], rounds: int = 15) -> dict[int, floa
 
 
 def main() -> None:
-    """Prints the cost by length, and the line of JSON."""
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
-    seconds = race.race({"ours": ours, "torch eager": torch}, ROUNDS)
-    count = BATCH * len(LENGTHS)
-    speed = {name: count / statistics.median(times) for name, times in seconds.items()}
-    for name, value in speed.items():
-        print(f"{name:>12}  {value:>7,.0f} sequences/s")
+    """Prints the cost by length, a table, and the line of JSON."""
     costs = cost_by_length((10, 20, 40, 80, 120))
     for length, cost in costs.items():
         print(f"length {length:>4}  {cost:7.1f} ms an update, {cost / (2 * length + 2):.3f} a step")
-    race.report(
-        "ntm",
-        speed["ours"],
-        speed["torch eager"],
-        "sequences/s",
-        race.ratio(seconds["torch eager"], seconds["ours"]),
-        rounds=ROUNDS,
-        milliseconds_by_length=costs,
+    forms: dict[str, race.Contestant] = {"ours": ours, "torch eager": torch}
+    count = BATCH * len(LENGTHS)
+    race.compare(
+        "ntm", count, forms, unit="sequences/s", rounds=ROUNDS, milliseconds_by_length=costs
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import race, sentences
+from benchmarks import race
 
 ROWS, CITIES, HIDDEN, RATE = 128, 10, 256, 1e-3
 STEPS = 8  # a round is so many batches
@@ -52,7 +52,7 @@ def our_task() -> Any:
 
 def train_ours() -> Callable[[], None]:
     """Our training step."""
-    return sentences.train_ours(our_task(), batches())
+    return race.train_ours(our_task(), batches())
 
 
 def decode_ours() -> Callable[[], None]:
@@ -174,7 +174,7 @@ def main() -> None:
             "torch eager": partial(theirs, False),
             "torch compiled": partial(theirs, True),
         }
-        sentences.compare(f"pointer {part}", STEPS * ROWS, forms, unit="instances/s")
+        race.compare(f"pointer {part}", STEPS * ROWS, forms, unit="instances/s")
 
 
 if __name__ == "__main__":

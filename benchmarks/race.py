@@ -1,10 +1,13 @@
 """Contestants in processes of their own, run in turn so that all meet the same machine."""
 
+import importlib.util
 import json
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from training import allocator
 
@@ -50,6 +53,67 @@ def _serve(contestant, pipe):
 def ratio(peer: Sequence[float], ours: Sequence[float]) -> float:
     """How many times as fast we are: the median over rounds, each compared with its neighbour."""
     return statistics.median(theirs / us for theirs, us in zip(peer, ours, strict=True))
+
+
+def train_ours(task: Any, batches: Sequence[Any]) -> Callable[[], None]:
+    """The task's own step, jitted as the loop does it."""
+    import jax
+
+    key = jax.random.key(1)
+    state = jax.jit(task.init)(key)
+    step = jax.jit(
+        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
+        donate_argnums=0,
+    )
+    placed = jax.device_put(batches)
+
+    def run():
+        nonlocal state
+        for batch in placed:
+            state, metrics = step(state, batch)
+        metrics["loss"].block_until_ready()
+
+    return run
+
+
+def compare(
+    benchmark: str,
+    count: int,
+    forms: Mapping[str, Contestant],
+    *,
+    unit: str = "tokens/s",
+    rounds: int = 7,
+    **more: Any,
+) -> None:
+    """Races 'ours' against the other forms; prints a table and the line of JSON.
+
+    Args:
+        benchmark: its name.
+        count: how many of what is counted a round has.
+        forms: the contestants; the peer is the fastest that is not 'ours'.
+        unit: what is counted, by the second.
+        rounds: how many.
+        more: of the line of JSON.
+    """
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
+    seconds = race(forms, rounds)
+    speed = {name: count / statistics.median(times) for name, times in seconds.items()}
+    ratios = {name: ratio(times, seconds["ours"]) for name, times in seconds.items()}
+    for name in forms:
+        print(f"{name:>15}  {speed[name]:>8,.0f} {unit}   ours / it {ratios[name]:.2f}")
+    del ratios["ours"]
+    peer = min(ratios, key=lambda name: ratios[name])
+    report(
+        benchmark,
+        speed["ours"],
+        speed[peer],
+        unit,
+        ratios[peer],
+        form=peer,
+        rounds=rounds,
+        **more,
+    )
 
 
 def report(benchmark: str, ours: float, peer: float, unit: str, ratio: float, **more) -> None:

@@ -7,10 +7,8 @@ average of the generator's weights. PyTorch runs in its channels-last layout, ea
 which the better is the peer. What counts is real images a second.
 """
 
-import importlib.util
 import itertools
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -52,8 +50,6 @@ def batches(size: Size) -> list[dict[str, np.ndarray]]:
 
 def ours(size: Size) -> Callable[[], None]:
     """The task's own step, jitted as the loop does it."""
-    import jax
-
     import tasks
     from configs import sagan_digits
 
@@ -63,21 +59,7 @@ def ours(size: Size) -> Callable[[], None]:
     config.model.width = {"generator": size.generator, "discriminator": size.discriminator}
     config.augment.update(rotate=0.0, scale=0.0, shift=0.0, flip=False)
     task = tasks.build(config, tempfile.mkdtemp())
-    state = jax.jit(task.init)(jax.random.key(0))
-    key = jax.random.key(1)
-    step = jax.jit(
-        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
-        donate_argnums=0,
-    )
-    placed = jax.device_put(batches(size))
-
-    def run():
-        nonlocal state
-        for batch in placed:
-            state, metrics = step(state, batch)
-        metrics["loss"].block_until_ready()
-
-    return run
+    return race.train_ours(task, batches(size))
 
 
 def torch_networks(size: Size):
@@ -238,8 +220,6 @@ def torch(size: Size, compiled: bool) -> Callable[[], None]:
 
 def main() -> None:
     """Prints a table and a line of JSON for each size; the last is that of the wide networks."""
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
     for name in sys.argv[1:] or SIZES:
         size = SIZES[name]
         forms: dict[str, race.Contestant] = {
@@ -247,23 +227,8 @@ def main() -> None:
             "torch eager": partial(torch, size, False),
             "torch compiled": partial(torch, size, True),
         }
-        seconds = race.race(forms, ROUNDS)
         images = STEPS * size.rows
-        speed = {form: images / statistics.median(times) for form, times in seconds.items()}
-        ratios = {form: race.ratio(times, seconds["ours"]) for form, times in seconds.items()}
-        for form in forms:
-            print(f"{form:>15}  {speed[form]:>8,.0f} images/s   ours / it {ratios[form]:.2f}")
-        del ratios["ours"]
-        peer = min(ratios, key=lambda form: ratios[form])
-        race.report(
-            f"sagan {name}",
-            speed["ours"],
-            speed[peer],
-            "images/s",
-            ratios[peer],
-            form=peer,
-            rounds=ROUNDS,
-        )
+        race.compare(f"sagan {name}", images, forms, unit="images/s", rounds=ROUNDS)
 
 
 if __name__ == "__main__":

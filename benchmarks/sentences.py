@@ -3,18 +3,13 @@
 Imports of a framework stand in the functions: each contestant has a process of its own.
 """
 
-import importlib.util
-import statistics
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks import race
-
 SMOOTHING, RATE, B1, B2, EPS = 0.1, 1e-4, 0.9, 0.98, 1e-9
-STEPS, ROUNDS = 4, 7  # a round is one step on each of so many batches
+STEPS = 4  # a round is one step on each of so many batches
 
 Batches = list[dict[str, np.ndarray]]
 
@@ -59,27 +54,6 @@ def our_task(create: Callable[..., Any]) -> Any:
     return Task()
 
 
-def train_ours(task: Any, batches: Batches) -> Callable[[], None]:
-    """The task's own step, jitted as the loop does it."""
-    import jax
-
-    key = jax.random.key(1)
-    state = jax.jit(task.init)(key)
-    step = jax.jit(
-        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
-        donate_argnums=0,
-    )
-    placed = jax.device_put(batches)
-
-    def run():
-        nonlocal state
-        for batch in placed:
-            state, metrics = step(state, batch)
-        metrics["loss"].block_until_ready()
-
-    return run
-
-
 def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], None]:
     """Training of a `torch.nn.Module` that gives the loss of a source and a target."""
     import torch
@@ -100,34 +74,3 @@ def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], No
         loss.item()
 
     return run
-
-
-def compare(
-    benchmark: str, tokens: int, forms: Mapping[str, race.Contestant], unit: str = "tokens/s"
-) -> None:
-    """Races 'ours' against the other forms; prints a table and the line of JSON.
-
-    Args:
-        benchmark: its name.
-        tokens: how many of what is counted a round has.
-        forms: the contestants.
-        unit: what is counted, by the second.
-    """
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
-    seconds = race.race(forms, ROUNDS)
-    speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
-    ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
-    for name in forms:
-        print(f"{name:>15}  {speed[name]:>8,.0f} {unit}   ours / it {ratios[name]:.2f}")
-    del ratios["ours"]
-    peer = min(ratios, key=lambda name: ratios[name])
-    race.report(
-        benchmark,
-        speed["ours"],
-        speed[peer],
-        unit,
-        ratios[peer],
-        form=peer,
-        rounds=ROUNDS,
-    )

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks import race, sentences
-from benchmarks.sentences import SMOOTHING, STEPS, compare, our_task, real_tokens
+from benchmarks.sentences import SMOOTHING, STEPS, our_task, real_tokens
 
 DROPOUT, BEAM = 0.2, 4
 
@@ -70,7 +70,7 @@ def our_model(size: Size) -> Callable[..., Any]:
 
 def train_ours(size: Size) -> Callable[[], None]:
     """Our training step."""
-    return sentences.train_ours(our_task(our_model(size)), batches(size))
+    return race.train_ours(our_task(our_model(size)), batches(size))
 
 
 def decode_ours(size: Size, width: int) -> Callable[[], None]:
@@ -230,13 +230,13 @@ def main() -> None:
         written = STEPS * size.rows * size.length
         for part, width in (("beam", BEAM), ("greedy", 1)):
             ours, theirs = (partial(form, size, width) for form in (decode_ours, decode_torch))
-            compare(f"seq2seq {name} {part}", written, {"ours": ours, "torch eager": theirs})
+            race.compare(f"seq2seq {name} {part}", written, {"ours": ours, "torch eager": theirs})
         forms: dict[str, race.Contestant] = {
             "ours": partial(train_ours, size),
             "torch eager": partial(train_torch, size, False),
             "torch compiled": partial(train_torch, size, True),
         }
-        compare(f"seq2seq {name} training", real_tokens(batches(size)), forms)
+        race.compare(f"seq2seq {name} training", real_tokens(batches(size)), forms)
 
 
 if __name__ == "__main__":

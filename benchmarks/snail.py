@@ -8,10 +8,8 @@ is actions a second, acting and learning together. Beside it: what a step of act
 longer history.
 """
 
-import importlib.util
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -33,26 +31,10 @@ def config() -> Any:
 
 def train_ours() -> Callable[[], None]:
     """The task's own step, jitted as the loop does it."""
-    import jax
-
     import tasks
 
     task = tasks.build(config(), "")
-    key = jax.random.key(0)
-    state = jax.jit(task.init)(key)
-    step = jax.jit(
-        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
-        donate_argnums=0,
-    )
-    batch = next(task.batches("train", 0))
-
-    def run():
-        nonlocal state
-        for _ in range(STEPS):
-            state, metrics = step(state, batch)
-        metrics["loss"].block_until_ready()
-
-    return run
+    return race.train_ours(task, [next(task.batches("train", 0))] * STEPS)
 
 
 class PythonBandit:
@@ -222,8 +204,6 @@ def step_seconds(longest: int, batch: int = 32) -> float:
 
 def main() -> None:
     """Races the forms; prints a table and the line of JSON."""
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
     growth = {longest: step_seconds(longest) for longest in HISTORIES}
     for longest, took in growth.items():
         print(f"a step of 32 agents after {longest:>5,} others  {1e6 * took:>8,.0f} µs")
@@ -231,22 +211,14 @@ def main() -> None:
     actions = STEPS * whole.batch * whole.environment.sizes.pulls
     forms: dict[str, race.Contestant] = {
         "ours": train_ours,
-        "eager": partial(train_torch, compiled=False),
-        "compiled": partial(train_torch, compiled=True),
+        "torch eager": partial(train_torch, compiled=False),
+        "torch compiled": partial(train_torch, compiled=True),
     }
-    seconds = race.race(forms, ROUNDS)
-    speed = {name: actions / statistics.median(times) for name, times in seconds.items()}
-    ratios = {name: race.ratio(times, seconds["ours"]) for name, times in seconds.items()}
-    for name in forms:
-        print(f"{name:>10}  {speed[name]:>8,.0f} actions/s   ours / it {ratios[name]:.2f}")
-    peer = min(("eager", "compiled"), key=lambda name: ratios[name])
-    race.report(
+    race.compare(
         "snail",
-        speed["ours"],
-        speed[peer],
-        "actions/s",
-        ratios[peer],
-        form=peer,
+        actions,
+        forms,
+        unit="actions/s",
         rounds=ROUNDS,
         step_microseconds={str(n): round(1e6 * x, 1) for n, x in growth.items()},
     )

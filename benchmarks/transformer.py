@@ -14,10 +14,8 @@ from benchmarks import race
 from benchmarks.sentences import (
     SMOOTHING,
     batches,
-    compare,
     our_task,
     real_tokens,
-    train_ours,
     train_torch,
 )
 
@@ -46,7 +44,7 @@ def ours() -> Callable[[], None]:
         implementation="xla",
         block=256,
     )
-    return train_ours(our_task(create), SENTENCES)
+    return race.train_ours(our_task(create), SENTENCES)
 
 
 def torch(compiled: bool) -> Callable[[], None]:
@@ -110,7 +108,7 @@ def main() -> None:
         "torch eager": partial(torch, False),
         "torch compiled": partial(torch, True),
     }
-    compare("transformer", real_tokens(SENTENCES), forms)
+    race.compare("transformer", real_tokens(SENTENCES), forms)
 
 
 if __name__ == "__main__":
