@@ -177,7 +177,7 @@ class Supervised:
 
         if self.accumulate == 1:
             return one(batch, key)
-        micro = jax.tree.map(lambda x: _microbatches(x, self.accumulate), batch)
+        micro = jax.tree.map(lambda x: microbatches(x, self.accumulate), batch)
         keys = jax.random.split(key, self.accumulate)
         shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micro), keys[0])
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -185,7 +185,7 @@ class Supervised:
         return jax.lax.scan(add, zeros, (micro, keys))[0]
 
 
-def _microbatches(x: Array, count: int) -> Array:
+def microbatches(x: Array, count: int) -> Array:
     """[B, ...] to [count, B / count, ...], taking every count-th row: no row leaves its device."""
     if x.shape[0] % count:
         raise UserError(

@@ -16,8 +16,9 @@ from models import inception
 from models.classifier import Classifier, Seen
 from tasks.data import torch_file
 from tasks.data.augment import Augment, prepare
+from tasks.data.batching import training_batches
 from tasks.data.files import replacing
-from tasks.data.images import Images, RandomBatches, first_batches, to_float, training_batches
+from tasks.data.images import THREADS, Images, RandomBatches, first_batches, to_float
 from training.errors import UserError
 
 FILE = "classifier.npz"  # in the folder of a run
@@ -152,7 +153,7 @@ def _train(graphdef, params, batches, augment, steps, learning_rate):
 
     step = jax.jit(step, donate_argnums=0)
     carry = params, tx.init(params)
-    found = training_batches(batches, 0)
+    found = training_batches(batches, threads=THREADS)
     for n in range(steps):
         carry = step(carry, next(found), jax.random.fold_in(jax.random.key(2019), n))
     found.close()

@@ -22,7 +22,7 @@ from tasks.base import Supervised
 from tasks.data import pictures_by_class
 from tasks.data.pictures_by_class import Episodes
 from training import optimizer
-from training.errors import UserError
+from training.errors import UserError, section
 from training.state import TrainState
 
 ANGLE, STRETCH, SHEAR, SHIFT = 0.3, 0.2, 0.2, 2.0  # the most of each: radians, parts, parts, pixels
@@ -55,11 +55,8 @@ class FewShotTask(Supervised):
         fewest = min(map(len, self.classes.values()))
         if not 1 < data.ways <= fewest:
             raise UserError(f"data.ways={data.ways} must be from 2 to {fewest}.")
-        try:
+        with section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
-        except (TypeError, ValueError) as error:  # a value that the model does not take
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the config's section 'model' is no good: {reason}") from error
 
     def create(self, key: Array) -> FewShot:
         """The model with its first weights."""

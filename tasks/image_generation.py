@@ -23,10 +23,11 @@ from models.sagan import Discriminator, Generated, Generator
 from tasks import image_pictures as pictures
 from tasks.base import Metrics
 from tasks.data.augment import Augment, prepare
-from tasks.data.images import RandomBatches, load, training_batches
+from tasks.data.batching import training_batches
+from tasks.data.images import THREADS, RandomBatches, load
 from tasks.image_evaluation import Judge
 from training import optimizer
-from training.errors import UserError
+from training.errors import UserError, section
 
 NETWORKS = ("generator", "discriminator")
 COLUMNS = 10  # of the pictures
@@ -81,11 +82,8 @@ class ImageGeneration:
             raise UserError(
                 "train.average must be 1: the generator is averaged step by step, see model.average"
             )
-        try:
+        with section("model"):
             abstract = nnx.eval_shape(lambda: self.create(jax.random.key(0)))
-        except (TypeError, ValueError) as error:  # a value that the models do not take
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the config's section 'model' is no good: {reason}") from error
         self.graphs = {name: nnx.graphdef(model) for name, model in abstract.items()}
         self.judge = Judge(self.images, self.augment, workdir, self.conditional, **config.measure)
         self._health = dict(config.health)
@@ -226,7 +224,7 @@ class ImageGeneration:
         """Images as bytes, and their classes."""
         del split
         rows = RandomBatches(self.images["train"], self.config.batch, self.config.seed)
-        return training_batches(rows, start_step)
+        return training_batches(rows, start_step, THREADS)
 
     def _draw(self, weights, key, labels) -> Float[Array, "B R R C"]:
         """Images from noise, each normalised by the moments of its batch."""

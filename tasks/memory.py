@@ -22,7 +22,7 @@ from tasks import pictures
 from tasks.base import Supervised
 from tasks.data.episodes import FAMILIES, Episode, Family, draw
 from training import optimizer
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, did_you_mean, section
 from training.state import TrainState
 
 LN2 = math.log(2.0)
@@ -62,11 +62,8 @@ class Memory(Supervised):
         for split, changes in config.episodes.splits.items():
             self.families[split] = make(**(sizes | dict(changes)))
         self._measures = jax.jit(self._measure, static_argnames="family")
-        try:
+        with section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
-        except (TypeError, ValueError) as error:  # a value that the model does not take
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the config's section 'model' is no good: {reason}") from error
 
     def create(self, key: Array) -> NTM | Plain:
         """The model with its first weights: without heads, a plain LSTM."""

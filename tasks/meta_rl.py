@@ -5,7 +5,6 @@ tasks, all of them on the device and side by side, then improves the policy on t
 trust region policy optimisation; here it is PPO, with large batches and as few epochs.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -21,11 +20,12 @@ from matplotlib.figure import Figure
 
 from models.snail import SNAIL
 from tasks import pictures, ppo
+from tasks.base import microbatches
 from tasks.data.environments import ENVIRONMENTS, Environment
 from tasks.data.references import references
 from tasks.data.trials import Agent, Seen, Trials, play, row_keys, tasks_of
 from training import optimizer
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, did_you_mean, section
 from training.state import TrainState
 
 SHOWN = 40  # steps of a trial in the picture of attention
@@ -56,14 +56,14 @@ class MetaRL:
                 f"environment.kind '{kind}' is not one of {', '.join(ENVIRONMENTS)}."
                 + did_you_mean(kind, ENVIRONMENTS)
             )
-        with _section("environment"):
+        with section("environment"):
             self.environment: Environment = ENVIRONMENTS[kind](**config.environment.sizes)
         if config.batch % config.ppo.minibatches:
             raise UserError(
                 f"A batch of {config.batch} trials cannot be cut into ppo.minibatches="
                 f"{config.ppo.minibatches} equal parts."
             )
-        with _section("model"):
+        with section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
     def create(self, key: Array) -> SNAIL:
@@ -274,20 +274,9 @@ def _lengths(done: Bool[Array, "T B"]) -> dict[str, Float[Array, " B"]]:
 
 def _parts(experience: Any, count: int) -> Any:
     """[B, ...] to [count, B / count, ...]: trials are alike, so they need no shuffling."""
-    cut = lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
-    return jax.tree.map(cut, experience)
+    return jax.tree.map(lambda x: microbatches(x, count), experience)
 
 
 def _key_of(split: str) -> Array:
     """Of the tasks of a split, which no seed of training shares."""
     return jax.random.fold_in(jax.random.key(2018), sum(split.encode()))
-
-
-@contextlib.contextmanager
-def _section(name: str) -> Iterator[None]:
-    """What is wrong with a section of the config, in a sentence."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the config's section '{name}' is no good: {reason}") from error

@@ -23,7 +23,7 @@ from tasks.data.labels import Labels
 from tasks.data.points import Points, Problem
 from tasks.data.solvers import Choices, solver
 from training import optimizer
-from training.errors import UserError
+from training.errors import UserError, section
 
 SHOWN = 5  # answers in a picture
 
@@ -44,7 +44,8 @@ class Pointing(Supervised):
         self.config, self.of_sizes = config, problem
         self.problem = problem(tuple(config.data.sizes))
         self.tests = {n: problem((n, n)) for n in config.evaluation.sizes}
-        self.graphdef = graphdef_of(self.create)
+        with section("model"):
+            self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
         self.labels = self.make_labels(workdir)
         self._solved: dict[tuple[str, int], Choices] = {}
         self._answers = jax.jit(self._answer, static_argnames=("n", "free"))
@@ -224,16 +225,3 @@ class Pointing(Supervised):
     def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
         """The closed lines that an answer is."""
         return [choices]
-
-
-def graphdef_of(create: Any) -> Any:
-    """What is static in the model that `create(key)` makes.
-
-    Raises:
-        UserError: for a value that the model does not take.
-    """
-    try:
-        return nnx.graphdef(nnx.eval_shape(lambda: create(jax.random.key(0))))
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the config's section 'model' is no good: {reason}") from error

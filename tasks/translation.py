@@ -33,7 +33,7 @@ from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
 from training import checkpoints, hosts, optimizer
 from training.choices import choose
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, did_you_mean, section
 from training.state import TrainState
 
 MODELS: dict[str, Callable[..., EncoderDecoder]] = {
@@ -119,12 +119,9 @@ class Translation(Supervised):
 
     def _shape_model(self) -> tuple[nnx.GraphDef, bool]:
         """The model without its weights, and whether it draws what it attends to."""
-        try:
+        with section("model"):
             model = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
             return nnx.graphdef(model), model.draws
-        except (TypeError, ValueError) as error:  # a value that the model does not take
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the config's section 'model' is no good: {reason}") from error
 
     def describe(self) -> dict[str, str]:
         """The corpus, what of it is too long to train on, the pieces, and the kind of BLEU."""

@@ -1,7 +1,8 @@
 """The two ways a run ends early that are not bugs."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -14,6 +15,20 @@ class Interrupted(Exception):  # noqa: N818  not an error, as KeyboardInterrupt 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.signal = signal
+
+
+@contextlib.contextmanager
+def section(name: str) -> Iterator[None]:
+    """Around what is made from a section of the config: says so if it takes no such values.
+
+    Raises:
+        UserError: in place of a TypeError or ValueError.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the config's section '{name}' is no good: {reason}") from error
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -12,9 +12,9 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -223,13 +223,14 @@ class BucketedBatches:
 
 
 def training_batches(
-    batches: BucketedBatches, start_step: int = 0, prefetch: int = 8
-) -> Iterator[Batch]:
-    """Batches `start_step`, `start_step` + 1, ... for ever, prepared ahead by a thread.
+    batches: Any, start_step: int = 0, threads: int = 1, prefetch: int = 8
+) -> Generator[Any]:
+    """Batches `start_step`, `start_step` + 1, ... for ever, prepared ahead by threads.
 
-    The thread ends with the generator: when it is closed, collected or the interpreter exits.
+    They are those of any endless sequence, of which `batches[i]` depends on i alone. The threads
+    end with the generator: when it is closed, collected or the interpreter exits.
     """
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     iterator = iter(grain.MapDataset.source(batches)[start_step:].to_iter_dataset(options))
     try:
         yield from iterator

@@ -8,11 +8,10 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import grain
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +20,7 @@ from training.choices import choose
 from training.errors import UserError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+THREADS = 2  # that read images ahead of training
 HELD_OUT = 5  # of the digits and of a folder without a test part, every fifth image is for the test
 
 
@@ -266,18 +266,6 @@ def batch_of(images: Images, chosen) -> dict[str, np.ndarray]:
         return {"image": images.images[chosen], "label": images.labels[chosen]}
     pixels, labels = zip(*(images[int(i)] for i in chosen), strict=True)
     return {"image": np.stack(pixels), "label": np.array(labels, np.int32)}
-
-
-def training_batches(
-    batches: RandomBatches, start_step: int, threads: int = 2, prefetch: int = 8
-) -> Generator[dict[str, np.ndarray]]:
-    """Batches `start_step`, `start_step` + 1, ... for ever, read ahead by threads."""
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    iterator = iter(grain.MapDataset.source(batches)[start_step:].to_iter_dataset(options))
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
 
 
 def first_batches(

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tasks.data.augment import Augment, prepare
-from tasks.data.images import Held, RandomBatches, first_batches, fit, load, training_batches
+from tasks.data.batching import training_batches
+from tasks.data.images import Held, RandomBatches, first_batches, fit, load
 from training.errors import UserError
 
 
