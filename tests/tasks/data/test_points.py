@@ -115,7 +115,7 @@ def test_tours_of_either_solver_turn_the_same_way():
 
 
 def test_of_more_cities_no_two_roads_cross():
-    """A tour with a crossing is never the shortest; Or-opt and 2-opt leave none."""
+    """A tour with a crossing is never the shortest, and 2-opt moves leave none."""
     cities = RNG.random((3, 25, 2)).astype(np.float32)
     cross = lambda a, b: a[0] * b[1] - a[1] * b[0]
     for row, tour in zip(cities, solvers.tours(cities), strict=True):
