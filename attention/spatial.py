@@ -34,10 +34,16 @@ def flatten(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B P C"]:
 
 
 def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
-    """The largest of each 2 x 2 positions, channel by channel."""
+    """The largest of each 2 x 2 positions, channel by channel.
+
+    Two by two, so that what is larger is asked once. The gradient of a `max` over an axis goes to
+    whatever equals the maximum, and XLA may have rounded the two sides of `==` differently.
+    """
     *batch, rows, columns, channels = maps.shape
-    blocks = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
-    return blocks.max((-4, -2))
+    pairs = maps.reshape(*batch, rows // 2, 2, columns, channels)
+    pairs = jnp.maximum(pairs[..., 0, :, :], pairs[..., 1, :, :])
+    pairs = pairs.reshape(*batch, rows // 2, columns // 2, 2, channels)
+    return jnp.maximum(pairs[..., 0, :], pairs[..., 1, :])
 
 
 def attend_map(

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
+from attention.spatial import max_pool
 from models.layers import LayerNorm, glorot, param
 from models.snail import Body
 
@@ -53,10 +54,8 @@ class Embedder(nnx.Module):
             x = lax.conv_general_dilated(
                 x, kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-            # As a window, whose gradient goes to one place. That of `max` goes to whatever equals
-            # the maximum, and XLA may compute the two sides of `==` with different rounding.
-            window = (1, 2, 2, 1)
-            x = lax.reduce_window(jax.nn.relu(norm(x)), -jnp.inf, lax.max, window, window, "VALID")
+            even = x.shape[1] // 2 * 2  # what is left over is in no window
+            x = max_pool(jax.nn.relu(norm(x))[:, :even, :even])
         return affine(x.reshape(len(x), -1), self.output[...], self.output_bias[...])
 
 
