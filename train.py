@@ -24,7 +24,7 @@ from ml_collections import config_flags
 
 import tasks
 from tasks.base import largest_batch
-from training import allocator, hosts, plan, watcher
+from training import allocator, hosts, mesh, plan, watcher
 from training.cli import exit_code, parse_flags
 from training.console import Console
 from training.loop import fit
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
     if DISTRIBUTED.value and not watcher.is_watched():
         return watcher.watch([sys.executable, *sys.orig_argv[1:]])
     allocator.keep_pages()
+    mesh.split_cpu(CONFIG.value.cpu_devices)
     if PLAN.value:  # what is compiled for other hardware could not be read back here
         return exit_code(show_plan)
     keep_compiled()

@@ -4,7 +4,8 @@ The model of Vinyals et al. 2015: an LSTM of 256 units reads ten cities, another
 an additive score of width 256; batches of 128, Adam with its fused form in both, cities and tours
 made beforehand. PyTorch runs `nn.LSTM` over whole sequences and points at all steps at once in
 training, eager and compiled; it decodes with `nn.LSTMCell`, eager and with its step compiled. The
-best form of it is the peer. What counts is instances a second.
+best form of it is the peer. Each has all cores: PyTorch as threads of an operation, we as the
+devices that our config makes of a CPU. What counts is instances a second.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import race
+from configs import ptrnet_tsp
 
 ROWS, CITIES, HIDDEN, RATE = 128, 10, 256, 1e-3
 STEPS = 8  # a round is so many batches
+CPU_DEVICES = ptrnet_tsp.get_config().cpu_devices
 
 
 def batches() -> list[dict[str, np.ndarray]]:
@@ -35,7 +38,6 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 def our_task() -> Any:
     """The task of configs/ptrnet_tsp.py at this size, given its instances."""
-    from configs import ptrnet_tsp
     from tasks.pointing import Pointing
     from tasks.tsp import TSP
 
@@ -52,20 +54,24 @@ def our_task() -> Any:
 
 def train_ours() -> Callable[[], None]:
     """Our training step."""
-    return race.train_ours(our_task(), batches())
+    return race.train_ours(our_task(), batches(), CPU_DEVICES)
 
 
 def decode_ours() -> Callable[[], None]:
     """Our greedy tours."""
     import jax
 
-    task = our_task()
-    state = jax.jit(task.init)(jax.random.key(1))
-    placed = [jax.device_put(batch["points"]) for batch in batches()]
+    from training import mesh
+
+    mesh.split_cpu(CPU_DEVICES)
+    task, read = our_task(), [batch["points"] for batch in batches()]
+    params = jax.jit(task.init)(jax.random.key(1)).params
+    params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
 
     def run():
-        for points in placed:
-            task._answers(state.params, points, n=CITIES, free=False).block_until_ready()
+        with mesh.split_rows(params) as split:
+            for points in read:
+                task._answers(params, split(points), n=CITIES, free=False).block_until_ready()
 
     return run
 

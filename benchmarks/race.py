@@ -1,6 +1,7 @@
 """Contestants in processes of their own, run in turn so that all meet the same machine."""
 
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -8,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from training import allocator
 
@@ -55,22 +58,27 @@ def ratio(peer: Sequence[float], ours: Sequence[float]) -> float:
     return statistics.median(theirs / us for theirs, us in zip(peer, ours, strict=True))
 
 
-def train_ours(task: Any, batches: Sequence[Any]) -> Callable[[], None]:
-    """The task's own step, jitted as the loop does it."""
+def train_ours(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Callable[[], None]:
+    """The task's own step, compiled and fed as the loop does it; see `cpu_devices` in configs."""
     import jax
 
-    key = jax.random.key(1)
-    state = jax.jit(task.init)(key)
-    step = jax.jit(
-        lambda state, batch: task.train_step(state, batch, jax.random.fold_in(key, state.step)),
-        donate_argnums=0,
-    )
-    placed = jax.device_put(batches)
+    from training import mesh
+    from training.step import make_update
+
+    mesh.split_cpu(cpu_devices)
+    devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
+    key = mesh.replicate(jax.random.key(1), devices)
+    abstract = mesh.abstract(jax.eval_shape(task.init, key), devices)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    state = jax.jit(task.init, out_shardings=shardings)(key)
+    update = make_update(task, abstract, devices)
+    placed, steps = [mesh.shard_batch(batch, devices) for batch in batches], itertools.count()
 
     def run():
         nonlocal state
-        for batch in placed:
-            state, metrics = step(state, batch)
+        with jax.set_mesh(devices):
+            for batch in placed:
+                state, metrics = update(state, batch, key, np.int32(next(steps)))
         metrics["loss"].block_until_ready()
 
     return run

@@ -5,7 +5,8 @@ padded batches of sentences of half to all of the length, same places of dropout
 ignored), Adam with its fused form in both. What counts is real target tokens a second,
 padding not included; in decoding, tokens written. PyTorch runs `nn.GRU` over packed sentences and
 `nn.GRUCell` with additive attention on keys projected once, eager and compiled (training alone: a
-search that ends when it ends is not one graph); the better of the two is the peer.
+search that ends when it ends is not one graph); the better of the two is the peer. Each has all
+cores: PyTorch as threads of an operation, we as the devices that our config makes of a CPU.
 """
 
 import os
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 
 from benchmarks import race, sentences
 from benchmarks.sentences import SMOOTHING, STEPS, our_task, real_tokens
+from configs import seq2seq_nmt
 
 DROPOUT, BEAM = 0.2, 4
+CPU_DEVICES = seq2seq_nmt.get_config().cpu_devices
 
 
 class Size(NamedTuple):
@@ -70,7 +73,7 @@ def our_model(size: Size) -> Callable[..., Any]:
 
 def train_ours(size: Size) -> Callable[[], None]:
     """Our training step."""
-    return race.train_ours(our_task(our_model(size)), batches(size))
+    return race.train_ours(our_task(our_model(size)), batches(size), CPU_DEVICES)
 
 
 def decode_ours(size: Size, width: int) -> Callable[[], None]:
@@ -80,9 +83,12 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
     from flax import nnx
 
     from models.search import beam_search
+    from training import mesh
 
+    mesh.split_cpu(CPU_DEVICES)
     graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
-    placed = [jax.device_put(batch["source"]) for batch in batches(size)]
+    params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
+    read = batches(size)
 
     @jax.jit
     def decode(params, source):
@@ -101,8 +107,9 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
         )[0]
 
     def run():
-        for source in placed:
-            decode(params, source).block_until_ready()
+        with mesh.split_rows(params) as split:
+            for batch in read:
+                decode(params, split(batch)["source"]).block_until_ready()
 
     return run
 

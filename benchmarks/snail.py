@@ -30,11 +30,12 @@ def config() -> Any:
 
 
 def train_ours() -> Callable[[], None]:
-    """The task's own step, jitted as the loop does it."""
+    """The task's own step, compiled and fed as the loop does it."""
     import tasks
 
     task = tasks.build(config(), "")
-    return race.train_ours(task, [next(task.batches("train", 0))] * STEPS)
+    batches = [next(task.batches("train", 0))] * STEPS
+    return race.train_ours(task, batches, config().cpu_devices)
 
 
 class PythonBandit:

@@ -79,6 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best_mode": "min",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.cpu_devices = 2
 
     if variant == "smoke":
         config.batching.update(tokens=256, buckets=(36,))

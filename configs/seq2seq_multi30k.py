@@ -75,6 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best_mode": "max",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.cpu_devices = 2
 
     if variant == "smoke":
         config.vocabulary.size = 300

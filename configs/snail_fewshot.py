@@ -61,6 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best_mode": "max",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.cpu_devices = 2
 
     if variant == "smoke":
         config.data.update(ways=2, shots=(1, 2), batch=4, evaluated=4)

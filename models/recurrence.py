@@ -162,9 +162,12 @@ scan.defvjp(_scan_forward, _scan_backward)
 
 
 def _outer(x, g):
-    """`sum x_t^T g_t` over all steps and rows, in float32."""
-    x, g = (z.reshape(-1, z.shape[-1]) for z in (x, g))
-    return jnp.einsum("ni,no->io", x, g, preferred_element_type=jnp.float32)
+    """`sum x_t^T g_t` over all steps and rows, in float32.
+
+    Steps and rows stay apart: rows may be split over devices, each of which then sums its own.
+    """
+    axes = tuple(range(x.ndim - 1))
+    return jnp.tensordot(x, g, (axes, axes), preferred_element_type=jnp.float32)
 
 
 def _is_float(x):
@@ -309,7 +312,7 @@ def run(
         new = jax.tree.map(lambda new, old: jnp.where(valid[:, None], new, old), new, carry)
         return new, jax.tree.leaves(new)[0]
 
-    start, drive = layer.start(len(x), x.dtype), layer.drive(jnp.swapaxes(x, 0, 1))
+    start, drive = layer.start(len(x), x.dtype), jnp.swapaxes(layer.drive(x), 0, 1)
     last, outputs = scan(step, layer.weights(), None, start, (drive, valid.T), reverse=reverse)
     return jnp.swapaxes(outputs, 0, 1), last
 

@@ -217,7 +217,7 @@ class RNNsearch(Seq2Seq):
         """See `Seq2Seq.decode`: one scan over the target."""
         key_input, key_output = split_key(key, 2)
         inputs = self._embed_shifted(target, key_input)
-        drive = self.cell.drive(jnp.swapaxes(inputs, 0, 1))[:, :, None]
+        drive = jnp.swapaxes(self.cell.drive(inputs), 0, 1)[:, :, None]
         consts, xs = (memory, self.mechanism.params()), (drive, jnp.arange(target.shape[1]))
         _, outputs = scan(self._step, self._weights(), consts, memory.start[:, None], xs)
         states, contexts, aligned = _batch_major(outputs)
@@ -359,7 +359,7 @@ class Luong(Seq2Seq):
         key_input, key_steps, key_output = split_key(key, 3)
         steps = target.shape[1]
         inputs = self._embed_shifted(target, key_input)
-        drive = self.layers[0].drive(jnp.swapaxes(inputs, 0, 1))[:, :, None]
+        drive = jnp.swapaxes(self.layers[0].drive(inputs), 0, 1)[:, :, None]
         keys = None if key_steps is None else jax.random.split(key_steps, steps)
         start, weights = self.init_cache(memory, 1, steps), self._weights()
         consts, positions = self._consts(memory), jnp.arange(steps)

@@ -21,7 +21,7 @@ from models.few_shot import FewShot
 from tasks.base import Supervised
 from tasks.data import pictures_by_class
 from tasks.data.pictures_by_class import Episodes
-from training import optimizer
+from training import mesh, optimizer
 from training.errors import UserError, section
 from training.state import TrainState
 
@@ -134,7 +134,9 @@ class FewShotTask(Supervised):
             for n in range(batches):
                 batch = self._draw(split, self._rng(split, n), shots)
                 key = jax.random.key(n)
-                right += jax.device_get(self._right(state.params, batch, key)) / batches
+                with mesh.split_rows(state.params) as by_rows:
+                    shares = self._right(state.params, by_rows(batch), key)
+                right += jax.device_get(shares) / batches
             measures[f"accuracy_{shots}_shot"], measures[f"nearest_{shots}_shot"] = right
         return {name: float(x) for name, x in measures.items()}
 

@@ -63,6 +63,13 @@ def build(config: Any, workdir: str) -> "ImageGeneration":
     Raises:
         UserError: for data that cannot be had, or a value of the model that there is not.
     """
+    task = outline(config, workdir)
+    task.open()
+    return task
+
+
+def outline(config: Any, workdir: str) -> "ImageGeneration":
+    """Shapes the networks alone; of a dataset only the classes must be known."""
     return ImageGeneration(config, workdir)
 
 
@@ -88,6 +95,11 @@ class ImageGeneration:
         self.judge = Judge(self.images, self.augment, workdir, self.conditional, **config.measure)
         self._health = dict(config.health)
         self._compiled: dict[str, Any] = {}
+
+    def open(self) -> None:
+        """Makes sure of the images: fails now or never."""
+        for images in self.images.values():
+            len(images)
 
     def create(self, key: Array) -> dict[str, nnx.Module]:
         """Both networks with their first weights."""
@@ -225,6 +237,15 @@ class ImageGeneration:
         del split
         rows = RandomBatches(self.images["train"], self.config.batch, self.config.seed)
         return training_batches(rows, start_step, THREADS)
+
+    def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """All are alike."""
+        rows, data = self.config.batch, self.config.data
+        shape = (rows, data.resolution, data.resolution, data.channels)
+        return {
+            "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
+            "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
+        }
 
     def _draw(self, weights, key, labels) -> Float[Array, "B R R C"]:
         """Images from noise, each normalised by the moments of its batch."""

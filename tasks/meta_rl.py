@@ -24,7 +24,7 @@ from tasks.base import microbatches
 from tasks.data.environments import ENVIRONMENTS, Environment
 from tasks.data.references import references
 from tasks.data.trials import Agent, Seen, Trials, play, row_keys, tasks_of
-from training import optimizer
+from training import mesh, optimizer
 from training.errors import UserError, did_you_mean, section
 from training.state import TrainState
 
@@ -196,9 +196,9 @@ class MetaRL:
         total: Any = None
         for n in range(math.ceil(count / rows)):
             numbers = n * rows + np.arange(rows)
-            keys = row_keys(_key_of(split), jnp.asarray(numbers))
-            sums = self._measure(state.params, keys, numbers < count, split=split)
-            sums = jax.device_get(sums)
+            with mesh.split_rows(state.params) as by_rows:
+                trials = by_rows((numbers, numbers < count))
+                sums = jax.device_get(self._measure(state.params, *trials, split=split))
             total = jax.tree.map(np.add, total, sums) if n else sums
         return jax.tree.map(lambda x: x / count, total)
 
@@ -206,8 +206,9 @@ class MetaRL:
     def _measure(self):
         return jax.jit(self._sums, static_argnames="split")
 
-    def _sums(self, params, keys, counted, *, split):
+    def _sums(self, params, numbers, counted, *, split):
         """Sums over those trials that are counted."""
+        keys = row_keys(_key_of(split), numbers)
         trials = self.play(params, keys)
         curves = {"reward": trials.rewards @ counted}
         scalars: dict[str, Array] = {}

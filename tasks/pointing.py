@@ -22,7 +22,7 @@ from tasks.base import Supervised
 from tasks.data.labels import Labels
 from tasks.data.points import Points, Problem
 from tasks.data.solvers import Choices, solver
-from training import optimizer
+from training import mesh, optimizer
 from training.errors import UserError, section
 
 SHOWN = 5  # answers in a picture
@@ -135,7 +135,8 @@ class Pointing(Supervised):
         for start in range(0, len(points), rows):
             part = points[start : start + rows]
             padded = np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0)))
-            answers = self._answers(state.params, padded, n=n, free=free)
+            with mesh.split_rows(state.params) as split:
+                answers = self._answers(state.params, split(padded), n=n, free=free)
             found.append(jax.device_get(answers)[: len(part)])
         return np.concatenate(found)
 

@@ -31,7 +31,7 @@ from tasks.data.pairs import Pairs, TextPairs
 from tasks.data.vocabulary import BOS, EOS, PAD, Vocabulary, of_kind
 from tasks.losses import linear_cross_entropy
 from tasks.pictures import attention_heads
-from training import checkpoints, hosts, optimizer
+from training import checkpoints, hosts, mesh, optimizer
 from training.choices import choose
 from training.errors import UserError, did_you_mean, section
 from training.state import TrainState
@@ -256,7 +256,8 @@ class Translation(Supervised):
 
         def decode(item):
             batch, rows = item
-            return rows, *jax.device_get(self._decode_batch(params, batch, width, key))
+            with mesh.split_rows(params) as split:
+                return rows, *jax.device_get(self._decode_batch(params, split(batch), width, key))
 
         batches = evaluation_batches(pairs, **{**self.config.batching, **batching})
         for rows, output, batch_nll, batch_tokens in hosts.deal(decode, batches):

@@ -13,7 +13,7 @@ from flax import nnx
 
 import tasks
 from tests import commands, losses
-from training import mesh, metrics
+from training import mesh, metrics, run
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8)]
 # What must be had from elsewhere first.
@@ -94,3 +94,23 @@ def test_the_transformer_by_the_command_line(smoke_run, tmp_path, monkeypatch):
     )
     assert len(ours) == 4
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_cores_of_a_cpu_as_devices(tmp_path):
+    """Training and evaluation by two of them equal those by one, rows split and all."""
+    found = []
+    for count in (1, 2):
+        workdir = str(tmp_path / str(count))
+        command = ["--config=configs/seq2seq_nmt.py:smoke", f"--config.cpu_devices={count}"]
+        done = commands.apart("train.py", *command, f"--workdir={workdir}")
+        assert done.code == 0, done.errors
+        assert f"data {count} x" in done.output
+        found.append(
+            (
+                [line["loss"] for line in metrics.read(workdir) if "loss" in line],
+                run.read_summary(workdir)["measures"],
+            )
+        )
+    (one, measured_by_one), (two, measured_by_two) = found
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+    assert measured_by_two == pytest.approx(measured_by_one, rel=1e-5)

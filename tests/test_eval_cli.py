@@ -1,6 +1,7 @@
 """From the folder of a run alone: the measures it ended with, and translations."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -117,3 +118,36 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_note(smoke_run, tmp_p
     assert (done.code, done.output) == (0, "\n")
     assert done.errors.startswith("note: Checkpoint 4 is damaged (")
     assert done.errors.endswith("), 6 is only half written; using 2 instead.\n")
+
+
+SQUARE = [(2, 1), (5, 1), (5, 4), (2, 4), (3, 2), (4, 3)]
+
+
+def instance(cities):
+    lines = [f"{n + 1} {x} {y}" for n, (x, y) in enumerate(cities)]
+    head = ["NAME: square", "TYPE: TSP", f"DIMENSION: {len(cities)}", "EDGE_WEIGHT_TYPE: EUC_2D"]
+    return "\n".join([*head, "NODE_COORD_SECTION", *lines, "EOF"])
+
+
+def test_an_instance_is_answered_beside_it(tmp_path):
+    """By a tour of the length that is said, and by the same one if its unit is another."""
+    workdir = f"--workdir={tmp_path / 'run'}"
+    done = here("train.py", "--config=configs/ptrnet_tsp.py:smoke", workdir)
+    assert done.code == 0, done.errors
+    tours = []
+    for name, scale in (("metres", 1), ("feet", 10)):
+        cities = [(scale * x + 7, scale * y - 3) for x, y in SQUARE]
+        (tmp_path / f"{name}.tsp").write_text(instance(cities))
+        done = here("eval.py", workdir, f"--instance={tmp_path / name}.tsp")
+        assert done.code == 0, done.errors
+        tour = (tmp_path / f"{name}.tour").read_text().split("TOUR_SECTION")[1].split()
+        tours.append([int(city) - 1 for city in tour[: tour.index("-1")]])
+        ends = zip(tours[-1], tours[-1][1:] + tours[-1][:1], strict=True)
+        length = sum(round(math.dist(cities[a], cities[b])) for a, b in ends)
+        assert f"length {length}." in done.output
+    assert sorted(tours[0]) == [*range(len(SQUARE))] and tours[0] == tours[1]
+
+
+def test_a_translator_solves_no_instance(smoke_run):
+    done = here("eval.py", f"--workdir={smoke_run}", f"--instance={__file__}")
+    assert done.code == 2 and "The task 'translation' solves no instances." in done.errors

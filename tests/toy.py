@@ -120,4 +120,5 @@ def get_config(arg=""):
         }
     )
     c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+    c.cpu_devices = 1
     return c

@@ -5,9 +5,10 @@ mesh axis each name may be split over, and `jit` with the shardings made here do
 optimizer's moments are made from the parameters, keep their names, and so are split like them.
 """
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,17 @@ RULES: dict[str | None, str] = {
     "embed": "fsdp",
 }
 ROWS = ("data", "fsdp")  # the rows of a batch are split over both
+
+
+def split_cpu(count: int) -> None:
+    """Makes a CPU count as so many devices; to be called before anything else of JAX.
+
+    XLA's CPU backend works on an operation with several cores only where it is large, and on those
+    inside of a loop over time mostly with one. As devices, cores have their own rows of each batch.
+    Other hardware stays as it is, and so does a CPU that `XLA_FLAGS` has split already.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", count)
 
 
 def make_mesh(
@@ -154,3 +166,21 @@ def rows_sharding(batch: Any, mesh: Mesh) -> NamedSharding:
             "make the batch sizes multiples of mesh.data x mesh.fsdp."
         )
     return NamedSharding(mesh, PartitionSpec(ROWS))
+
+
+@contextlib.contextmanager
+def split_rows(tree: Any) -> Iterator[Callable[[Any], Any]]:
+    """Lets what is traced within it know the mesh of a tree's arrays; yields what splits a batch.
+
+    A batch whose rows cannot be split evenly is left as it is, and so are all if the arrays have a
+    device for themselves.
+    """
+    sharding = jax.tree.leaves(tree)[0].sharding
+    mesh = getattr(sharding, "mesh", None)
+    if not isinstance(mesh, Mesh) or mesh.size == 1:
+        yield lambda batch: batch
+        return
+    parts = math.prod(mesh.shape[axis] for axis in ROWS)
+    rows = lambda batch: len(jax.tree.leaves(batch)[0])
+    with jax.set_mesh(mesh):
+        yield lambda batch: batch if rows(batch) % parts else shard_batch(batch, mesh)

@@ -51,7 +51,8 @@ def bars(results: Sequence[Result], measures: Sequence[str]) -> Figure:
             if row.ours:
                 axes.barh(y, np.mean(row.ours), color=OURS, alpha=0.6, label="ours")
                 axes.plot(row.ours, [y] * len(row.ours), "o", color=OURS, ms=3)
-            axes.plot(row.papers, [y] * len(row.papers), "D", color=PAPERS, label="paper")
+            if row.papers:
+                axes.plot(row.papers, [y] * len(row.papers), "D", color=PAPERS, label="paper")
         axes.set_xlabel(measure)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

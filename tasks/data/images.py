@@ -4,6 +4,7 @@ Every set of images gives item `i` as (uint8 `[R, R, C]`, class). What is larger
 cut: the largest square in the middle, brought to R x R by averaging areas.
 """
 
+import contextlib
 import functools
 import os
 import sys
@@ -95,11 +96,20 @@ class Files(NamedTuple):
 
 
 class Records:
-    """Images of tensorflow-datasets, prepared as array_record."""
+    """Images of tensorflow-datasets, prepared as array_record, which `open` gives when asked for.
 
-    def __init__(self, source, classes: tuple[str, ...], resolution: int, channels: int):
-        self._source, self.classes = source, classes
+    A dataset's classes are known before it is prepared.
+    """
+
+    def __init__(
+        self, open: Callable[[], Any], classes: tuple[str, ...], resolution: int, channels: int
+    ):
+        self._open, self.classes = open, classes
         self._resolution, self._channels = resolution, channels
+
+    @functools.cached_property
+    def _source(self):
+        return self._open()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -201,24 +211,29 @@ def tfds(
 
     where = os.path.expanduser(data_dir) or None
     command = f"python -m tasks.data.prepare {dataset} --data_dir={data_dir or 'DIR'}"
-    try:
+
+    @contextlib.contextmanager
+    def prepared():
+        try:
+            yield
+        except Exception as error:  # not found, no access, another format: many types
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
+            raise UserError(
+                f"{dataset} is not prepared in data.data_dir={data_dir!r}, or cannot be read "
+                f"({reason}): prepare it once by `{command}`"
+            ) from error
+
+    with prepared():
         builder = tensorflow_datasets.builder(dataset, data_dir=where, try_gcs=False)
         features = builder.info.features
         classes = tuple(features["label"].names) if "label" in features else ("",)
-        sources = {
-            ours: builder.as_data_source(split=theirs)
-            for ours, theirs in (("train", "train"), ("test", test))
-        }
-    except Exception as error:  # not found, no access, another format: many types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
-        raise UserError(
-            f"{dataset} is not prepared in data.data_dir={data_dir!r}, or cannot be read "
-            f"({reason}): prepare it once by `{command}`"
-        ) from error
     if "image" not in features:
         raise UserError(f"{dataset} has no feature 'image', so it is no dataset of images")
+    splits = {"train": "train", "test": test}
+    open_split = prepared()(builder.as_data_source)
     return {
-        name: Records(source, classes, resolution, channels) for name, source in sources.items()
+        ours: Records(functools.partial(open_split, split=theirs), classes, resolution, channels)
+        for ours, theirs in splits.items()
     }
 
 

@@ -10,7 +10,13 @@ import jax
 import pytest
 
 import tasks
-from configs import transformer_base_wmt14, transformer_big_wmt14, transformer_nmt
+from configs import (
+    sagan_digits,
+    sagan_imagenet128,
+    transformer_base_wmt14,
+    transformer_big_wmt14,
+    transformer_nmt,
+)
 from tasks.base import largest_batch
 from tests.training.runs import ROOT
 from training import collectives, plan
@@ -106,6 +112,25 @@ def test_a_plan_needs_no_corpus(config, parameters, tmp_path):
     assert sum(x.size for x in jax.tree.leaves(state.params)) == parameters
     assert {x.shape for x in largest_batch(task).values()} == {(128, 256)}
     assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_needs_no_images(tmp_path):
+    config = sagan_imagenet128.get_config()
+    config.data.data_dir = str(tmp_path)
+    task = tasks.outline(config, str(tmp_path))
+    params = jax.eval_shape(task.init, jax.random.key(0)).params["discriminator"]
+    assert (1000, 1024) in {x.shape for x in jax.tree.leaves(params)}, "a row for each class"
+    assert largest_batch(task)["image"].shape == (256, 128, 128, 3)
+    with pytest.raises(UserError, match="imagenet2012 is not prepared in data.data_dir"):
+        tasks.build(config, str(tmp_path))
+
+
+def test_of_images_all_batches_are_as_large(tmp_path):
+    task = tasks.build(sagan_digits.get_config("smoke"), str(tmp_path))
+    first = next(task.batches("train", 0))
+    assert {name: (x.shape, x.dtype) for name, x in largest_batch(task).items()} == {
+        name: (x.shape, x.dtype) for name, x in first.items()
+    }
 
 
 def test_the_largest_batch_is_one_of_the_batches(tmp_path):

@@ -98,7 +98,7 @@ def test_what_is_wrong_with_a_folder_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"0\.png is no image that can be read"):
         load("folder", 4, 3, dir=str(tmp_path))["train"][0]
     with pytest.raises(UserError, match="not prepared in data.data_dir"):
-        load("tfds", 4, 3, dataset="cifar10", data_dir=str(tmp_path), test="test")
+        len(load("tfds", 4, 3, dataset="cifar10", data_dir=str(tmp_path), test="test")["train"])
 
 
 STILL = Augment(0.0, 0.0, 0.0, False)
