@@ -12,6 +12,7 @@ positions (`pooled=True`), and values have C/2 channels.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from attention.alignments import soft
@@ -70,10 +71,18 @@ def attend_map(
     keys, values = maps @ key, maps @ value
     if pooled:
         keys, values = max_pool(keys), max_pool(values)
-    contexts, attention = attend(
-        flatten(maps @ query), flatten(keys), flatten(values), score=score, alignment=soft
-    )
+    keys, values = _positions_last(flatten(keys)), _positions_last(flatten(values))
+    contexts, attention = attend(flatten(maps @ query), keys, values, score=score, alignment=soft)
     return (contexts @ output).reshape(maps.shape), attention
+
+
+def _positions_last(x: Float[Array, "*B S K"]) -> Float[Array, "*B S K"]:
+    """The same, kept the other way round in memory.
+
+    Its gradient is then a product of few rows by many columns; XLA's of many by few is three times
+    as slow on a CPU. Without the barrier XLA turns it back.
+    """
+    return lax.optimization_barrier(x.swapaxes(-1, -2)).swapaxes(-1, -2)
 
 
 def gated(

@@ -3,10 +3,13 @@
 Two of them have a resampling built in, with the same result for less than half of the products. A
 map whose positions are doubled and then convolved by 3 x 3 shows every kernel only 2 x 2 different
 positions; and the mean of 2 x 2 results of a convolution by 3 x 3 is one convolution by 4 x 4.
+On a CPU there is a still shorter way, see `models.stencils`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -14,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
+from models import stencils
 from models.layers import glorot, param
 from models.spectral import kernel
 
@@ -21,6 +25,7 @@ from models.spectral import kernel
 _UP = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
 # Which of three taps meet each of four neighbours, for the mean of two results.
 _DOWN = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32) / 2
+NARROW = 16  # channels from which on XLA's plain convolution is as fast on a CPU as a product
 EPSILON = 1e-5  # beside the variance, as in the authors' code
 
 
@@ -78,6 +83,26 @@ def convolve_pooled(
     return convolve(x, whole, stride=2, padding=((1, 1), (1, 1)))
 
 
+class Forms(NamedTuple):
+    """Three ways in which a map meets a kernel of 3 x 3."""
+
+    plain: Callable[..., Array]
+    upsampled: Callable[..., Array]
+    pooled: Callable[..., Array]
+
+
+def forms(narrowest: int) -> Forms:
+    """The fastest there are: on a CPU most are products of matrices, elsewhere convolutions.
+
+    Args:
+        narrowest: channels before or after the kernel, whichever are fewer.
+    """
+    if jax.default_backend() != "cpu":
+        return Forms(convolve, convolve_upsampled, convolve_pooled)
+    plain = stencils.convolve if narrowest < NARROW else convolve
+    return Forms(plain, stencils.convolve_upsampled, stencils.convolve_pooled)
+
+
 class Conv(nnx.Module):
     """A convolution with a bias, 3 x 3 or 1 x 1.
 
@@ -98,19 +123,23 @@ class Conv(nnx.Module):
         weights, bias = self.kernel[...], self.bias[...].astype(x.dtype)
         if weights.shape[0] == 1:
             return affine(x, weights[0, 0].astype(x.dtype), bias)
-        return convolve(x, weights) + bias
+        return self._forms.plain(x, weights) + bias
 
     def upsampled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B 2*Y 2*X D"]:
         """Of the map at twice its size."""
         if self.kernel.shape[0] == 1:
             return upsample(self(x))
-        return convolve_upsampled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
+        return self._forms.upsampled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
 
     def pooled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 D"]:
         """Averaged to half the size."""
         if self.kernel.shape[0] == 1:
             return self(mean_pool(x))
-        return convolve_pooled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
+        return self._forms.pooled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
+
+    @property
+    def _forms(self):
+        return forms(min(self.kernel.shape[2:]))
 
 
 class Moments(NamedTuple):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import stencils
 from models.convolutions import (
     BatchNorm,
     Conv,
@@ -41,24 +42,48 @@ def test_resampling_is_what_it_says():
     np.testing.assert_array_equal(mean_pool(x), [[[[1.5]]]])
 
 
+def with_gradients(f, x, w):
+    """What it returns, and what follows from that for the map and for the kernel."""
+    curved = lambda *a: jnp.sum(jnp.sin(f(*a)))
+    return jax.jit(lambda x, w: (f(x, w), jax.grad(curved, (0, 1))(x, w)))(x, w)
+
+
+def assert_alike(found, expected):
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+UPSAMPLED = lambda x, w: convolve(upsample(x), w)
+POOLED = lambda x, w: mean_pool(convolve(x, w))
+
+
 @pytest.mark.parametrize(
     ("short", "long"),
-    [
-        (convolve_upsampled, lambda x, w: convolve(upsample(x), w)),
-        (convolve_pooled, lambda x, w: mean_pool(convolve(x, w))),
-    ],
+    [(convolve_upsampled, UPSAMPLED), (convolve_pooled, POOLED)],
     ids=["upsampled", "pooled"],
 )
 def test_the_short_way_equals_the_long_way_with_its_gradients(short, long):
-    both = [
-        jax.jit(
-            lambda x, w, f=f: (f(x, w), jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))(x, w))
-        )
-        for f in (short, long)
-    ]
-    found, expected = (jax.tree.leaves(f(X, W)) for f in both)
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert_alike(with_gradients(short, X, W), with_gradients(long, X, W))
+
+
+@pytest.mark.parametrize(
+    ("product", "convolution"),
+    [
+        (stencils.convolve, convolve),
+        (stencils.convolve_upsampled, UPSAMPLED),
+        (stencils.convolve_pooled, POOLED),
+    ],
+    ids=["plain", "upsampled", "pooled"],
+)
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 6), (6, 1), (5, 6)])
+def test_products_of_matrices_equal_convolutions_with_their_gradients(
+    product, convolution, channels, outputs
+):
+    """With few channels before, after, and neither: each its own product."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 4, 6, channels)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 3, channels, outputs)), jnp.float32)
+    assert_alike(with_gradients(product, x, w), with_gradients(convolution, x, w))
 
 
 @pytest.mark.parametrize("size", [1, 3])
