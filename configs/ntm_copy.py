@@ -6,10 +6,11 @@ Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.1 and fig. 3: the co
     python train.py --config=configs/ntm_copy.py --workdir=runs/ntm_copy
 
 Expected: `test/bits_per_sequence` below 0.01, and of the 960 bits of a copy of 120 fewer than 3
-wrong (`test_120/wrong_bits`), where guessing gets 480 wrong.
+wrong (`test_120/wrong_bits`), where guessing gets 480 wrong and an LSTM 444. Of ten seeds nine have
+less than 0.1 bits, and six copy 120 with at most 21 bits wrong: results/ntm_copy_seeds.
 
-The paper's optimiser is that of configs/ntm_copy_rmsprop.py; Adam with a rate that falls from 3e-3
-is what has learned this with every seed tried.
+The paper's optimiser is that of configs/ntm_copy_rmsprop.py; here it is Adam with a rate that falls
+from 3e-3.
 
 Sized for a laptop: three to four minutes of one CPU core.
 """

@@ -10,7 +10,6 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "plans"
 PLANS = {
-    "sagan_imagenet128": ("v5e:4x4", "v5p:2x2x2"),
     "transformer_base_wmt14": ("v5e:4x4", "v5p:2x2x2"),
     "transformer_big_wmt14": ("v5e:4x4", "v5p:2x2x2"),
 }
