@@ -4,8 +4,7 @@ The model of Vinyals et al. 2015: an LSTM of 256 units reads ten cities, another
 an additive score of width 256; batches of 128, Adam with its fused form in both, cities and tours
 made beforehand. PyTorch runs `nn.LSTM` over whole sequences and points at all steps at once in
 training, eager and compiled; it decodes with `nn.LSTMCell`, eager and with its step compiled. The
-best form of it is the peer. Each has all cores: PyTorch as threads of an operation, we as the
-devices that our config makes of a CPU. What counts is instances a second.
+best form of it is the peer. What counts is instances a second.
 """
 
 from collections.abc import Callable

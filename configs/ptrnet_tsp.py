@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best_mode": "min",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
-    config.cpu_devices = 2
+    config.cpu_devices = 1
 
     if variant == "smoke":
         config.data.sizes = (4, 6)

@@ -30,8 +30,8 @@ ROWS = ("data", "fsdp")  # the rows of a batch are split over both
 def split_cpu(count: int) -> None:
     """Makes a CPU count as so many devices; to be called before anything else of JAX.
 
-    XLA's CPU backend works on an operation with several cores only where it is large, and on those
-    inside of a loop over time mostly with one. As devices, cores have their own rows of each batch.
+    XLA's CPU backend shares a large operation among the cores, and a small one, as loops over time
+    are made of, hardly. As devices, cores have rows of their own of each batch, and need not meet.
     Other hardware stays as it is, and so does a CPU that `XLA_FLAGS` has split already.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
