@@ -297,7 +297,7 @@ def test_bars_are_means_beside_the_paper():
     (axes,) = plots.bars(found, ["a"]).axes
     assert [bar.get_width() for bar in axes.patches] == [1.5]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dot", "general"]
-    assert [list(line.get_xdata()) for line in axes.lines] == [[1.0, 2.0], [3.0], []]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[1.0, 2.0], [3.0]]
 
 
 def test_a_heat_map_says_its_numbers_and_leaves_gaps():
