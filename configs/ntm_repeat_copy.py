@@ -33,4 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
         small = {"length": (1, 2), "repeats": (1, 2)}
         config.episodes.update(sizes=small, evaluated=4)
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
+    else:
+        config.optimizer.peak = 1e-3  # at 3e-3 a feed-forward controller forgets at times
+        config.optimizer.steps = config.train.steps = 30_000
     return config
