@@ -7,9 +7,10 @@ still needs less than 1 bit.
 
     python train.py --config=configs/ntm_recall.py --workdir=runs/ntm_recall
 
-Expected: not run at this size yet.
+Expected: `test/bits_per_sequence` below 0.001, and of 20 items, which is three times as many as it
+was trained on, 0.11 bits: results/ntm_tasks.
 
-Sized for a laptop: minutes on two CPU cores. All else as in configs/ntm_copy.py.
+Sized for a laptop: a quarter of an hour on a CPU core. All else as in configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

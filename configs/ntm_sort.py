@@ -5,9 +5,10 @@ highest, at about 10 to 20 bits after a million sequences, where an LSTM needs a
 
     python train.py --config=configs/ntm_sort.py --workdir=runs/ntm_sort
 
-Expected: not run at this size yet.
+Expected: `test/bits_per_sequence` 69 after 320,000 sequences, and 51 with the feed-forward
+controller of configs/sweeps/ntm_tasks.py: results/ntm_tasks.
 
-Sized for a laptop: about an hour on two CPU cores. All else as in configs/ntm_copy.py.
+Sized for a laptop: twenty minutes on a CPU core. All else as in configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

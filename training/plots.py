@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from training.sweeps import Result, repetitions
 
@@ -158,6 +159,7 @@ def curves(results: Sequence[Result], measure: str, panels: str, lines: str, uni
         if values and max(values) > 20 * max(min(values), 0.0):
             axes.set_yscale("log")
         axes.set(title=place, xlabel=unit, ylabel=measure)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
