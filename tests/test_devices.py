@@ -96,6 +96,7 @@ def test_the_transformer_by_the_command_line(smoke_run, tmp_path, monkeypatch):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.skipif(mesh.cores() < 2, reason="one core is one device")
 def test_cores_of_a_cpu_as_devices(tmp_path):
     """Training and evaluation by two of them equal those by one, rows split and all."""
     found = []

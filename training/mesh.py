@@ -8,6 +8,7 @@ optimizer's moments are made from the parameters, keep their names, and so are s
 import contextlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,15 @@ RULES: dict[str | None, str] = {
     "embed": "fsdp",
 }
 ROWS = ("data", "fsdp")  # the rows of a batch are split over both
+DEVICE_COUNT = "xla_force_host_platform_device_count"
+THREADS = 8  # for each device of a CPU with fewer cores than devices
+
+
+def cores() -> int:
+    """How many cores of the CPU this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # where a process can be confined
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def split_cpu(count: int) -> None:
@@ -32,10 +42,16 @@ def split_cpu(count: int) -> None:
 
     XLA's CPU backend shares a large operation among the cores, and a small one, as loops over time
     are made of, hardly. As devices, cores have rows of their own of each batch, and need not meet.
-    Other hardware stays as it is, and so does a CPU that `XLA_FLAGS` has split already.
+    Other hardware stays as it is, and so does a CPU with fewer cores than that, or one that
+    `XLA_FLAGS` has split already.
     """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", count)
+    forced = re.search(rf"{DEVICE_COUNT}=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    if not forced:
+        jax.config.update("jax_num_cpu_devices", count if count <= cores() else 1)
+    elif int(forced[1]) > cores():
+        # Where a device waits for the others it holds a thread, at times several; XLA starts as
+        # many as there are cores, and if all are held, nobody comes.
+        os.environ.setdefault("NPROC", str(THREADS * int(forced[1])))
 
 
 def make_mesh(

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from training import hosts
+from training import hosts, mesh
 from training.errors import UserError
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -148,7 +148,7 @@ def device() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = mesh.cores()
     name = names[0] if names else platform.machine()
     return f"{several}{name}, {cores} core{'s' * (cores != 1)}"
 

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from tests import toy
-from tests.training.runs import record, small, start
+from tests.training.runs import ROOT, record, small, start
 from training import mesh
 from training.errors import UserError
 
@@ -110,3 +113,25 @@ def test_what_a_device_holds():
     split = NamedSharding(eight, PartitionSpec("tensor", ("data", "fsdp")))
     y = jax.ShapeDtypeStruct((4, 8), np.int16, sharding=split)
     assert mesh.bytes_on_a_device({"x": x, "y": y}) == 4 * 6 * 4 + (4 // 2) * (8 // 4) * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such thing here")
+def test_a_core_is_one_device_even_where_two_are_asked_for():
+    """Those of one core would wait for each other."""
+    command = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax
+from training import mesh
+mesh.split_cpu(2)
+print(jax.device_count())
+"""
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env=env | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+    )
+    assert done.stdout.split() == ["1"], done.stderr
