@@ -18,12 +18,13 @@ import numpy as np
 from benchmarks import race
 
 BATCH, BITS, HIDDEN, ROWS, WIDTH, SHIFTS = 16, 8, 100, 128, 20, 3
+CPU_DEVICES = 2  # as in configs/ntm_copy.py
 LENGTHS = np.random.default_rng(0).integers(1, 21, 24)  # of the batches of a round
 RATE, CLIP, ROUNDS = 1e-3, 10.0, 7
 
 
 def our_step(longest: int) -> Callable[[int], None]:
-    """One update on a batch of a given length."""
+    """One update on a batch of a given length; each core has rows of its own."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -32,7 +33,11 @@ def our_step(longest: int) -> Callable[[int], None]:
     from models.ntm import NTM
     from tasks.data.episodes import Copy
     from tasks.memory import answer_cost
+    from training import mesh
 
+    mesh.split_cpu(CPU_DEVICES)
+    devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
+    rows = mesh.shard_batch(np.arange(BATCH), devices)
     family = Copy(length=(1, longest))
     create = functools.partial(
         NTM,
@@ -49,14 +54,15 @@ def our_step(longest: int) -> Callable[[int], None]:
     )
     graphdef, params = nnx.split(create(key=jax.random.key(0)))
     adam = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
-    state = params, adam.init(params), jax.random.key(1)
+    state = mesh.replicate((params, adam.init(params), jax.random.key(1)), devices)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, length):
+    def step(state, rows, length):
         params, moments, key = state
-        key, *keys = jax.random.split(key, BATCH + 1)
+        key, key_data = jax.random.split(key)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key_data, row))(rows)
         make = jax.vmap(lambda key: family.sequence(key, {"length": length}), out_axes=1)
-        episode = make(jnp.stack(keys))
+        episode = make(keys)
 
         def loss(params):
             steps = family.steps({"length": length})
@@ -69,7 +75,7 @@ def our_step(longest: int) -> Callable[[int], None]:
 
     def run(length):
         nonlocal state
-        state, cost = step(state, np.int32(length))
+        state, cost = step(state, rows, np.int32(length))
         cost.block_until_ready()
 
     return run

@@ -72,7 +72,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best_mode": "min",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
-    config.cpu_devices = 1
+    config.cpu_devices = 2
 
     if variant == "smoke":
         config.episodes.update(sizes={"length": (1, 2)}, evaluated=4)

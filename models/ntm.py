@@ -22,6 +22,17 @@ SPREAD = 0.5  # of a random one
 FOCUS = 10.0  # logit of the first row, where all heads stand before they learn where to start
 
 
+def by_time(
+    x: Float[Array, "T B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
+) -> Float[Array, "T B F"]:
+    """`affine` at every step of a batch whose rows may be split over devices.
+
+    It lays all positions in a line, step by step as they come, where the rows of one device are not
+    together and every device would fetch them all; here row by row.
+    """
+    return jnp.swapaxes(affine(jnp.swapaxes(x, 0, 1), kernel, bias), 0, 1)
+
+
 class Trace(NamedTuple):
     """What the heads did at each step; of H heads the first half reads and the second writes."""
 
@@ -67,7 +78,7 @@ class LSTMController(nnx.Module):
 
     def drive(self, x: Float[Array, "T B I"]) -> list[Float[Array, "T B G"]]:
         """What inputs add to the gates of each layer, for all steps at once."""
-        return [affine(x, self.input[n][...], bias) for n, bias in enumerate(self.bias[...])]
+        return [by_time(x, self.input[n][...], bias) for n, bias in enumerate(self.bias[...])]
 
     def start(self, batch: int) -> list[tuple[Float[Array, "B H"], Float[Array, "B H"]]]:
         """Hidden and cell state of each layer before the first step."""
@@ -101,7 +112,7 @@ class LSTMController(nnx.Module):
         ):
             own, below = jnp.split(kernel, [self.hidden])
             if states:
-                gates += affine(states[-1], below)
+                gates += by_time(states[-1], below)
             states.append(scan(step, {"own": own}, None, start, gates, steps)[1])
         return jnp.concatenate(states, axis=-1)
 
@@ -128,7 +139,7 @@ class FeedForwardController(nnx.Module):
 
     def drive(self, x: Float[Array, "T B I"]) -> Float[Array, "T B H"]:
         """What inputs add to the hidden layer, for all steps at once."""
-        return affine(x, self.input[...], self.bias[...])
+        return by_time(x, self.input[...], self.bias[...])
 
     def start(self, batch: int) -> tuple[()]:
         """It has no state."""
@@ -165,7 +176,7 @@ class Plain(nnx.Module):
     ) -> Float[Array, "T B O"]:
         """Logits of every step; see `NTM`."""
         del key
-        return affine(self.controller(inputs, steps), self.output[...], self.output_bias[...])
+        return by_time(self.controller(inputs, steps), self.output[...], self.output_bias[...])
 
 
 class NTM(nnx.Module):
@@ -258,8 +269,9 @@ class NTM(nnx.Module):
 
     def _run(self, inputs, steps, key, step):
         batch = inputs.shape[1]
-        weights = self.controller.weights() | {"interface": self.interface[...]}
-        consts = self.interface_bias[...]
+        # With its bias, or that would be summed over the devices at every step.
+        interface = jnp.concatenate([self.interface[...], self.interface_bias[...][None]])
+        weights = self.controller.weights() | {"interface": interface}
         rows = lambda x: jnp.broadcast_to(x, (batch, *x.shape))
         carry = (
             self.controller.start(batch),
@@ -267,7 +279,7 @@ class NTM(nnx.Module):
             rows(jax.nn.softmax(self.first_weights[...])),
             self._first_memory(batch, key),
         )
-        return scan(step, weights, consts, carry, self.controller.drive(inputs), steps)[1]
+        return scan(step, weights, None, carry, self.controller.drive(inputs), steps)[1]
 
     def _first_memory(self, batch, key):
         shape = (batch, self.rows, self.width)
@@ -277,17 +289,19 @@ class NTM(nnx.Module):
             return jnp.broadcast_to(self.first_memory[...], shape)
         return SPREAD * jax.random.truncated_normal(key, -2.0, 2.0, shape)
 
-    def _step(self, product, bias, carry, drive):
+    def _step(self, product, consts, carry, drive):
         """One step: the new carry; the controller's outputs and what was read."""
-        carry, (seen, trace) = self._traced_step(product, bias, carry, drive)
+        carry, (seen, trace) = self._traced_step(product, consts, carry, drive)
         return carry, (seen, trace.reads)
 
-    def _traced_step(self, product, bias, carry, drive):
+    def _traced_step(self, product, consts, carry, drive):
         """One step: the new carry; the controller's outputs and what the heads did."""
+        del consts
         controller, reads, weights, memory = carry
         fed_back = reads.reshape(len(reads), -1)
         controller, seen = self.controller.step(product, drive, fed_back, controller)
-        addressing, erase, add = self._instructions(product("interface", seen) + bias)
+        with_one = jnp.concatenate([seen, jnp.ones_like(seen[:, :1])], axis=-1)
+        addressing, erase, add = self._instructions(product("interface", with_one))
         weights = address(memory, weights, addressing)
         reads = read(weights[:, : self.heads], memory)
         memory = write(memory, weights[:, self.heads :], erase, add)
@@ -316,4 +330,4 @@ class NTM(nnx.Module):
 
     def _logits(self, states, reads):
         seen = jnp.concatenate([states, reads.reshape(*reads.shape[:2], -1)], axis=-1)
-        return affine(seen, self.output[...], self.output_bias[...])
+        return by_time(seen, self.output[...], self.output_bias[...])

@@ -21,7 +21,7 @@ from models.ntm import NTM, Plain, Trace
 from tasks import pictures
 from tasks.base import Supervised
 from tasks.data.episodes import FAMILIES, Episode, Family, draw
-from training import optimizer
+from training import mesh, optimizer
 from training.errors import UserError, did_you_mean, section
 from training.state import TrainState
 
@@ -111,25 +111,23 @@ class Memory(Supervised):
         sums: dict[str, float] = {}
         for n in range(math.ceil(count / rows)):
             key = jax.random.fold_in(_key_of(split), n)
-            measures = self._measures(state.params, key, family=self.families[split])
+            with mesh.split_rows(state.params) as by_rows:
+                batch = by_rows({"row": np.arange(rows)})
+                measures = self._measures(state.params, key, batch, family=self.families[split])
             for name, values in jax.device_get(measures).items():
                 sums[name] = sums.get(name, 0.0) + float(values[: count - n * rows].sum())
         return {name: total / count for name, total in sums.items()}
 
-    def _measure(self, params, key, family):
+    def _measure(self, params, key, batch, family):
         """Every measure of each of a batch of sequences."""
-        episode, logits = self._answer(params, key, family, self.config.batch)
+        key_data, key_model = jax.random.split(key)
+        episode, steps = draw(family, key_data, batch["row"])
+        logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
         wrong = ((logits > 0) != (episode.targets > 0.5)) & episode.scored[..., None]
         wrong = wrong.sum((0, 2))
         bits = jnp.sum(answer_cost(logits, episode), axis=0) / LN2
         measures = {"bits_per_sequence": bits, "wrong_bits": wrong, "perfect": wrong == 0}
         return measures | family.references(episode)
-
-    def _answer(self, params, key, family, rows):
-        key_data, key_model = jax.random.split(key)
-        episode, steps = draw(family, key_data, jnp.arange(rows))
-        logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
-        return episode, logits
 
     # Pictures.
 
