@@ -6,8 +6,8 @@ well, more repeats than ten are not counted. The vectors have six bits: see `Rep
 
     python train.py --config=configs/ntm_repeat_copy.py --workdir=runs/ntm_repeat_copy
 
-Expected: `test/bits_per_sequence` 35, as this controller of LSTM forgets what it knew at 200,000
-sequences; 4.5 with the feed-forward one of configs/sweeps/ntm_tasks.py: results/ntm_tasks.
+Expected: `test/bits_per_sequence` 0.02. Of 20 vectors, ten times each, every second sequence is
+without a mistake; more repeats than ten are not counted here either: results/ntm_tasks.
 
 Sized for a laptop: a quarter of an hour on a CPU core. All else as in configs/ntm_copy.py.
 """
@@ -35,6 +35,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.episodes.update(sizes=small, evaluated=4)
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
     else:
-        config.optimizer.peak = 1e-3  # at 3e-3 a feed-forward controller forgets at times
         config.optimizer.steps = config.train.steps = 30_000
     return config

@@ -1,6 +1,5 @@
 """A signal to stop is noted; the same at once again is the same; one later is meant."""
 
-import os
 import signal
 
 import pytest
@@ -11,17 +10,17 @@ from training import signals
 def test_the_first_is_noted_and_those_at_once_are_the_same():
     with signals.signals() as caught:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         assert caught == [signal.SIGTERM]
 
 
 def test_a_later_one_acts_as_usual(monkeypatch):
     monkeypatch.setattr(signals, "AT_ONCE", -1.0)
     with signals.signals() as caught:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert caught == [signal.SIGINT]
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_handlers_are_as_they_were_afterwards():
