@@ -32,7 +32,7 @@ def monotonic_centres(
 
 
 def predicted_centres(
-    hidden: Float[Array, "*B T A"], v: Float[Array, " A"], lengths: Int[Array, "*B"]
+    hidden: Float[Array, "*B T A"], v: Float[Array, "*#B A"], lengths: Int[Array, "*B"]
 ) -> Float[Array, "*B T"]:
     """Local-p: `p = S · sigmoid(v · tanh(W_p h))` (Luong et al. 2015, eq. 10).
 
@@ -40,12 +40,12 @@ def predicted_centres(
 
     Args:
         hidden: `[*B, T, A]`, the target states times W_p.
-        v: `[A]`.
+        v: `[A]`; or `[*B, A]`, one for each sequence.
         lengths: S, of each source.
     """
     hidden = jnp.tanh(hidden).astype(jnp.float32)
     last = (lengths[..., None] - 1).astype(jnp.float32)
-    return last * jax.nn.sigmoid(hidden @ v.astype(jnp.float32))
+    return last * jax.nn.sigmoid(jnp.einsum("...ta,...a->...t", hidden, v.astype(jnp.float32)))
 
 
 def attend(

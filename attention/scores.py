@@ -141,7 +141,7 @@ def content(
 
 @jax.custom_vjp
 def additive(
-    queries: Float[Array, "*B T A"], keys: Float[Array, "*B S A"], params: Float[Array, " A"]
+    queries: Float[Array, "*B T A"], keys: Float[Array, "*B S A"], params: Float[Array, "*#B A"]
 ) -> Float[Array, "*B T S"]:
     """One hidden layer, `v · tanh(q + k)`.
 
@@ -151,14 +151,17 @@ def additive(
     Args:
         queries: `[*B, T, A]`, the states times W_a.
         keys: `[*B, S, A]`, the annotations times U_a.
-        params: v_a, `[A]`.
+        params: v_a, `[A]`; or `[*B, A]`, one for each sequence.
 
     Returns:
         Logits `[*B, T, S]` in float32.
     """
     hidden = jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :])
     return jnp.einsum(
-        "...tsa,a->...ts", hidden, params.astype(hidden.dtype), preferred_element_type=jnp.float32
+        "...tsa,...a->...ts",
+        hidden,
+        params.astype(hidden.dtype),
+        preferred_element_type=jnp.float32,
     )
 
 
@@ -169,7 +172,9 @@ def _additive_forward(queries, keys, params):
 def _additive_backward(residuals, d_logits):
     """Computes the hidden layer again, query by query: kept, it would be T·S·A numbers.
 
-    Nor would XLA's CPU backend sum such an array along two axes in less than five times this.
+    Nor would XLA's CPU backend sum such an array along two axes in less than five times this. Each
+    sequence has a gradient of v of its own until the end: sequences may be split over devices,
+    which then need not meet at every query.
     """
     queries, keys, params = residuals
 
@@ -177,19 +182,26 @@ def _additive_backward(residuals, d_logits):
         d_keys, d_params = carry
         q, d = at_query
         hidden = jnp.tanh(q[..., None, :] + keys).astype(jnp.float32)
-        d_params += jnp.einsum("...s,...sa->a", d, hidden)
+        d_params += jnp.einsum("...s,...sa->...a", d, hidden)
         d_hidden = d[..., None] * (1.0 - hidden * hidden)
         return (d_keys + d_hidden, d_params), d_hidden.sum(-2)
 
-    start = jnp.zeros(keys.shape), jnp.zeros(params.shape)
+    start = jnp.zeros(keys.shape), jnp.zeros(keys.shape[:-2] + keys.shape[-1:])
     by_query = jnp.moveaxis(queries, -2, 0), jnp.moveaxis(d_logits, -2, 0)
     (d_keys, d_params), d_queries = lax.scan(query, start, by_query)
     d_queries = jnp.moveaxis(d_queries, 0, -2)
+    rows = params[..., None, :]
     return (
-        (params * d_queries).astype(queries.dtype),
-        (params * d_keys).astype(keys.dtype),
-        d_params.astype(params.dtype),
+        (rows * d_queries).astype(queries.dtype),
+        (rows * d_keys).astype(keys.dtype),
+        _summed_to(d_params, params.shape).astype(params.dtype),
     )
+
+
+def _summed_to(x, shape):
+    """The gradient of what was broadcast from `shape`."""
+    x = x.sum(tuple(range(x.ndim - len(shape))))
+    return x.sum(tuple(n for n, size in enumerate(shape) if size != x.shape[n]), keepdims=True)
 
 
 additive.defvjp(_additive_forward, _additive_backward)

@@ -147,14 +147,22 @@ class Mechanism(nnx.Module):
         named = {"query": self.query, "centre": self.centre}
         return {name: weight[...] for name, weight in named.items() if weight is not None}
 
-    def params(self) -> dict[str, Array]:
-        """The other weights that a decoder's step needs."""
+    def params(self, batch: int) -> dict[str, Array]:
+        """The other weights that a decoder's step needs, `[B, ...]`, a copy for each sentence.
+
+        In a loop over time a copy collects the gradient of its own sentence, and copies are summed
+        after it: sentences may be split over devices, which so need not meet at every step.
+        """
         named = {
             "vector": self.vector,
             "sharpness": self.sharpness,
             "centre_vector": self.centre_vector,
         }
-        return {name: weight[...] for name, weight in named.items() if weight is not None}
+        return {
+            name: jnp.broadcast_to(weight[...], (batch, *weight.shape))
+            for name, weight in named.items()
+            if weight is not None
+        }
 
     def draw(self, key: PRNGKeyArray | None, batch: int) -> Draw | None:
         """The chance of one pass, if this alignment takes any."""
@@ -189,9 +197,13 @@ class Mechanism(nnx.Module):
             shape = (*queries.shape[:2], source.values.shape[-1])
             return jnp.broadcast_to(source.values, shape), Aligned(jnp.ones((*shape[:2], 1)))
         projected = product("query", queries) if self.score == "additive" else queries
-        score_params = params.get("vector", params.get("sharpness"))
+        score_params = params.get("vector")
+        if self.score == "content":
+            score_params = params["sharpness"][:, None]  # for each query
         score = getattr(attention, self.score)
         if self.alignment.startswith("local"):
+            if score_params is not None:
+                score_params = score_params[:, None]  # for each window
             centres = self._centres(product, params, source, queries, positions)
             contexts, weights = local.attend(
                 projected,

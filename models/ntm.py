@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import affine, read
 from attention.memory import Addressing, address, write
 from models.layers import glorot, param
-from models.recurrence import Product, lstm_cell, orthogonal, scan
+from models.recurrence import Product, lstm_cell, orthogonal, scan, with_bias, with_one
 
 MemoryStart = Literal["constant", "learned", "random"]
 CONSTANT = 1e-6  # of every cell of a memory at the start (Collier & Beel 2018)
@@ -269,8 +269,7 @@ class NTM(nnx.Module):
 
     def _run(self, inputs, steps, key, step):
         batch = inputs.shape[1]
-        # With its bias, or that would be summed over the devices at every step.
-        interface = jnp.concatenate([self.interface[...], self.interface_bias[...][None]])
+        interface = with_bias(self.interface[...], self.interface_bias[...])
         weights = self.controller.weights() | {"interface": interface}
         rows = lambda x: jnp.broadcast_to(x, (batch, *x.shape))
         carry = (
@@ -300,8 +299,7 @@ class NTM(nnx.Module):
         controller, reads, weights, memory = carry
         fed_back = reads.reshape(len(reads), -1)
         controller, seen = self.controller.step(product, drive, fed_back, controller)
-        with_one = jnp.concatenate([seen, jnp.ones_like(seen[:, :1])], axis=-1)
-        addressing, erase, add = self._instructions(product("interface", with_one))
+        addressing, erase, add = self._instructions(product("interface", with_one(seen)))
         weights = address(memory, weights, addressing)
         reads = read(weights[:, : self.heads], memory)
         memory = write(memory, weights[:, self.heads :], erase, add)

@@ -80,6 +80,20 @@ def product_by(weights: dict[str, Float[Array, "I O"]]) -> Product:
     return lambda name, x: affine(x, weights[name])
 
 
+def with_bias(kernel: Float[Array, "I O"], bias: Float[Array, " O"]) -> Float[Array, "I+1 O"]:
+    """A bias as the last row of what multiplies `with_one`.
+
+    As a matrix it gets its gradient after the loop; of `consts` it would be summed at every step,
+    and over all devices that rows are split over.
+    """
+    return jnp.concatenate([kernel, bias[None]])
+
+
+def with_one(x: Float[Array, "*B I"]) -> Float[Array, "*B I+1"]:
+    """A one behind each vector, for the bias to multiply."""
+    return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
+
+
 @jax.custom_vjp
 def _known_product(x, transposed, product):
     """`x @ weight`, known already; its gradient goes to `x` and to `product`, not the weight."""

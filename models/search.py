@@ -1,11 +1,14 @@
 """Beam search over any step function, with the model's cache going in and out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 # (tokens [B, W], cache, position) -> (logits [B, W, V], cache)
@@ -86,11 +89,11 @@ def beam_search(
         # A sentence that is done keeps what it found while others go on.
         may_finish = ends & (jnp.arange(best.shape[-1]) < width) & unfinished(beams)[:, None]
         new_scores = jnp.where(may_finish, best / penalty(position + 1.0), -jnp.inf)
-        scores, rank = lax.top_k(jnp.concatenate([beams.scores, new_scores], 1), width)
+        scores, rank = top_k(jnp.concatenate([beams.scores, new_scores], 1), width)
         finished = jnp.concatenate([beams.finished, tokens], 1)
         finished = jnp.take_along_axis(finished, rank[..., None], axis=1)
 
-        log_probs, rank = lax.top_k(jnp.where(ends, -jnp.inf, best), width)
+        log_probs, rank = top_k(jnp.where(ends, -jnp.inf, best), width)
         tokens = jnp.take_along_axis(tokens, rank[..., None], axis=1)
         parent = jnp.take_along_axis(parent, rank, axis=1)
         cache = jax.tree.map(lambda rows: jax.vmap(jnp.take, (0, 0, None))(rows, parent, 0), cache)
@@ -108,6 +111,23 @@ def beam_search(
     )
     beams = lax.while_loop(lambda beams: unfinished(beams).any(), body, start)
     return beams.finished, beams.scores
+
+
+@partial(custom_partitioning, static_argnums=(1,))
+def top_k(x: Float[Array, "B N"], count: int) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
+    """`lax.top_k` of rows that stay where they are; XLA would bring all of them to every device."""
+    values, index = lax.top_k(x, count)
+    return values, index
+
+
+def _by_rows(count, mesh, operands, results):
+    del results
+    (rows,) = (operand.sharding for operand in operands)
+    split = NamedSharding(mesh, PartitionSpec(*rows.spec[:1]))
+    return mesh, lambda x: tuple(lax.top_k(x, count)), (split, split), (split,)
+
+
+top_k.def_partition(_by_rows, sharding_rule="b n -> b k, b k")
 
 
 def largest(
@@ -131,9 +151,9 @@ def largest(
     filled = jnp.pad(x, ((0, 0), (0, -size % chunk)), constant_values=-jnp.inf)
     chunks = filled.reshape(batch, -1, chunk)
     if chunks.shape[1] <= count:
-        values, index = lax.top_k(x, count)
+        values, index = top_k(x, count)
         return values, index
-    chosen = jnp.sort(lax.top_k(chunks.max(-1), count)[1], axis=-1)
+    chosen = jnp.sort(top_k(chunks.max(-1), count)[1], axis=-1)
     candidates = jnp.take_along_axis(chunks, chosen[..., None], axis=1).reshape(batch, -1)
-    values, index = lax.top_k(candidates, count)
+    values, index = top_k(candidates, count)
     return values, jnp.take_along_axis(chosen, index // chunk, axis=-1) * chunk + index % chunk

@@ -19,7 +19,16 @@ from models.encoder_decoder import Attention
 from models.encoders import make_encoder
 from models.layers import dropout, glorot, param, split_key
 from models.mechanism import Aligned, Draw, Mechanism, Source
-from models.recurrence import GRU, LSTM, Product, gru_cell, product_by, scan
+from models.recurrence import (
+    GRU,
+    LSTM,
+    Product,
+    gru_cell,
+    product_by,
+    scan,
+    with_bias,
+    with_one,
+)
 
 Options = Any  # keyword arguments by name, in a dict or what a config has in its place
 
@@ -218,7 +227,8 @@ class RNNsearch(Seq2Seq):
         key_input, key_output = split_key(key, 2)
         inputs = self._embed_shifted(target, key_input)
         drive = jnp.swapaxes(self.cell.drive(inputs), 0, 1)[:, :, None]
-        consts, xs = (memory, self.mechanism.params()), (drive, jnp.arange(target.shape[1]))
+        consts = memory, self.mechanism.params(len(target))
+        xs = drive, jnp.arange(target.shape[1])
         _, outputs = scan(self._step, self._weights(), consts, memory.start[:, None], xs)
         states, contexts, aligned = _batch_major(outputs)
         return self._read_out(states, inputs, contexts, key_output), aligned
@@ -239,7 +249,7 @@ class RNNsearch(Seq2Seq):
         inputs = self._embed(self.target_table, tokens, None)
         cache, (states, contexts, _) = self._step(
             product_by(self._weights()),
-            (memory, self.mechanism.params()),
+            (memory, self.mechanism.params(len(tokens))),
             cache,
             (self.cell.drive(inputs), position),
         )
@@ -305,14 +315,13 @@ class Luong(Seq2Seq):
         for n, layer in enumerate(self.layers):
             weights |= {f"{n}.{name}": weight for name, weight in layer.weights().items()}
             if n:
-                weights[f"{n}.input"] = layer.input[...]
+                weights[f"{n}.input"] = with_bias(layer.input[...], layer.bias[...])
         return weights | ({"feed": self.feed[...]} if self.feed is not None else {})
 
     def _consts(self, memory):
-        biases = [layer.bias[...] for layer in self.layers]
-        return memory, self.mechanism.params(), biases
+        return memory, self.mechanism.params(len(memory.start))
 
-    def _states(self, product: Product, biases, state: LuongState, drive, key):
+    def _states(self, product: Product, state: LuongState, drive, key):
         """The layers' new states."""
         if state.fed is not None:
             drive = drive + product("feed", state.fed)
@@ -322,14 +331,14 @@ class Luong(Seq2Seq):
         ):
             if n:
                 below = dropout(states[-1][0], self.rate, layer_key)
-                drive = product(f"{n}.input", below) + biases[n].astype(below.dtype)
+                drive = product(f"{n}.input", with_one(below))
             inner = lambda name, x, n=n: product(f"{n}.{name}", x)
             states.append(LSTM.step(inner, drive, carry)[0])
         return states
 
     def _attend(self, product: Product, consts, hidden, positions, draw):
         """`h~` of top states, each of which attends once."""
-        memory, params, _ = consts
+        memory, params = consts
         contexts, aligned = self.mechanism(product, params, memory.source, hidden, positions, draw)
         return jnp.tanh(product("combine", jnp.concatenate([contexts, hidden], -1))), aligned
 
@@ -337,7 +346,7 @@ class Luong(Seq2Seq):
         """One position with attention in it."""
         drive, position, key = x
         key_layers, key_output = split_key(key, 2)
-        layers = self._states(product, consts[-1], state, drive, key_layers)
+        layers = self._states(product, state, drive, key_layers)
         hidden = layers[-1][0]
         positions = jnp.broadcast_to(position, hidden.shape[1:2])
         draw = _at(consts[0].draw, position)
@@ -348,8 +357,9 @@ class Luong(Seq2Seq):
 
     def _states_alone(self, product: Product, consts, state: LuongState, x):
         """One position of the recurrence where nothing of attention is fed back."""
+        del consts
         drive, key = x
-        layers = self._states(product, consts, state, drive, key)
+        layers = self._states(product, state, drive, key)
         return LuongState(layers, None), layers[-1][0]
 
     def decode(
@@ -368,7 +378,7 @@ class Luong(Seq2Seq):
             _, outputs = scan(self._step, weights, consts, start, xs)
             return _batch_major(outputs)
         recurrent = {name: weight for name, weight in weights.items() if name[0].isdigit()}
-        _, hidden = scan(self._states_alone, recurrent, consts[-1], start, (drive, keys))
+        _, hidden = scan(self._states_alone, recurrent, None, start, (drive, keys))
         states, aligned = self._attend(
             product_by(weights), consts, _batch_major(hidden), positions, memory.draw
         )

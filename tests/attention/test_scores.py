@@ -159,3 +159,20 @@ def test_attention_by_it_equals_loops(score, loops, params):
     logits = loops(queries[0], keys[0], *params)
     weights = naive.soft(logits, np.broadcast_to(mask, logits.shape))
     np.testing.assert_allclose(contexts[0], naive.read(weights, values[0]), atol=1e-5)
+
+
+def test_additive_takes_a_vector_for_each_sequence():
+    """The sum of their gradients is that of one for all."""
+    queries, keys, vector, weight = (
+        normal(n, *shape) for n, shape in enumerate([(2, T, K), (2, S, K), (K,), (2, T, S)])
+    )
+    vectors = jnp.broadcast_to(vector, (2, K))
+    loss = lambda *x: jnp.sum(weight * additive(*x))
+    arguments = (0, 1, 2)
+    one = jax.grad(loss, arguments)(queries, keys, vector)
+    each = jax.grad(loss, arguments)(queries, keys, vectors)
+    np.testing.assert_allclose(additive(queries, keys, vectors), additive(queries, keys, vector))
+    for found, expected in zip((*each[:2], each[2].sum(0)), one, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    alone = jax.grad(lambda v: jnp.sum(weight[1] * additive(queries[1], keys[1], v)))(vector)
+    np.testing.assert_allclose(each[2][1], alone, atol=1e-5)
