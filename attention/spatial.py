@@ -11,6 +11,7 @@ positions (`pooled=True`), and values have C/2 channels.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -34,17 +35,32 @@ def flatten(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B P C"]:
     return maps.reshape(*maps.shape[:-3], -1, maps.shape[-1])
 
 
+@jax.custom_vjp
 def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
     """The largest of each 2 x 2 positions, channel by channel.
 
-    Two by two, so that what is larger is asked once. The gradient of a `max` over an axis goes to
-    whatever equals the maximum, and XLA may have rounded the two sides of `==` differently.
+    One reduction, which XLA's CPU backend does once; of a `maximum` of parts it may make a step of
+    whatever reads the result, and ask again at each of many reads. Its gradient is that of two by
+    two, so that what is larger is asked once: the gradient of a `max` over an axis goes to whatever
+    equals the maximum, and XLA may have rounded the two sides of `==` differently.
     """
+    *batch, rows, columns, channels = maps.shape
+    squares = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
+    return squares.max((-4, -2))
+
+
+def _pool_in_pairs(maps):
     *batch, rows, columns, channels = maps.shape
     pairs = maps.reshape(*batch, rows // 2, 2, columns, channels)
     pairs = jnp.maximum(pairs[..., 0, :, :], pairs[..., 1, :, :])
     pairs = pairs.reshape(*batch, rows // 2, columns // 2, 2, channels)
     return jnp.maximum(pairs[..., 0, :], pairs[..., 1, :])
+
+
+max_pool.defvjp(
+    lambda maps: (max_pool(maps), maps),
+    lambda maps, d_pooled: jax.vjp(_pool_in_pairs, maps)[1](d_pooled),
+)
 
 
 def attend_map(

@@ -176,8 +176,8 @@ class BatchNorm(nnx.Module):
         """The normalised map, and the moments that it was normalised by."""
         wide = x.astype(jnp.float32)
         if moments is None:
-            mean = wide.mean((0, 1, 2))
-            moments = Moments(mean, jnp.mean((wide - mean) ** 2, (0, 1, 2)))
+            mean, square = wide.mean((0, 1, 2)), (wide * wide).mean((0, 1, 2))
+            moments = Moments(mean, jnp.maximum(square - mean * mean, 0.0))
         gain, bias = self.gain[...], self.bias[...]
         if self.conditional:
             gain, bias = gain[labels], bias[labels]

@@ -170,10 +170,10 @@ class ImageGeneration:
 
         def discriminator_loss(params):
             weights, vectors = spectral.normalise(params, state.vectors["discriminator"])
-            scores = self._judge(
-                weights, jnp.concatenate([real, fake]), jnp.concatenate([labels, labels])
-            )
-            of_real, of_fake = jnp.split(scores, 2)
+            # Side by side, not end to end: on the devices that have them, if rows are split.
+            both = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
+            scores = self._judge(weights, both, jnp.repeat(labels, 2)).reshape(-1, 2)
+            of_real, of_fake = scores[:, 0], scores[:, 1]
             loss = jax.nn.relu(1.0 - of_real).mean() + jax.nn.relu(1.0 + of_fake).mean()
             return loss, (vectors, of_real, of_fake)
 
