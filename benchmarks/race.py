@@ -63,14 +63,13 @@ def train_ours(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Calla
     import jax
 
     from training import mesh
-    from training.step import make_update
+    from training.step import first_state, make_update
 
     mesh.split_cpu(cpu_devices)
     devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
     key = mesh.replicate(jax.random.key(1), devices)
     abstract = mesh.abstract(jax.eval_shape(task.init, key), devices)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    state = jax.jit(task.init, out_shardings=shardings)(key)
+    state = first_state(task, abstract, key)
     update = make_update(task, abstract, devices)
     placed, steps = [mesh.shard_batch(batch, devices) for batch in batches], itertools.count()
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
 from training.errors import UserError
@@ -192,3 +192,13 @@ def microbatches(x: Array, count: int) -> Array:
             f"A batch of {x.shape[0]} rows cannot be cut into train.accumulate={count} equal parts."
         )
     return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+
+def key_of(split: str, number: int) -> PRNGKeyArray:
+    """The key of a split whose data are drawn; no seed of training shares it.
+
+    Args:
+        split: its name.
+        number: the task's own.
+    """
+    return jax.random.fold_in(jax.random.key(number), sum(split.encode()))

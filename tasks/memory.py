@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from models.ntm import NTM, Plain, Trace
 from tasks import pictures
-from tasks.base import Supervised
+from tasks.base import Supervised, key_of
 from tasks.data.episodes import FAMILIES, Episode, Family, draw
 from training import mesh, optimizer
 from training.errors import UserError, did_you_mean, section
@@ -110,7 +110,7 @@ class Memory(Supervised):
         rows, count = self.config.batch, self.config.episodes.evaluated
         sums: dict[str, float] = {}
         for n in range(math.ceil(count / rows)):
-            key = jax.random.fold_in(_key_of(split), n)
+            key = jax.random.fold_in(key_of(split, 2014), n)
             with mesh.split_rows(state.params) as by_rows:
                 batch = by_rows({"row": np.arange(rows)})
                 measures = self._measures(state.params, key, batch, family=self.families[split])
@@ -156,11 +156,6 @@ def answer_cost(logits: Float[Array, "T *B O"], episode: Episode) -> Float[Array
     """Cross-entropy of each step of each sequence, in nats; zero where no answer is asked for."""
     costs = jnp.logaddexp(0.0, logits) - episode.targets * logits
     return jnp.where(episode.scored, costs.sum(-1), 0.0)
-
-
-def _key_of(split: str) -> Array:
-    """Of the sequences of a split, which no seed of training shares."""
-    return jax.random.fold_in(jax.random.key(2014), sum(split.encode()))
 
 
 def _heads(trace: Trace, title: str) -> Figure:

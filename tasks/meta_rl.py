@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from models.snail import SNAIL
 from tasks import pictures, ppo
-from tasks.base import microbatches
+from tasks.base import key_of, microbatches
 from tasks.data.environments import ENVIRONMENTS, Environment
 from tasks.data.references import references
 from tasks.data.trials import Agent, Seen, Trials, play, row_keys, tasks_of
@@ -208,7 +208,7 @@ class MetaRL:
 
     def _sums(self, params, numbers, counted, *, split):
         """Sums over those trials that are counted."""
-        keys = row_keys(_key_of(split), numbers)
+        keys = row_keys(key_of(split, 2018), numbers)
         trials = self.play(params, keys)
         curves = {"reward": trials.rewards @ counted}
         scalars: dict[str, Array] = {}
@@ -257,7 +257,7 @@ class MetaRL:
         return "a trial, as action:reward\n  " + " ".join(_told(self._one_trial(state)))
 
     def _one_trial(self, state: TrainState) -> Trials:
-        keys = row_keys(_key_of("figures"), jnp.arange(1))
+        keys = row_keys(key_of("figures", 2018), jnp.arange(1))
         return jax.device_get(jax.jit(self.play)(state.params, keys))
 
 
@@ -276,8 +276,3 @@ def _lengths(done: Bool[Array, "T B"]) -> dict[str, Float[Array, " B"]]:
 def _parts(experience: Any, count: int) -> Any:
     """[B, ...] to [count, B / count, ...]: trials are alike, so they need no shuffling."""
     return jax.tree.map(lambda x: microbatches(x, count), experience)
-
-
-def _key_of(split: str) -> Array:
-    """Of the tasks of a split, which no seed of training shares."""
-    return jax.random.fold_in(jax.random.key(2018), sum(split.encode()))

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from attention.pointer import chosen_before
 from models.pointer_net import PointerNet
 from tasks import pictures
-from tasks.base import Supervised
+from tasks.base import Supervised, key_of
 from tasks.data.labels import Labels
 from tasks.data.points import Points, Problem
 from tasks.data.solvers import Choices, solver
@@ -152,7 +152,7 @@ class Pointing(Supervised):
 
     def points_of(self, split: str, n: int) -> Float[np.ndarray, "B N 2"]:
         """The points of a split, the same at every call and for every seed of training."""
-        key = jax.random.fold_in(jax.random.key(2015), sum(split.encode()))
+        key = key_of(split, 2015)
         count = self.config.evaluation["instances" if split == "test" else "dev_instances"]
         return np.asarray(jax.random.uniform(jax.random.fold_in(key, n), (count, n, 2)))
 

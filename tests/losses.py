@@ -16,7 +16,7 @@ import numpy as np
 import tasks
 from tests.commands import quick_compiling, write_words
 from training import mesh
-from training.step import make_update
+from training.step import first_state, make_update
 
 STEPS = 20
 ROWS = 8  # as many as devices, or more
@@ -47,8 +47,7 @@ def losses(config, sizes, workdir):
     update = make_update(task, state, layout)
     weights = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.params))
     share = mesh.bytes_on_a_device(state.params) / weights
-    shardings = jax.tree.map(lambda x: x.sharding, state)
-    state = jax.jit(task.init, out_shardings=shardings)(first)
+    state = first_state(task, state, first)
     key, found = mesh.replicate(key, layout), []
     with jax.set_mesh(layout), contextlib.closing(task.batches("train", 0)) as batches:
         for step in range(STEPS):

@@ -19,7 +19,7 @@ from training.checkpoints import Checkpoints
 from training.console import Console, binary, duration
 from training.errors import Interrupted, UserError
 from training.metrics import Log, learning_curve
-from training.step import make_update, trace
+from training.step import first_state, make_update, trace
 
 
 def fit(task: Any, config: Any, workdir: str) -> dict:
@@ -82,7 +82,6 @@ class Trainer:
         self.start = time.perf_counter()
         first_key, key = jax.random.split(jax.random.key(config.seed))
         abstract = mesh.abstract(jax.eval_shape(task.init, first_key), devices)
-        shardings = jax.tree.map(lambda x: x.sharding, abstract)
         restored = checkpoints.restore(abstract)
         if restored:
             self.step, self.state = restored.record["step"], restored.state
@@ -90,7 +89,7 @@ class Trainer:
             self.start -= restored.record["seconds"]
         else:
             self.step = 0
-            self.state = jax.jit(task.init, out_shardings=shardings)(first_key)
+            self.state = first_state(task, abstract, first_key)
         checkpoints.clear_after(self.step)
         self.abstract, self.key = abstract, mesh.replicate(key, devices)
         self.log = Log(workdir, self.step, writes=hosts.is_first())

@@ -24,6 +24,18 @@ def make_update(task: Any, abstract: Any, mesh: Mesh) -> Any:
     return jax.jit(update, out_shardings=(shardings, everywhere), donate_argnums=0)
 
 
+def first_state(task: Any, abstract: Any, key: Any) -> Any:
+    """The state at step 0, each part made on the devices that hold it.
+
+    Args:
+        task: see `tasks.base.Task`.
+        abstract: the state's shapes, dtypes and shardings.
+        key: for what is drawn.
+    """
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    return jax.jit(task.init, out_shardings=shardings)(key)
+
+
 def trace(update: Any, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
     """The update traced for arrays, or mere shapes, like these."""
     with jax.set_mesh(mesh):  # so that a task may ask how its batch is split
