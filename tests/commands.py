@@ -2,13 +2,14 @@
 
 import contextlib
 import io
+import json
 import os
 import runpy
 import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -61,6 +62,16 @@ def apart(*argv: str, stdin: bytes = b"") -> Done:
         capture_output=True,
     )
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def told_by(devices: int, *arguments: str) -> Any:
+    """What Python says in its last line, as JSON, on a CPU that counts as so many devices."""
+    split = f"--xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": split}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def forget_flags(script: str) -> None:

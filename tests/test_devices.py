@@ -1,10 +1,6 @@
 """Every task trains on eight devices as on one, however they are laid out."""
 
 import importlib
-import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -35,14 +31,7 @@ CONFIGS = one_of_each()
 
 
 def losses_on(devices, layout, configs):
-    env = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
-    command = [sys.executable, "-m", "tests.losses", *map(str, layout), *configs]
-    done = subprocess.run(command, cwd=commands.ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return commands.told_by(devices, "-m", "tests.losses", *map(str, layout), *configs)
 
 
 @pytest.fixture(scope="module")

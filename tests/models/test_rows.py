@@ -1,21 +1,17 @@
 """Rows that are split over devices stay apart while a loop runs: what XLA lets devices exchange."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.commands import ROOT
+from tests.commands import told_by
 
 # The program of a function of rows and weights, on two devices; what it exchanges, all steps told.
 COUNT = """
 import json, sys
 import jax, jax.numpy as jnp
-from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from models.search import beam_search, largest
+from models.search import beam_search
 from tests.models import test_seq2seq
 from training import collectives
 
@@ -60,12 +56,7 @@ MODELS = [
 
 @pytest.fixture(scope="module")
 def exchanges():
-    devices = "--xla_force_host_platform_device_count=2"
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices}
-    command = [sys.executable, "-c", COUNT, json.dumps(MODELS)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return told_by(2, "-c", COUNT, json.dumps(MODELS))
 
 
 @pytest.mark.parametrize("n", range(len(MODELS)), ids=map(" ".join, MODELS))

@@ -1,8 +1,6 @@
 """Plans: bytes and FLOPs as counted by hand, collectives as written in a program."""
 
 import importlib.util
-import json
-import os
 import subprocess
 import sys
 
@@ -18,6 +16,7 @@ from configs import (
     transformer_nmt,
 )
 from tasks.base import largest_batch
+from tests.commands import told_by
 from tests.training.runs import ROOT
 from training import collectives, plan
 from training.errors import UserError
@@ -62,12 +61,7 @@ backend_config={"known_trip_count":{"n":"2"}}
 
 
 def plan_of_the_toy(*sizes):
-    devices = "--xla_force_host_platform_device_count=8"
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices}
-    command = [sys.executable, "-c", PLAN, *map(str, sizes)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return told_by(8, "-c", PLAN, *map(str, sizes))
 
 
 def test_bytes_and_flops_by_hand():
