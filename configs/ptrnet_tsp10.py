@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
 
-STEPS = 100_000
+STEPS = 60_000
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -25,7 +25,6 @@ from models.spectral import kernel
 _UP = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
 # Which of three taps meet each of four neighbours, for the mean of two results.
 _DOWN = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32) / 2
-NARROW = 16  # channels from which on XLA's plain convolution is as fast on a CPU as a product
 EPSILON = 1e-5  # beside the variance, as in the authors' code
 
 
@@ -91,16 +90,11 @@ class Forms(NamedTuple):
     pooled: Callable[..., Array]
 
 
-def forms(narrowest: int) -> Forms:
-    """The fastest there are: on a CPU most are products of matrices, elsewhere convolutions.
-
-    Args:
-        narrowest: channels before or after the kernel, whichever are fewer.
-    """
-    if jax.default_backend() != "cpu":
-        return Forms(convolve, convolve_upsampled, convolve_pooled)
-    plain = stencils.convolve if narrowest < NARROW else convolve
-    return Forms(plain, stencils.convolve_upsampled, stencils.convolve_pooled)
+def forms() -> Forms:
+    """The fastest there are: on a CPU products of matrices, elsewhere convolutions."""
+    if jax.default_backend() == "cpu":
+        return Forms(stencils.convolve, stencils.convolve_upsampled, stencils.convolve_pooled)
+    return Forms(convolve, convolve_upsampled, convolve_pooled)
 
 
 class Conv(nnx.Module):
@@ -123,23 +117,19 @@ class Conv(nnx.Module):
         weights, bias = self.kernel[...], self.bias[...].astype(x.dtype)
         if weights.shape[0] == 1:
             return affine(x, weights[0, 0].astype(x.dtype), bias)
-        return self._forms.plain(x, weights) + bias
+        return forms().plain(x, weights) + bias
 
     def upsampled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B 2*Y 2*X D"]:
         """Of the map at twice its size."""
         if self.kernel.shape[0] == 1:
             return upsample(self(x))
-        return self._forms.upsampled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
+        return forms().upsampled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
 
     def pooled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 D"]:
         """Averaged to half the size."""
         if self.kernel.shape[0] == 1:
             return self(mean_pool(x))
-        return self._forms.pooled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
-
-    @property
-    def _forms(self):
-        return forms(min(self.kernel.shape[2:]))
+        return forms().pooled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
 
 
 class Moments(NamedTuple):

@@ -1,6 +1,6 @@
 """Convolutions of 3 x 3 as products of matrices, alone or with a resampling: for a CPU.
 
-XLA's own do badly there on maps of few channels, and the gradients of those with a resampling.
+XLA's own take up to twice as long there, their gradients above all.
 
 A convolution shows each position's neighbours to the kernel. Here that is taken apart: neighbours
 are put side by side (`_neighbours`, `_pairs`), or what a position has for each of its neighbours is
