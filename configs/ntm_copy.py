@@ -52,7 +52,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": 10_000,
         "peak": 3e-3,
         "warmup": 0,
         "b1": 0.9,
@@ -71,6 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/bits_per_sequence",
         "best_mode": "min",
     }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 2
 
@@ -79,7 +79,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.episodes.splits = {name: {"length": (3, 3)} for name in config.episodes.splits}
         config.batch = 4
         config.model.update(hidden=8, rows=5, width=4)
-        config.optimizer.update(steps=4)
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     elif variant:
         raise ValueError(f"there is no variant {variant!r}, only 'smoke'")

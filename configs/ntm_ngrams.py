@@ -28,5 +28,5 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     if variant != "smoke":
         config.optimizer.peak = 1e-3
-        config.optimizer.steps = config.train.steps = 10_000
+        config.train.steps = 10_000
     return config

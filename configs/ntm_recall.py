@@ -42,5 +42,5 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.model.update(controller="feed_forward", hidden=256, heads=4)
         config.optimizer.peak = 1e-3
-        config.optimizer.steps = config.train.steps = 30_000
+        config.train.steps = 30_000
     return config

@@ -35,5 +35,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.episodes.update(sizes=small, evaluated=4)
         config.episodes.splits = dict.fromkeys(config.episodes.splits, small)
     else:
-        config.optimizer.steps = config.train.steps = 30_000
+        config.train.steps = 30_000
     return config

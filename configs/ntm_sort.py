@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.model.update(layers=2, heads=5)
         config.optimizer.peak = 1e-3
-        config.optimizer.steps = config.train.steps = 20_000
+        config.train.steps = 20_000
     config.episodes = {
         "kind": "sort",
         "sizes": sizes,

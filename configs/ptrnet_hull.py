@@ -15,8 +15,6 @@ from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
 
-STEPS = 60_000
-
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
@@ -42,6 +40,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.labels.update(instances=4, folder="")
     else:
         config.model.update(hidden=256, width=256)
-        config.optimizer.update(steps=STEPS, peak=1e-3)
-        config.train.update(steps=STEPS)
+        config.optimizer.update(peak=1e-3)
+        config.train.update(steps=60_000)
     return config

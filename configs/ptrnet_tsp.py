@@ -42,7 +42,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": 5_000,
         "peak": 2e-3,
         "warmup": 500,
         "b1": 0.9,
@@ -61,6 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/gap_n10",
         "best_mode": "min",
     }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1
 
@@ -69,7 +69,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch = 4
         config.model.update(hidden=8, width=8)
         config.evaluation.update(sizes=(5, 6), instances=8, dev_instances=4, rows=4)
-        config.optimizer.update(steps=4)
         config.train.update(
             steps=4, log_every=1, eval_every=2, checkpoint_every=2, best="dev/gap_n6"
         )

@@ -15,8 +15,6 @@ from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
 
-STEPS = 60_000
-
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
@@ -27,6 +25,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.sizes = (10, 10)
     if variant != "smoke":
         config.model.update(hidden=256, width=256)
-        config.optimizer.update(steps=STEPS, peak=1e-3)
-        config.train.update(steps=STEPS, eval_every=2_000, checkpoint_every=1_000)
+        config.optimizer.update(peak=1e-3)
+        config.train.update(steps=60_000, eval_every=2_000, checkpoint_every=1_000)
     return config

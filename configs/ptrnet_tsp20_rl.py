@@ -17,8 +17,6 @@ from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
 
-STEPS = 30_000
-
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
@@ -34,6 +32,6 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.model.update(glimpses=1, bound=10.0)
         config.model.encoder = {"kind": "transformer", "layers": 2, "heads": 8}
-        config.optimizer.update(steps=STEPS, peak=5e-4, clip=1.0)
-        config.train.update(steps=STEPS, eval_every=1_000, checkpoint_every=1_000)
+        config.optimizer.update(peak=5e-4, clip=1.0)
+        config.train.update(steps=30_000, eval_every=1_000, checkpoint_every=1_000)
     return config

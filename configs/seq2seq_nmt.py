@@ -61,7 +61,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": 500,
         "peak": 2e-3,
         "warmup": 100,
         "b1": 0.9,
@@ -85,6 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/exact_match",
         "best_mode": "max",
     }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 2
 
@@ -95,7 +95,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(embedding=8, hidden=16, maxout=8)
         config.model.encoder.update(width=16)
         config.model.attention.update(width=8)
-        config.optimizer.update(steps=4, warmup=1)
+        config.optimizer.update(warmup=1)
         config.decode.update(width=2, extra=4)
         config.train.update(
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2

@@ -17,8 +17,6 @@ Sized for a laptop: minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
-STEPS, EPOCHS, MINIBATCHES = 200, 3, 2
-
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
@@ -43,8 +41,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "discount": 0.99,
         "trace": 0.7,
         "clip": 0.2,
-        "epochs": EPOCHS,
-        "minibatches": MINIBATCHES,
+        "epochs": 3,
+        "minibatches": 2,
         "value_weight": 0.5,
         "value_scale": 10.0,
         "entropy": 0.03,
@@ -52,7 +50,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": STEPS * EPOCHS * MINIBATCHES,
         "peak": 1e-3,
         "warmup": 0,
         "b1": 0.9,
@@ -61,7 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 1.0,
     }
     config.train = {
-        "steps": STEPS,
+        "steps": 200,
         "log_every": 5,
         "eval_every": 50,
         "checkpoint_every": 50,
@@ -70,6 +67,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/reward",
         "best_mode": "max",
     }
+    epochs, minibatches = map(config.ppo.get_oneway_ref, ("epochs", "minibatches"))
+    config.optimizer.steps = config.train.get_oneway_ref("steps") * epochs * minibatches
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 2
 
@@ -78,7 +77,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch = 8
         config.evaluated.update(dev=8, test=8)
         config.model.update(embedding=8, blocks="TC(4) Att(4,4)")
-        config.optimizer.update(steps=4 * EPOCHS * MINIBATCHES)
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     elif variant:
         raise ValueError(f"there is no variant {variant!r}, only 'smoke'")

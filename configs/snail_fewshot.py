@@ -15,8 +15,6 @@ Sized for a laptop: ten minutes on one CPU core.
 
 from ml_collections import ConfigDict
 
-STEPS = 2_000
-
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
@@ -40,7 +38,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": STEPS,
         "peak": 3e-3,
         "warmup": 10,
         "b1": 0.9,
@@ -49,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 1.0,
     }
     config.train = {
-        "steps": STEPS,
+        "steps": 2_000,
         "accumulate": 1,
         "log_every": 20,
         "eval_every": 500,
@@ -59,13 +56,14 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/accuracy_1_shot",
         "best_mode": "max",
     }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 2
 
     if variant == "smoke":
         config.data.update(ways=2, shots=(1, 2), batch=4, evaluated=4)
         config.model.update(filters=4, embedding=8, blocks="Att(4,4) TC(4)")
-        config.optimizer.update(steps=4, warmup=1)
+        config.optimizer.update(warmup=1)
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     elif variant:
         raise ValueError(f"there is no variant {variant!r}, only 'smoke'")

@@ -17,9 +17,6 @@ Sized for a laptop: an hour on two CPU cores.
 from ml_collections import ConfigDict
 
 from configs import snail_bandits
-from configs.snail_bandits import EPOCHS, MINIBATCHES
-
-STEPS = 300
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -34,6 +31,5 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.batch = 320
         config.evaluated.update(dev=640, test=1_600)
-        config.train.steps = STEPS
-        config.optimizer.steps = STEPS * EPOCHS * MINIBATCHES
+        config.train.steps = 300
     return config

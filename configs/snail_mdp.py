@@ -18,9 +18,6 @@ Sized for a laptop: an hour on two CPU cores, which is far less than the paper's
 from ml_collections import ConfigDict
 
 from configs import snail_bandits
-from configs.snail_bandits import EPOCHS, MINIBATCHES
-
-STEPS = 300
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -45,6 +42,5 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.batch = 250
         config.evaluated.update(dev=500, test=1_000)
-        config.train.steps = STEPS
-        config.optimizer.steps = STEPS * EPOCHS * MINIBATCHES
+        config.train.steps = 300
     return config

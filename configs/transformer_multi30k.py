@@ -49,7 +49,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": 2600,
         "peak": 1e-3,
         "warmup": 400,
         "b1": 0.9,
@@ -72,6 +71,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/bleu",
         "best_mode": "max",
     }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1
 

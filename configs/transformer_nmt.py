@@ -54,7 +54,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "steps": 1000,
         "peak": 2e-3,
         "warmup": 100,
         "b1": 0.9,
@@ -78,6 +77,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/exact_match",
         "best_mode": "max",
     }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1
 
@@ -87,7 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batching.update(tokens=256, buckets=(24,))
         config.model.update(width=16, hidden=32, key_width=4, value_width=4)
         config.model.update(encoder_layers=1, decoder_layers=1)
-        config.optimizer.update(steps=4, warmup=1)
+        config.optimizer.update(warmup=1)
         config.decode.update(width=2, extra=4)
         config.train.update(
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2

@@ -28,8 +28,6 @@ def smoke(name, folder):
     for section in (config, config.get("data", {})):
         if "batch" in section:
             section.batch = ROWS
-    if "steps" in config.optimizer:
-        config.optimizer.steps = STEPS
     if config.get("data", {}).get("corpus") == "cmudict":
         config.data.dir = str(write_words(folder))
     if "ppo" in config:  # or the loss passes through zero, a difference of terms like its entropy

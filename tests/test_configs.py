@@ -180,6 +180,15 @@ def test_smoke_changes_values_and_no_keys(file):
 
 
 @each
+def test_a_cosine_ends_with_the_training(file):
+    config = load(file)
+    if config.optimizer.get("schedule") == "cosine":
+        ends = config.optimizer.steps
+        config.train.steps *= 2
+        assert config.optimizer.steps == 2 * ends
+
+
+@each
 def test_knows_no_other_variant(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=r"there is no variant 'smok', only 'smoke'$"):

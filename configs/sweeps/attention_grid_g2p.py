@@ -4,7 +4,7 @@ No paper has this table; the nearest are the three alignments of Toshniwal & Liv
 `g2p_toshniwal`. With a fifth of the steps of `seq2seq_g2p`, enough to rank them:
 
     python sweep.py --sweep=configs/sweeps/attention_grid_g2p.py --parallel=2 \
-        --config.train.steps=1520 --config.optimizer.steps=1520
+        --config.train.steps=1520
 
 Sized for a laptop: a quarter of an hour a run on two CPU cores, 24 runs.
 """

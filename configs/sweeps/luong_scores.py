@@ -6,8 +6,8 @@ code, so the additive one, which is the same thing, has no figure there.
 
     python sweep.py --sweep=configs/sweeps/luong_scores.py --parallel=2 --config.data.dir=FOLDER
 
-Sized for a laptop: about an hour a run on two CPU cores, 13 runs; `--config.train.steps=1300
---config.optimizer.steps=1300` takes a third of it.
+Sized for a laptop: about an hour a run on two CPU cores, 13 runs; `--config.train.steps=1300`
+takes a third of it.
 """
 
 from functools import partial

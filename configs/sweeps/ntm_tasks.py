@@ -78,8 +78,7 @@ def runs():
             if (task, model) in CALMER:
                 overrides["optimizer.peak"] = CALMER[task, model]
             if (task, model) in FEWER:
-                steps = FEWER[task, model]
-                overrides |= {"train.steps": steps, "optimizer.steps": steps}
+                overrides["train.steps"] = FEWER[task, model]
             yield Run(
                 config=f"configs/ntm_{task}.py",
                 labels={"task": task, "model": model},

@@ -100,7 +100,7 @@ def test_it_learns_from_the_labels_that_it_is_shown(shuffled):
         "model.blocks": "Att(16,16) TC(16) Att(16,16)",
     }
     data = {"data.shots": (1,), "data.batch": 64, "data.evaluated": 640, "data.distortion": 0.3}
-    optimizer = {"optimizer.peak": 3e-3, "optimizer.steps": 400}
+    optimizer = {"optimizer.peak": 3e-3, "train.steps": 400}
     task = build(**sizes, **data, **optimizer, **{"data.shuffle_labels": shuffled})
     state, step, batches = task.init(KEY), jax.jit(task.train_step), task.batches("train", 0)
     for n in range(400):

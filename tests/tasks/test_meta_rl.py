@@ -35,7 +35,6 @@ def learnt():
     sizes = {"environment.sizes.arms": 2, "environment.sizes.pulls": 6, "batch": 200}
     more = {
         "train.steps": 60,
-        "optimizer.steps": 360,
         "optimizer.peak": 1e-2,
         "evaluated.dev": 2000,
     }
