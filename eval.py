@@ -72,7 +72,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         "config": config.name,
         "checkpoint": which,
         "step": restored.record["step"],
-        "changed": config_flags.get_override_values(flags.FLAGS["config"]),
+        "changed": changes(),
         "measures": {f"{split}/{name}": float(value) for name, value in measures},
         "paper": {name: x for name, x in config.paper.items() if name.startswith(f"{split}/")},
     }
@@ -94,7 +94,7 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
     elif os.path.isfile(source):
         sentences = lines_of(read_bytes(Path(source)), source)
     else:
-        sentences = [source]
+        sentences = lines_of(os.fsencode(source), "--translate") if source else [source]
     task = open_task(config, workdir)
     if not isinstance(task, Translator):
         raise UserError(f"The task '{config.task}' does not translate.")
@@ -117,10 +117,15 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
         raise UserError(f"The task '{config.task}' solves no instances.")
     if not os.path.isfile(file):
         raise UserError(f"There is no file {file}.")
+    path = Path(file).with_suffix(task.answer_ending)
+    if path == Path(file) or path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"The answer would go to {path}, which cannot be: copy the file elsewhere.")
     text = "\n".join(lines_of(read_bytes(Path(file)), file))
     _, restored = restore(task, config, workdir)
-    answer = task.solve_instance(restored.state, text)
-    path = Path(file).with_suffix(answer.ending)
+    try:
+        answer = task.solve_instance(restored.state, text)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     path.write_text(answer.text)
     print(f"{answer.said} It is in {path}.")
 
@@ -139,11 +144,22 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     devices = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
     abstract = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), devices)
     with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
-        restored = checkpoints.restore(abstract, which)
+        try:
+            restored = checkpoints.restore(abstract, which)
+        except UserError as error:
+            if not (changed := changes()):
+                raise
+            said = ", ".join(f"{key}={value}" for key, value in changed.items())
+            raise UserError(f"The run's weights cannot be read with {said}: {error}") from error
     assert restored is not None  # or `open_task` would not have opened it
     if restored.notice:
         print(f"note: {restored.notice}", file=sys.stderr)
     return which, restored
+
+
+def changes() -> dict[str, Any]:
+    """What the command line gives in the place of the run's own values."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def read_run(argv: list[str]) -> None:
@@ -156,10 +172,13 @@ def read_run(argv: list[str]) -> None:
             "Give only one of --translate, --instance and --json, which is for measures."
         )
     config = run.read_config(WORKDIR.value)
+    known = dict(cli.all_values(config))
     for flag, keys in SHORT.items():
         if (value := flags.FLAGS[flag].value) is not None:
+            if not (own := [key for key in keys if key in known]):
+                raise UserError(f"The task '{config.task}' has no beam for --{flag}.")
             # Spelt out, for `argv` is parsed anew after this.
-            argv += [f"--config.{key}={value}" for key in keys]
+            argv += [f"--config.{key}={value}" for key in own]
     cli.check_keys(argv, config)
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
 

@@ -43,6 +43,26 @@ def soft(
     return weights / jnp.where(total == 0.0, 1.0, total)
 
 
+def log_soft(
+    logits: Float[Array, "*B T S"], mask: Bool[Array, "*#B #T #S"] | None = None
+) -> Float[Array, "*B T S"]:
+    """Logarithms of the weights of `soft`, also of those too small to be told from zero.
+
+    Args:
+        logits: `[*B, T, S]`.
+        mask: broadcastable to the logits, true where a query may look.
+
+    Returns:
+        `[*B, T, S]` in float32, -inf where masked, the whole of a row that is masked altogether
+        included. No gradient is NaN, not even that of a masked element.
+    """
+    logits = _masked(logits, mask)
+    peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    logits = logits - jnp.where(jnp.isneginf(peak), 0.0, peak)
+    total = jnp.sum(jnp.exp(logits), axis=-1, keepdims=True)
+    return logits - jnp.log(jnp.where(total == 0.0, 1.0, total))
+
+
 def _masked(logits, mask):
     """Logits in float32, -inf where a query may not look."""
     logits = logits.astype(jnp.float32)
@@ -95,8 +115,8 @@ def hard(
     noise = jax.random.gumbel(key, logits.shape)  # the highest of logit + noise is such a draw
     weights = hardest(lax.stop_gradient(logits.astype(jnp.float32)) + noise, mask)
     probs = soft(logits, mask)
-    # Where there is no probability the logarithm is neither wanted nor differentiable.
-    log_probs = jnp.log(jnp.where(probs > 0.0, probs, 1.0))
+    # Where there is no probability its logarithm is not wanted, be it infinite.
+    log_probs = jnp.where(probs > 0.0, log_soft(logits, mask), 0.0)
     return Choice(weights, jnp.sum(weights * log_probs, -1), -jnp.sum(probs * log_probs, -1))
 
 

@@ -88,7 +88,12 @@ def shift(
 
     Returns:
         Weights `[*B, H, N]`.
+
+    Raises:
+        ValueError: for an even number of shifts, of which none is in the middle.
     """
+    if shifts.shape[-1] % 2 == 0:
+        raise ValueError(f"shifts are by -R ... R, an odd number, not {shifts.shape[-1]}")
     radius = shifts.shape[-1] // 2
     moved = jnp.zeros_like(weights)
     for j in range(2 * radius + 1):
@@ -133,7 +138,7 @@ def write(
     Returns:
         The new memory `[*B, N, M]`.
     """
-    weights = weights.astype(memory.dtype)
+    weights, erase, add = (x.astype(memory.dtype) for x in (weights, erase, add))
     for head in range(weights.shape[-2]):
         memory = _erase(memory, weights[..., head, :], erase[..., head, :])
     return memory + jnp.einsum("...hn,...hm->...nm", weights, add)

@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from attention.alignments import log_soft
 from attention.attend import attend
 from attention.scores import Score, additive
 
@@ -43,7 +43,7 @@ def point(
     Returns:
         `[*B, T, S]` in float32, -inf where nothing may be chosen.
     """
-    return log_softmax(clip(score(queries, keys, params), bound), mask)
+    return log_soft(clip(score(queries, keys, params), bound), mask)
 
 
 def clip(logits: Float[Array, "*B T S"], bound: float) -> Float[Array, "*B T S"]:
@@ -54,28 +54,6 @@ def clip(logits: Float[Array, "*B T S"], bound: float) -> Float[Array, "*B T S"]
         bound: C; 0 leaves the logits as they are.
     """
     return bound * jnp.tanh(logits) if bound else logits
-
-
-def log_softmax(
-    logits: Float[Array, "*B T S"], mask: Bool[Array, "*#B #T #S"] | None = None
-) -> Float[Array, "*B T S"]:
-    """Logarithm of the softmax over what the mask leaves, in float32.
-
-    Args:
-        logits: `[*B, T, S]`.
-        mask: broadcastable to the logits.
-
-    Returns:
-        `[*B, T, S]`, -inf where masked, the whole of a row that is masked altogether included. No
-        gradient is NaN, not even that of a masked element.
-    """
-    logits = logits.astype(jnp.float32)
-    if mask is not None:
-        logits = jnp.where(mask, logits, -jnp.inf)
-    peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    logits = logits - jnp.where(jnp.isneginf(peak), 0.0, peak)
-    total = jnp.sum(jnp.exp(logits), axis=-1, keepdims=True)
-    return logits - jnp.log(jnp.where(total == 0.0, 1.0, total))
 
 
 def glimpse(

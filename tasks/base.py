@@ -91,13 +91,14 @@ class Answer(NamedTuple):
     """What a task says of an instance of a user's."""
 
     said: str  # in a sentence
-    ending: str  # of the file that it goes to
-    text: str  # what goes there
+    text: str  # of its file
 
 
 @runtime_checkable
 class Solver(Protocol):
     """A task that solves instances of a user's as well."""
+
+    answer_ending: str  # of the file that an answer goes to: '.tour'
 
     def solve_instance(self, state: Any, text: str) -> Answer:
         """The answer to the instance that a file holds."""
@@ -192,6 +193,12 @@ def microbatches(x: Array, count: int) -> Array:
             f"A batch of {x.shape[0]} rows cannot be cut into train.accumulate={count} equal parts."
         )
     return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+
+def row_numbers(rows: int) -> Iterator[Batch]:
+    """Batches of a task that makes its data inside the step: only how many rows there are."""
+    while True:
+        yield {"row": np.arange(rows)}
 
 
 def key_of(split: str, number: int) -> PRNGKeyArray:

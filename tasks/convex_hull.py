@@ -26,8 +26,10 @@ class ConvexHull(Pointing):
 
     Measures, of each number of points: `accuracy`, the share of answers that are the hull, from
     whichever corner they start; `simple`, the share of those that are simple polygons; and `area`,
-    the share of the hulls' areas that these cover.
+    the share of the hulls' areas that these cover, unless too few are simple.
     """
+
+    labelled_by = ("convex_hull",)
 
     def solve(self, points):
         return solvers.hulls(points)
@@ -42,7 +44,7 @@ class ConvexHull(Pointing):
         )
         same = [same_polygon(p, h) for p, h in zip(polygons, hulls, strict=True)]
         measures = {"accuracy": np.mean(same), "simple": np.mean(simple)}
-        if np.any(simple):
+        if measures["simple"] >= 1 - FAIL:
             measures["area"] = np.mean(areas[simple])
         return measures
 

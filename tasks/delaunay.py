@@ -26,6 +26,8 @@ class Delaunay(Pointing):
     no other, in whichever order; and `coverage`, the mean share of the triangles that are found.
     """
 
+    labelled_by = ("delaunay",)
+
     def solve(self, points):
         return solvers.triangulations(points)
 

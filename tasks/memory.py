@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from models.ntm import NTM, Plain, Trace
 from tasks import pictures
-from tasks.base import Supervised, key_of
+from tasks.base import Supervised, key_of, row_numbers
 from tasks.data.episodes import FAMILIES, Episode, Family, draw
 from training import mesh, optimizer
 from training.errors import UserError, did_you_mean, section
@@ -100,8 +100,7 @@ class Memory(Supervised):
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Numbers of rows: the sequences themselves come of the step's key."""
         del split, start_step
-        while True:
-            yield {"row": np.arange(self.config.batch)}
+        return row_numbers(self.config.batch)
 
     # Evaluation.
 

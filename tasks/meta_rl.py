@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from models.snail import SNAIL
 from tasks import pictures, ppo
-from tasks.base import key_of, microbatches
+from tasks.base import key_of, microbatches, row_numbers
 from tasks.data.environments import ENVIRONMENTS, Environment
 from tasks.data.references import references
 from tasks.data.trials import Agent, Seen, Trials, play, row_keys, tasks_of
@@ -92,8 +92,7 @@ class MetaRL:
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Numbers of rows: the trials themselves come of the step's key."""
         del split, start_step
-        while True:
-            yield {"row": np.arange(self.config.batch)}
+        return row_numbers(self.config.batch)
 
     def encode(self, seen: Seen) -> Array:
         """Observation, last action, its reward, and whether an episode ended: `[..., I]`."""
@@ -192,7 +191,8 @@ class MetaRL:
 
     def _curves(self, state: TrainState, split: str):
         """Mean reward of each step `[T]`, of each agent; and means of what trials have besides."""
-        rows, count = self.config.batch, self.config.evaluated[split]
+        rows = self.config.batch
+        count = self.config.evaluated["test" if split == "test" else "dev"]
         total: Any = None
         for n in range(math.ceil(count / rows)):
             numbers = n * rows + np.arange(rows)
@@ -235,6 +235,11 @@ class MetaRL:
             name: name.removeprefix("reward_").replace("_", " ").replace("reward", "ours")
             for name in curves
         }
+        if self.environment.episodes == 2:  # which end when they do, so rewards have no grid
+            of_agent = lambda name: [scalars[f"steps_{n}{name[6:]}"] for n in (1, 2)]
+            lengths = {title: np.array(of_agent(name)) for name, title in titles.items()}
+            picture = pictures.curves(lengths, "episode of a trial", "steps to its end", None)
+            return {"episodes": picture} | self._attention(state)
         episodes = min(self.environment.episodes, self.environment.steps)
         earned = {titles[name]: x.reshape(episodes, -1).sum(1) for name, x in curves.items()}
         best = scalars["optimum"] / episodes if "optimum" in scalars else None
@@ -242,15 +247,20 @@ class MetaRL:
         if best is not None:
             regret = {name: np.cumsum(best - x) for name, x in earned.items()}
             figures["regret"] = pictures.curves(regret, "episode of a trial", "regret", None)
+        return figures | self._attention(state)
+
+    def _attention(self, state: TrainState) -> dict[str, Figure]:
+        """Where choices of one trial look, if the network has attention."""
         model = nnx.merge(self.graphdef, state.params)
         trials = self._one_trial(state)
         inputs = jnp.swapaxes(self.encode(trials.seen), 0, 1)[:, :SHOWN]
-        if weights := [np.asarray(x) for x in jax.jit(model.weights)(inputs)]:
-            steps = _told(trials)[:SHOWN]
-            before = ["–", *steps][: len(steps)]  # what a step sees is what the last one did
-            title = "Where a choice (row) looks: the step after each action and its reward (column)"
-            figures["attention"] = pictures.attention_heads(weights, before, steps, title)
-        return figures
+        weights = [np.asarray(x) for x in jax.jit(model.weights)(inputs)]
+        if not weights:
+            return {}
+        steps = _told(trials)[:SHOWN]
+        before = ["–", *steps][: len(steps)]  # what a step sees is what the last one did
+        title = "Where a choice (row) looks: the step after each action and its reward (column)"
+        return {"attention": pictures.attention_heads(weights, before, steps, title)}
 
     def samples(self, state: TrainState) -> str:
         """A trial: its actions, each with what it earned."""

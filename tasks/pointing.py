@@ -6,6 +6,7 @@ and answers to learn from come from the host, unless a task makes them inside th
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,9 +22,10 @@ from tasks import pictures
 from tasks.base import Supervised, key_of
 from tasks.data.labels import Labels
 from tasks.data.points import Points, Problem
-from tasks.data.solvers import Choices, solver
+from tasks.data.solvers import SOLVERS, Choices
 from training import mesh, optimizer
-from training.errors import UserError, section
+from training.errors import UserError, did_you_mean, section
+from training.run import make_folder
 
 SHOWN = 5  # answers in a picture
 
@@ -38,11 +40,13 @@ class Pointing(Supervised):
     """
 
     unit = "instances"
+    labelled_by: tuple[str, ...]  # names of `SOLVERS`
 
     def __init__(self, config: Any, workdir: str, problem: type[Problem]):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config, self.of_sizes = config, problem
-        self.problem = problem(tuple(config.data.sizes))
+        with section("data"):
+            self.problem = problem(config.data.sizes)
         self.tests = {n: problem((n, n)) for n in config.evaluation.sizes}
         with section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
@@ -58,11 +62,18 @@ class Pointing(Supervised):
         """
         options = dict(self.config.data.labels)
         by = options.pop("by")
+        if by not in self.labelled_by:
+            known = "' or '".join(self.labelled_by)
+            raise UserError(
+                f"data.labels.by is '{known}' here, not '{by}'."
+                + did_you_mean(by, self.labelled_by)
+            )
         if options.keys() != {"instances", "folder"}:
             raise UserError(f"data.labels by '{by}' has to give 'instances' and 'folder'.")
         folder = options["folder"] or os.path.join(workdir, "labels")
+        make_folder(Path(folder))
         sizes = (self.problem.low, self.problem.high)
-        return Labels(solver(by), by, sizes, options["instances"], folder)
+        return Labels(SOLVERS[by], by, sizes, options["instances"], self.config.batch, folder)
 
     def create(self, key: Array) -> PointerNet:
         """The model with its first weights."""
@@ -89,8 +100,7 @@ class Pointing(Supervised):
         example = self.example(batch, key)
         log_probs, asked = self.log_probs(params, example)
         choices = example.choices
-        said = asked[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
-        nats = -jnp.sum(jnp.where(said, log_probs, 0.0))
+        nats = -jnp.sum(answer_log_prob(log_probs, choices, asked))
         right = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~asked, axis=-1)
         return nats, jnp.float32(len(choices)), {"right": jnp.sum(right, dtype=jnp.float32)}
 
@@ -116,7 +126,7 @@ class Pointing(Supervised):
         """Labelled points."""
         del split
         assert self.labels is not None  # or the task has its own
-        return self.labels.batches(self.config.batch, self.problem.length, start_step)
+        return self.labels.batches(self.problem.length, start_step)
 
     # Evaluation.
 
@@ -226,3 +236,17 @@ class Pointing(Supervised):
     def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
         """The closed lines that an answer is."""
         return [choices]
+
+
+def answer_log_prob(
+    log_probs: Float[Array, "B T S"], choices: Int[Array, "B T"], asked: Bool[Array, "B T"]
+) -> Float[Array, " B"]:
+    """Log-probability of each answer.
+
+    Args:
+        log_probs: of every choice at every step.
+        choices: those of the answer.
+        asked: the steps that are its own.
+    """
+    chosen = asked[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
+    return jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(1, 2))

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 from tasks import pictures
-from tasks.base import Answer
+from tasks.base import Answer, row_numbers
 from tasks.data import held_karp, points, solvers, tsplib
 from tasks.data.points import Points, Tour
 from tasks.pointing import Pointing
@@ -33,6 +33,9 @@ class TSP(Pointing):
     that are tours if nothing forbids others.
     """
 
+    answer_ending = ".tour"
+    labelled_by = ("held_karp", "local_search")
+
     def __init__(self, config: Any, workdir: str):
         super().__init__(config, workdir, Tour)
 
@@ -54,16 +57,19 @@ class TSP(Pointing):
         """Cities and their shortest tours, made on the spot or by the host."""
         if self.labels is not None:
             return super().example(batch, key)
-        low, high = self.config.data.sizes
-        cities, count = points.draw(key, batch["row"], low, high, high)
+        cities, count = self.cities(batch, key)
         return Points(cities, count, held_karp.held_karp(cities, count)[0])
+
+    def cities(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
+        """Cities for the rows of a batch, and how many there are."""
+        low, high = self.config.data.sizes
+        return points.draw(key, batch["row"], low, high, high)
 
     def batches(self, split, start_step):
         """Numbers of rows, where cities come of the step's key."""
         if self.labels is not None:
-            yield from super().batches(split, start_step)
-        while True:
-            yield {"row": np.arange(self.config.batch)}
+            return super().batches(split, start_step)
+        return row_numbers(self.config.batch)
 
     def solve(self, points):
         return shortest(points)
@@ -91,7 +97,7 @@ class TSP(Pointing):
         said = f"A tour of {instance.name}, length {tsplib.length(instance.cities, order)}."
         if not low <= n <= high:
             said += f" The model was trained on {low} to {high} cities, and this has {n}."
-        return Answer(said, ".tour", tsplib.tour(instance, order))
+        return Answer(said, tsplib.tour(instance, order))
 
     def figures(self, state: Any) -> dict[str, Figure]:
         """Those of any pointing; and how far tours are from the shortest, by number of cities."""

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from tasks.data import points
 from tasks.data.held_karp import tour_length
 from tasks.data.points import Points
+from tasks.pointing import answer_log_prob
 from tasks.tsp import TSP
+from training.errors import UserError
 
 
 class PolicyState(NamedTuple):
@@ -44,6 +44,8 @@ class TSPReinforce(TSP):
     def make_labels(self, workdir):
         """None are needed."""
         del workdir
+        if not self.config.masked:
+            raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
 
     def init(self, key):
         """The first policy is the first mark."""
@@ -54,8 +56,7 @@ class TSPReinforce(TSP):
 
     def example(self, batch, key):
         """Cities, and no choices yet."""
-        low, high = self.config.data.sizes
-        cities, count = points.draw(key, batch["row"], low, high, high)
+        cities, count = self.cities(batch, key)
         return Points(cities, count, jnp.zeros(cities.shape[:2], jnp.int32))
 
     def train_step(self, state, batch, key):
@@ -69,8 +70,7 @@ class TSPReinforce(TSP):
 
         def loss(params):
             log_probs, own = self.log_probs(params, asked._replace(choices=drawn))
-            said = own[..., None] & (drawn[..., None] == jnp.arange(log_probs.shape[-1]))
-            return jnp.mean(advantages * jnp.sum(jnp.where(said, log_probs, 0.0), axis=(1, 2)))
+            return jnp.mean(advantages * answer_log_prob(log_probs, drawn, own))
 
         grads = jax.grad(loss)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
@@ -103,11 +103,6 @@ class TSPReinforce(TSP):
         asked = self.example({"row": rows}, key)
         lengths = [tour_length(asked.points, self.tours(x, asked)) for x in (params, best)]
         return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
-
-    def batches(self, split, start_step):
-        del split, start_step
-        while True:
-            yield {"row": np.arange(self.config.batch)}
 
 
 def is_shorter(one: Float[Array, " B"], other: Float[Array, " B"]) -> Array:

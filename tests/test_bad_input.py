@@ -148,7 +148,7 @@ def test_a_dataset_that_was_not_prepared(tmp_path):
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     done = here("train.py", NUMBERS, f"--workdir={tmp_path}/file/run")
-    assert f"Cannot write to workdir {tmp_path}/file/run: " in sentence(done)
+    assert f"Cannot write to {tmp_path}/file/run: " in sentence(done)
 
 
 def test_a_workdir_made_by_another_config(smoke_run):

@@ -151,7 +151,7 @@ def test_a_file_that_is_no_sweep(tmp_path):
         (("--sweep=nope.py", "--launcher=cloud"), "launcher"),
         (("--sweep=nope.py", "--config.seed", "4"), "write --config.key=value"),
         ((HEADS, "--config.model.haeds=2"), "no key 'model.haeds'. Did you mean 'model.heads'?"),
-        ((HEADS, "--workdir=README.md/runs"), "Cannot write to workdir README.md/runs: "),
+        ((HEADS, "--workdir=README.md/runs"), "Cannot write to README.md/runs: "),
     ],
 )
 def test_a_wrong_command_is_a_sentence(flags, sentence, tmp_path):

@@ -1,5 +1,7 @@
 """Command lines of the entry points: a wrong one gets a sentence, not a stack trace."""
 
+import errno
+import math
 import os
 import re
 import sys
@@ -12,6 +14,10 @@ from ml_collections.config_flags import config_flags
 
 from training.errors import Interrupted, UserError, did_you_mean
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MAY_BE_NONE = ("warmup", "glimpses", "block", "extra", "held_out")  # counts that 0 is good for
+SHARES = ("b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum")
+
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
     """For `app.run(main, flags_parser=parse_flags)`; exits with code 2 if the line is wrong.
@@ -22,6 +28,10 @@ def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = No
         if not any(arg.startswith("--help") for arg in argv):
             (prepare or check_config_flags)(argv)
         rest = flags.FLAGS(argv)
+        if stray := rest[1:]:
+            raise UserError(
+                f"'{stray[0]}' is no flag: write --name=value, with quotes around what has blanks."
+            )
     except (UserError, flags.Error) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
@@ -37,6 +47,18 @@ def exit_code(work: Callable[[], int | None]) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal
+    except KeyboardInterrupt:
+        print("Stopped. What was saved is kept; the same command goes on.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(
+            f"error: {error.filename or 'The disk'} cannot be written: {error.strerror}; make "
+            "room, and the same command goes on.",
+            file=sys.stderr,
+        )
+        return 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,30 +86,69 @@ def check_config_flags(argv: list[str]) -> None:
     Raises:
         UserError: if not, with the nearest valid key.
     """
-    given = re.search(r"(?:^| )--?config[= ]([^ ]+)", " ".join(argv))
-    if given is None:
+    given = dict(given_flags(argv)).get("config", "")
+    if not given:
         raise UserError("Say which run to do: --config=configs/NAME.py")
-    if not os.path.isfile(path := given[1].split(":")[0]):
+    if not os.path.isfile(path := given.split(":")[0]):
         raise UserError(f"There is no config file {path}.")
     try:
-        config = config_flags.ConfigFileFlagParser("config").parse(given[1])
-    except ValueError as error:  # `get_config` does not know its argument
-        raise UserError(f"{given[1]}: {error.__context__}") from error
+        config = config_flags.ConfigFileFlagParser("config").parse(given)
+    except Exception as error:  # a file is run, and may do whatever it likes
+        reason = error.__context__ or error  # `get_config` does not know its argument
+        raise UserError(f"{given}: {str(reason).splitlines()[0]}") from error
     check_keys(argv, config)
 
 
+def given_flags(argv: list[str]) -> Iterator[tuple[str, str]]:
+    """Names and values as they are written: '--name=value', or '--name value'."""
+    for arg, after in zip(argv, [*argv[1:], ""], strict=True):
+        if flag := re.fullmatch(r"--?([^=]+)(?:=(.*))?", arg, re.DOTALL):
+            yield flag[1], after if flag[2] is None else flag[2]
+
+
 def check_keys(argv: list[str], config: ConfigDict) -> None:
-    """Raises a `UserError` if a `--config.key` is not one of the config's."""
-    keys = list(all_keys(config))
-    for arg in argv:
-        key = re.match(r"--?(?:no)?config\.([^=[]+)", arg)
-        if key and key[1] not in keys:
-            raise UserError(f"The config has no key '{key[1]}'." + did_you_mean(key[1], keys))
+    """Checks that each `--config.key` is one of the config's, and numbers are of its kind.
+
+    Raises:
+        UserError: if not.
+    """
+    values = dict(all_values(config))
+    for name, value in given_flags(argv):
+        if key := re.match(r"(?:no)?config\.([^[]+)", name):
+            if key[1] not in values:
+                raise UserError(f"The config has no key '{key[1]}'." + did_you_mean(key[1], values))
+            check_number(key[1], values[key[1]], value)
 
 
-def all_keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
-    """'train', 'train.steps', ..."""
+def check_number(key: str, default: Any, text: str) -> None:
+    """Checks that a count stays a count, a share a share, and no amount falls below nothing.
+
+    Args:
+        key: of a config.
+        default: what stands there; one that is no number, or below zero, sets no bounds.
+        text: what is to take its place; if it is no number, that is for others to say.
+
+    Raises:
+        UserError: if it is out of bounds.
+    """
+    name = key.split(".")[-1]
+    known = isinstance(default, int | float) and not isinstance(default, bool) and default >= 0
+    if not known or key.startswith("mesh."):  # -1 is "all that remain" there
+        return
+    try:
+        value = float(text)
+    except ValueError:
+        return
+    counts = isinstance(default, int) and default > 0 and name not in MAY_BE_NONE
+    least, most = int(counts), 1 if name in SHARES else math.inf
+    if not (least <= value <= most and math.isfinite(value)):
+        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise UserError(f"{key} must be {bounds}, not {text}.")
+
+
+def all_values(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """'train' and its section, 'train.steps' and its number, ..."""
     for name, value in config.items():
-        yield f"{prefix}{name}"
+        yield f"{prefix}{name}", value
         if isinstance(value, ConfigDict):
-            yield from all_keys(value, f"{prefix}{name}.")
+            yield from all_values(value, f"{prefix}{name}.")

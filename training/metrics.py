@@ -5,6 +5,7 @@ Lines are `{"step": 100, "seconds": 12.3, "loss": ...}` while training and `{"st
 differ between a run and the same run interrupted.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,14 +20,14 @@ FILE = "metrics.jsonl"
 
 
 def read(workdir: str) -> list[dict]:
-    """All whole lines of a run's record; a line cut off by a crash is dropped."""
+    """All whole lines of a run's record; one that a crash cut off or damaged is dropped."""
     path = Path(workdir) / FILE
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict) and "step" in line:
+                lines.append(line)
     return lines
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,8 @@ from training import hosts, mesh
 from training.errors import UserError
 
 CONFIG, SUMMARY = "config.json", "summary.json"
+# What changes no number of a run: on which devices it is, how often it speaks, where its data lie.
+MOVABLE = re.compile(r"mesh\..*|cpu_devices|train\.log_every|.*\.(data_)?dir|.*\.folder")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -36,7 +39,7 @@ def make_folder(path: Path) -> None:
         (path / ".writable").touch()
         (path / ".writable").unlink(missing_ok=True)  # another process may do the same
     except OSError as error:
-        raise UserError(f"Cannot write to workdir {path}: {error.strerror}.") from error
+        raise UserError(f"Cannot write to {path}: {error.strerror}.") from error
 
 
 def open_workdir(config: Any, workdir: str) -> None:
@@ -59,10 +62,9 @@ def read_config(workdir: str) -> ConfigDict:
         UserError: if the folder is none of a run.
     """
     path = Path(workdir) / CONFIG
-    try:
-        return ConfigDict(_tuples(json.loads(path.read_text()))).lock()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{workdir} is not the folder of a run: it has no {CONFIG}.") from error
+    if not path.is_file():
+        raise UserError(f"{workdir} is not the folder of a run: it has no {CONFIG}.")
+    return ConfigDict(_tuples(read_json(path))).lock()
 
 
 def _tuples(value: Any) -> Any:
@@ -81,12 +83,13 @@ def check_same(config: Any, workdir: str) -> None:
     path = Path(workdir)
     if not (path / CONFIG).exists():
         return
-    theirs = flatten(json.loads((path / CONFIG).read_text()))
+    theirs = flatten(read_json(path / CONFIG))
     ours = flatten(json.loads(config.to_json_best_effort()))
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         old, new = theirs.get(key, "absent"), ours.get(key, "absent")
         longer = key == "train.steps" and new > old
-        if old == new or longer or key.startswith("mesh."):  # a run may move to other devices
+        moved = MOVABLE.fullmatch(key)
+        if json.dumps(old) == json.dumps(new) or longer or moved:  # in JSON, as nan is not nan
             continue
         raise UserError(
             f"{path} was made by another config: {key} was {old!r} there and is {new!r} now; "
@@ -106,7 +109,7 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
 def read_summary(workdir: str) -> dict | None:
     """The summary of a finished run, or None."""
     path = Path(workdir) / SUMMARY
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def write_summary(
@@ -127,6 +130,21 @@ def write_summary(
     if hosts.is_first():
         write_json(Path(workdir) / SUMMARY, summary)
     return summary
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Raises:
+        UserError: if somebody else did.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"{path} is damaged: put it back as it was, or remove it.")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

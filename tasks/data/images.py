@@ -156,6 +156,8 @@ def folder(resolution: int, channels: int, *, dir: str) -> Mapping[str, Files]:
     classes there is one class.
     """
     root = Path(dir).expanduser()
+    if not (dir and root.is_dir()):
+        raise UserError(f"data.dir={dir!r} is no folder: give that of the images")
     split = (root / "train").is_dir() and (root / "test").is_dir()
     parts = {name: _files(root / name if split else root) for name in ("train", "test")}
     for name, paths in parts.items():

@@ -39,13 +39,25 @@ class Labels:
         name: of the solver and its options, by which its folder is called.
         sizes: `low` and `high`; file n has instances of the n-th size, around and around.
         instances: how many in all, rounded up to whole files.
+        rows: of a batch.
         folder: where they are kept.
+
+    Raises:
+        UserError: if files cannot be cut into batches of that size.
     """
 
     def __init__(
-        self, solve: Solver, name: str, sizes: tuple[int, int], instances: int, folder: str
+        self,
+        solve: Solver,
+        name: str,
+        sizes: tuple[int, int],
+        instances: int,
+        rows: int,
+        folder: str,
     ):
-        self.solve, self.sizes = solve, tuple(sizes)
+        if CHUNK % rows:
+            raise UserError(f"A batch of {rows} labelled instances does not divide {CHUNK:,}.")
+        self.solve, self.sizes, self.rows = solve, tuple(sizes), rows
         self.count = -(-instances // CHUNK)
         self.folder = Path(folder, f"{name}-{sizes[0]}-{sizes[1]}")
 
@@ -58,25 +70,17 @@ class Labels:
         """Where a file is."""
         return self.folder / f"{number:05d}.points"
 
-    def batches(self, rows: int, length: int, start_step: int) -> Iterator[Batch]:
+    def batches(self, length: int, start_step: int) -> Iterator[Batch]:
         """Batches without end, the same from any start; all rows of a batch have one size.
 
         First every instance in the files' order, so that training need not wait for the last of
         them, and from then on all batches, in another order each time.
 
         Args:
-            rows: of a batch.
             length: T, choices of the longest answer.
             start_step: how many batches to leave out.
-
-        Raises:
-            UserError: if files cannot be cut into batches of that size.
         """
-        if CHUNK % rows:
-            raise UserError(f"A batch of {rows} labelled instances does not divide {CHUNK:,}.")
-        return self._batches(rows, length, start_step)
-
-    def _batches(self, rows, length, start_step):
+        rows = self.rows
         per_chunk = CHUNK // rows
         total, step = self.count * per_chunk, start_step
         with self._made() as chunk_of:

@@ -22,26 +22,28 @@ DISCOUNT = 0.99  # of the optimum that the papers seem to have divided by
 
 
 class Beliefs(NamedTuple):
-    """What was met so far."""
+    """What was met so far. Where an episode's last step led is not seen, but what it earned is."""
 
-    visits: Float[Array, "*B S A S"]
+    visits: Float[Array, "*B S A S"]  # steps by where they led
+    pulls: Float[Array, "*B S A"]  # all steps
     rewards: Float[Array, "*B S A"]  # their sums
 
     @property
     def counts(self) -> Float[Array, "*B S A"]:
+        """Steps of which it is known where they led."""
         return self.visits.sum(-1)
 
     @property
     def mean(self) -> MDP:
         """Of the posterior."""
         transitions = (self.visits + 1.0) / (self.counts + self.visits.shape[-1])[..., None]
-        return MDP(transitions, (self.rewards + 1.0) / (self.counts + 1.0))
+        return MDP(transitions, (self.rewards + 1.0) / (self.pulls + 1.0))
 
     def sample(self, key: PRNGKeyArray) -> MDP:
         """Of the posterior."""
         keys = jax.random.split(key)
         weights = jax.random.gamma(keys[0], self.visits + 1.0)
-        noise = jax.random.normal(keys[1], self.rewards.shape) * (self.counts + 1.0) ** -0.5
+        noise = jax.random.normal(keys[1], self.rewards.shape) * (self.pulls + 1.0) ** -0.5
         return MDP(weights / weights.sum(-1, keepdims=True), self.mean.rewards + noise)
 
 
@@ -96,7 +98,7 @@ def start(environment: TabularMDP, batch: int) -> Progress:
     """Before the first step."""
     shape = batch, environment.channels, environment.actions
     return Progress(
-        Beliefs(jnp.zeros((*shape, environment.channels)), jnp.zeros(shape)),
+        Beliefs(jnp.zeros((*shape, environment.channels)), jnp.zeros(shape), jnp.zeros(shape)),
         jnp.zeros((batch, environment.horizon, environment.channels), jnp.int32),
         jnp.zeros(batch, jnp.int32),
         jnp.int32(0),
@@ -104,10 +106,7 @@ def start(environment: TabularMDP, batch: int) -> Progress:
 
 
 def _act(horizon, plan, epsilon, keys, seen, carry):
-    """Learns from the last step, plans where an episode begins, and follows the plan.
-
-    Where the last step of an episode led is not seen: its reward is learned from alone.
-    """
+    """Learns from the last step, plans where an episode begins, and follows the plan."""
     split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     place = jnp.argmax(seen.observation, axis=-1)
     beliefs = jax.vmap(_learn)(carry.beliefs, carry.place, place, seen)
@@ -123,12 +122,13 @@ def _act(horizon, plan, epsilon, keys, seen, carry):
 
 
 def _learn(beliefs, before, after, seen):
-    """Adds a step to what was met; one that ended an episode only by its reward."""
+    """Adds a step to what was met."""
     known = seen.action >= 0
     reward = jnp.where(known, seen.reward, 0.0)
     went = (known & ~seen.done).astype(jnp.float32)
     return Beliefs(
         beliefs.visits.at[before, seen.action, after].add(went),
+        beliefs.pulls.at[before, seen.action].add(known.astype(jnp.float32)),
         beliefs.rewards.at[before, seen.action].add(reward),
     )
 
@@ -169,10 +169,9 @@ def _ucrl2(horizon, key, beliefs):
     theirs, in the sum of absolute differences.
     """
     del key
-    mean, count = beliefs.mean, beliefs.counts + 1.0
-    states = beliefs.visits.shape[-1]
-    rewards = mean.rewards + CURIOSITY / jnp.sqrt(count)
-    radius = CURIOSITY * jnp.sqrt(states / count)
+    mean, states = beliefs.mean, beliefs.visits.shape[-1]
+    rewards = mean.rewards + CURIOSITY / jnp.sqrt(beliefs.pulls + 1.0)
+    radius = CURIOSITY * jnp.sqrt(states / (beliefs.counts + 1.0))
 
     def backup(values):
         order = jnp.argsort(values)  # the best last

@@ -9,8 +9,6 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from training.errors import UserError, did_you_mean
-
 Points = Float[np.ndarray, "B N 2"]
 Choices = list[Int[np.ndarray, " _"]]
 Solver = Callable[[Points], Choices]
@@ -83,16 +81,3 @@ SOLVERS: dict[str, Solver] = {
     "convex_hull": hulls,
     "delaunay": triangulations,
 }
-
-
-def solver(name: str) -> Solver:
-    """The solver of that name.
-
-    Raises:
-        UserError: if there is none.
-    """
-    if name not in SOLVERS:
-        raise UserError(
-            f"There is no solver '{name}', only {', '.join(SOLVERS)}." + did_you_mean(name, SOLVERS)
-        )
-    return SOLVERS[name]

@@ -1,5 +1,7 @@
 """Files of TSPLIB (Reinelt 1991): instances of cities in the plane, and tours."""
 
+import itertools
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -7,11 +9,14 @@ from jaxtyping import Float, Int
 
 from training.errors import UserError
 
+FARTHEST = 1e12  # coordinates, of which distances are to be whole numbers
+
 
 class Instance(NamedTuple):
     """What a `.tsp` file holds."""
 
     name: str
+    numbers: list[int]  # by which the file calls the cities
     cities: Float[np.ndarray, "N 2"]
 
 
@@ -21,36 +26,41 @@ def read(text: str) -> Instance:
     Raises:
         UserError: for another kind of instance, or lines that are no cities.
     """
-    head, found, rest = text.partition("NODE_COORD_SECTION")
-    if not found:
+    head, *rest = re.split(r"^\s*NODE_COORD_SECTION\b.*$", text, maxsplit=1, flags=re.MULTILINE)
+    if not rest:
         raise UserError("The instance has no NODE_COORD_SECTION: give a .tsp file of TSPLIB.")
     fields = {}
     for line in head.splitlines():
         key, _, value = line.partition(":")
         fields[key.strip().upper()] = value.strip()
-    kind = fields.get("EDGE_WEIGHT_TYPE", "")
-    if kind != "EUC_2D":
-        raise UserError(f"Distances of type '{kind}' are not known here, only EUC_2D.")
-    cities = []
-    for line in rest.splitlines():
-        words = line.split()
-        if words[:1] == ["EOF"]:
-            break
-        if not words:
-            continue
-        try:
-            _, x, y = words
-            cities.append((float(x), float(y)))
-        except ValueError as error:
-            raise UserError(
-                f"'{line.strip()}' is no city: a number and two coordinates."
-            ) from error
-    if fields.get("DIMENSION") != str(len(cities)):
+    for field, known in (("TYPE", "TSP"), ("EDGE_WEIGHT_TYPE", "EUC_2D")):
+        if (found := fields.get(field, "")) != known:
+            raise UserError(f"The instance's {field} is '{found}', and only {known} is known here.")
+    listed = list(itertools.takewhile(lambda line: line.strip() != "EOF", rest[0].splitlines()))
+    cities = [_city(line) for line in listed if line.strip()]
+    if fields.get("DIMENSION", "").lstrip("0") != str(len(cities)):
         raise UserError(
             f"The instance says that it has {fields.get('DIMENSION')} cities, but {len(cities)} "
             "are listed."
         )
-    return Instance(fields.get("NAME", "unnamed"), np.array(cities))
+    numbers = [number for number, _, _ in cities]
+    if len(set(numbers)) < len(numbers):
+        raise UserError("Two cities of the instance have the same number.")
+    return Instance(
+        fields.get("NAME", "unnamed"), numbers, np.array([place for _, *place in cities])
+    )
+
+
+def _city(line: str) -> tuple[int, float, float]:
+    """Its number and where it is."""
+    try:
+        number, x, y = line.split()
+        city = int(number), float(x), float(y)
+    except ValueError:
+        city = (0, np.nan, np.nan)
+    if not max(map(abs, city[1:])) < FARTHEST:
+        raise UserError(f"'{line.strip()}' is no city: a number and two coordinates.")
+    return city
 
 
 def normalised(cities: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
@@ -68,7 +78,7 @@ def length(cities: Float[np.ndarray, "N 2"], order: Int[np.ndarray, " N"]) -> in
 
 
 def tour(instance: Instance, order: Int[np.ndarray, " N"]) -> str:
-    """The text of a `.tour` file, in which cities count from 1."""
+    """The text of a `.tour` file."""
     head = (
         f"NAME : {instance.name}.tour",
         f"COMMENT : length {length(instance.cities, order)}",
@@ -76,4 +86,4 @@ def tour(instance: Instance, order: Int[np.ndarray, " N"]) -> str:
         f"DIMENSION : {len(order)}",
         "TOUR_SECTION",
     )
-    return "\n".join([*head, *(str(city + 1) for city in order), "-1", "EOF", ""])
+    return "\n".join([*head, *(str(instance.numbers[city]) for city in order), "-1", "EOF", ""])

@@ -81,6 +81,20 @@ def test_a_certain_shift_is_a_permutation(by, radius, seed):
     np.testing.assert_array_equal(shift(moved, certain[:, ::-1]), weights)
 
 
+def test_shifts_have_a_middle():
+    with pytest.raises(ValueError, match="an odd number, not 2"):
+        shift(jnp.eye(4)[:1], jnp.array([[0.5, 0.5]]))
+
+
+def test_a_memory_of_half_precision_has_gradients():
+    memory, weights, vectors = jnp.ones((3, 2), jnp.bfloat16), jnp.ones((1, 3)), jnp.ones((1, 2))
+    loss = lambda *x: write(*x).sum()
+    gradients = jax.grad(loss, argnums=(0, 1, 2, 3))(memory, weights, vectors, vectors)
+    dtypes = [x.dtype for x in gradients]
+    assert dtypes == [jnp.bfloat16, jnp.float32, jnp.float32, jnp.float32]
+    np.testing.assert_array_equal(gradients[2], [[-3.0, -3.0]])
+
+
 def test_by_hand():
     """A head on row 1 of 4 that does not look, shifts on by one, and is sharp enough."""
     moved = shift(jnp.eye(4)[3:], jnp.array([[0.0, 0.1, 0.9]]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention import additive, dot, pointer
+from attention import additive, dot, log_soft, pointer
 from tests import naive
 
 B, T, S, A = 2, 3, 5, 4
@@ -43,9 +43,9 @@ def test_probabilities_are_those_of_the_equation(bound):
 
 def test_what_is_not_allowed_has_no_probability_and_no_gradient():
     logits = jnp.asarray(RNG.normal(size=(B, T, S)).astype(np.float32))
-    found = pointer.log_softmax(logits, jnp.asarray(MASK))
+    found = log_soft(logits, jnp.asarray(MASK))
     assert np.isneginf(found[~MASK]).all() and np.isfinite(found[MASK]).all()
-    total = lambda logits: jnp.sum(pointer.log_softmax(logits, jnp.asarray(MASK)), where=MASK)
+    total = lambda logits: jnp.sum(log_soft(logits, jnp.asarray(MASK)), where=MASK)
     gradient = np.asarray(jax.grad(total)(logits))
     assert np.isfinite(gradient).all() and not gradient[~MASK].any()
     # d/du_j of Σ_i log p_i over a row's m choices is 1 - m p_j.
@@ -55,7 +55,7 @@ def test_what_is_not_allowed_has_no_probability_and_no_gradient():
 
 def test_half_precision_is_summed_in_single():
     logits = jnp.asarray(RNG.normal(size=(1, 1, 300)), jnp.bfloat16)
-    found = pointer.log_softmax(logits)
+    found = log_soft(logits)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(jnp.sum(jnp.exp(found)), 1.0, rtol=1e-5)
 

@@ -165,6 +165,7 @@ def test_a_run_without_hope_is_stopped_with_a_sentence(task, metrics, said):
         ({"model__feature": 5}, "section 'model' is no good: feature must be one of"),
         ({"data__source": "digit"}, "no data.source='digit'.*Did you mean 'digits'"),
         ({"data__channels": 2}, "data.channels is 1 for grey or 3 for colour, not 2"),
+        ({"measure__inception_weights": "nowhere"}, "inception_weights='nowhere' is not there"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(changes, said, tmp_path):

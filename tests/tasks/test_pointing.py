@@ -128,6 +128,22 @@ def test_whoever_answers_right_measures_perfectly(tmp_path):
             np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
 
 
+def test_there_is_no_area_of_hulls_that_are_too_seldom_polygons(tmp_path):
+    task = tasks.build(tiny(ptrnet_hull), str(tmp_path))
+    task.answer = lambda state, points: np.zeros((len(points), 6), int)
+    assert task.measure(TrainState(jnp.int32(0), None, None), "dev", 5).keys() == {
+        "accuracy",
+        "simple",
+    }
+
+
+def test_without_a_teacher_only_valid_tours_are_drawn(tmp_path):
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.masked = False
+    with pytest.raises(UserError, match="so 'masked' must be True"):
+        tasks.build(config, str(tmp_path))
+
+
 def test_reinforcement_shortens_tours_and_raises_the_mark(tmp_path):
     """Without a teacher, from random tours of six cities, of 3.1, towards the shortest, of 2.7."""
     config = ptrnet_tsp20_rl.get_config("smoke")
@@ -167,10 +183,12 @@ def test_a_mark_falls_only_to_what_is_surely_shorter():
     [
         ({"sizes": (5, 13)}, "'held_karp' is for up to 12 cities, not 13: take 'local_search'"),
         ({"sizes": (2, 5)}, "There is no Tour of 2 to 5 points"),
-        ({"labels": {"by": "local_serch"}}, "has to give 'instances' and 'folder'"),
+        ({"sizes": (5, 7, 9)}, "section 'data' is no good"),
+        ({"labels": {"by": "local_search"}}, "has to give 'instances' and 'folder'"),
+        ({"labels": {"by": "held_carp"}}, "not 'held_carp'. Did you mean 'held_karp'"),
         (
-            {"labels": {"by": "local_serch", "instances": 9, "folder": ""}},
-            "There is no solver 'local_serch'",
+            {"labels": {"by": "local_search", "instances": 9, "folder": "/proc/x"}},
+            "Cannot write to /proc/x: ",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.data import planners
 from tasks.data.environments import Bandit, Gymnax, Labyrinth, Maze, TabularMDP
-from tasks.data.trials import play, row_keys, tasks_of
+from tasks.data.trials import Seen, play, row_keys, tasks_of
 from tests.commands import quick_compiling
 from training.errors import UserError
 
@@ -156,14 +156,25 @@ def test_value_iteration_is_the_best_of_all_plans():
 
 
 def test_planners_learn_what_they_were_shown():
-    beliefs = planners.Beliefs(
-        jnp.zeros((2, 1, 2)).at[0, 0, 1].set(8.0), jnp.zeros((2, 1)).at[0, 0].set(26.0)
-    )
+    visits = jnp.zeros((2, 1, 2)).at[0, 0, 1].set(8.0)
+    beliefs = planners.Beliefs(visits, visits.sum(-1), jnp.zeros((2, 1)).at[0, 0].set(26.0))
     np.testing.assert_allclose(beliefs.mean.transitions[0, 0], [0.1, 0.9], rtol=1e-6)
     np.testing.assert_allclose(beliefs.mean.rewards[:, 0], [3.0, 1.0], rtol=1e-6)
     drawn = jax.vmap(beliefs.sample)(jax.random.split(jax.random.key(0), 2000))
     np.testing.assert_allclose(drawn.transitions[:, 0, 0, 1].mean(), 0.9, atol=0.01)
     np.testing.assert_allclose(drawn.rewards[:, 0, 0].std(), 1 / 3, atol=0.02)
+
+
+def test_planners_learn_from_a_last_step_what_it_earned_alone():
+    environment = TabularMDP(
+        states=2, actions=1, horizon=1, episodes=10
+    )  # every step ends an episode
+    beliefs = planners.start(environment, 1).beliefs
+    seen = Seen(jnp.eye(2)[:1], jnp.array([0]), jnp.array([1.0]), jnp.array([True]))
+    for _ in range(9):
+        beliefs = jax.vmap(planners._learn)(beliefs, jnp.array([0]), jnp.array([1]), seen)
+    np.testing.assert_allclose(beliefs.mean.rewards[0, :, 0], [1.0, 1.0])
+    np.testing.assert_allclose(beliefs.mean.transitions[0], 0.5)
 
 
 class Corridor:

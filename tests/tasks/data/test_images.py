@@ -92,6 +92,9 @@ def test_a_plain_folder_has_one_class_and_every_fifth_image_is_held_out(tmp_path
 def test_what_is_wrong_with_a_folder_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         load("folder", 4, 3, dir=str(tmp_path))
+    for nowhere in ("", str(tmp_path / "nowhere")):
+        with pytest.raises(UserError, match=f"data.dir='{nowhere}' is no folder"):
+            load("folder", 4, 3, dir=nowhere)
     for n in range(5):
         write(tmp_path, f"{n}.png", n)
     (tmp_path / "0.png").write_bytes(b"no image")

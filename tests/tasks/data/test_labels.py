@@ -19,14 +19,14 @@ def leftmost(points):
 @pytest.fixture
 def labels(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", CHUNK)
-    made = Labels(leftmost, "leftmost", (3, 4), 30, str(tmp_path))
+    made = Labels(leftmost, "leftmost", (3, 4), 30, ROWS, str(tmp_path))
     for number in range(made.count):  # here, as a process would not know of the smaller files
         made.make(number)
     return made
 
 
 def take(labels, count, start=0):
-    batches = labels.batches(ROWS, LENGTH, start)
+    batches = labels.batches(LENGTH, start)
     taken = [next(batches) for _ in range(count)]
     batches.close()
     return taken
@@ -70,6 +70,6 @@ def test_what_is_there_is_used_and_what_is_damaged_is_made_anew(labels):
     assert labels.path(0).stat().st_mtime_ns == kept
 
 
-def test_a_batch_has_to_divide_a_file(labels):
-    with pytest.raises(UserError, match="A batch of 5 labelled instances does not divide 12"):
-        labels.batches(5, LENGTH, 0)
+def test_a_batch_has_to_divide_a_file(tmp_path):
+    with pytest.raises(UserError, match="A batch of 7 labelled instances does not divide 5,120"):
+        Labels(leftmost, "leftmost", (3, 4), 30, 7, str(tmp_path))
