@@ -31,4 +31,10 @@ def _module(task: str) -> ModuleType:
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
     if task not in names and "." not in task:
         raise UserError(f"There is no task '{task}'." + did_you_mean(task, names))
-    return importlib.import_module(task if "." in task else f"{__name__}.{task}")
+    try:
+        module = importlib.import_module(task if "." in task else f"{__name__}.{task}")
+    except ModuleNotFoundError as error:
+        raise UserError(f"There is no task '{task}': {error}.") from error
+    if not hasattr(module, "build"):
+        raise UserError(f"'{task}' is no task: it has no function 'build'.")
+    return module

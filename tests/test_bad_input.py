@@ -55,6 +55,14 @@ def test_a_misspelt_key_of_a_run_is_too(smoke_run):
     assert sentence(done).endswith("no key 'decode.widht'. Did you mean 'decode.width'?\n")
 
 
+def test_a_word_that_is_no_flag_is_not_passed_over(smoke_run):
+    said = "is no flag: write --name=value, with quotes around what has blanks.\n"
+    done = here("train.py", NUMBERS, "workdir=runs/x")
+    assert sentence(done) == f"error: 'workdir=runs/x' {said}"
+    done = here("eval.py", f"--workdir={smoke_run}", "--translate", "twenty", "one")
+    assert sentence(done) == f"error: 'one' {said}"
+
+
 @pytest.mark.parametrize(
     "flag",
     ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"],

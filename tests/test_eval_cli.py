@@ -147,6 +147,16 @@ def test_an_instance_is_answered_beside_it(tmp_path):
         assert f"length {length}." in done.output
     assert sorted(tours[0]) == [*range(len(SQUARE))] and tours[0] == tours[1]
 
+    assert "The task 'tsp' has no beam" in here("eval.py", workdir, "--length_penalty=1").errors
+    assert here("eval.py", workdir, "--beam=2", "--json").code == 0
+    there = tmp_path / "metres.tour"
+    done = here("eval.py", workdir, f"--instance={there}")
+    assert done.code == 2 and f"The answer would go to {there}, which cannot be" in done.errors
+    done = here(
+        "eval.py", workdir, f"--instance={tmp_path / 'metres.tsp'}", "--config.model.width=9"
+    )
+    assert done.code == 2 and "weights cannot be read with model.width=9: " in done.errors
+
 
 def test_a_translator_solves_no_instance(smoke_run):
     done = here("eval.py", f"--workdir={smoke_run}", f"--instance={__file__}")

@@ -140,6 +140,9 @@ def test_a_file_that_is_no_sweep(tmp_path):
     (tmp_path / "bad.py").write_text("MEASURES = ()\nfigure = None\n")
     with pytest.raises(UserError, match=r"bad\.py is no sweep: it has no runs"):
         sweeps.load(str(tmp_path / "bad.py"))
+    (tmp_path / "bad.py").write_text("MEASURES = (\n")
+    with pytest.raises(UserError, match=r"bad\.py: SyntaxError: "):
+        sweeps.load(str(tmp_path / "bad.py"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ array. Checksums are ours because the storage below checks its indices, not the 
 a flipped bit would come back as a weight.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +62,8 @@ class Checkpoints:
         if best_mode not in ("max", "min"):
             raise UserError(f"train.best_mode is 'max' or 'min', not '{best_mode}'.")
         self._directory = epath.Path(workdir).resolve() / FOLDER
+        if self._directory.exists() and not self._directory.is_dir():
+            raise UserError(f"{self._directory} is a file, where checkpoints are to be: remove it.")
         self._every, self._keep, self._average = checkpoint_every, keep, average
         self._best, self._sign = best, 1 if best_mode == "max" else -1
         lines = [line for line in metrics.read(workdir) if np.isfinite(line.get(best, np.nan))]
@@ -98,12 +101,13 @@ class Checkpoints:
             "seconds": seconds,
             "checksums": np.asarray(hosts.gather(checksums(state))).tolist(),
         }
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
-            ),
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
+                ),
+            )
 
     def score(self, step: int, measures: dict[str, float]) -> None:
         """Tells what an evaluation found, for the choice of the best.
@@ -192,11 +196,24 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until everything asked for is on disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then ends the background threads."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says what a user can mend of what goes wrong on the way to the disk."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # of Python, and of the storage below
+            raise UserError(
+                f"A checkpoint cannot be written to {self._directory} ({_brief(error)}): make "
+                "room, and the same command goes on from the last whole one."
+            ) from error
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Orbax asks which to keep: the newest, the newest regular ones, and the best."""

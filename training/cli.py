@@ -15,7 +15,14 @@ from ml_collections.config_flags import config_flags
 from training.errors import Interrupted, UserError, did_you_mean
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-MAY_BE_NONE = ("warmup", "glimpses", "block", "extra", "held_out")  # counts that 0 is good for
+MAY_BE_NONE = (
+    "warmup",
+    "heads",
+    "glimpses",
+    "block",
+    "extra",
+    "held_out",
+)  # counts that 0 is good for
 SHARES = ("b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum")
 
 
@@ -96,6 +103,8 @@ def check_config_flags(argv: list[str]) -> None:
     except Exception as error:  # a file is run, and may do whatever it likes
         reason = error.__context__ or error  # `get_config` does not know its argument
         raise UserError(f"{given}: {str(reason).splitlines()[0]}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: it has no function get_config that returns a ConfigDict.")
     check_keys(argv, config)
 
 

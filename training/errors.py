@@ -22,11 +22,11 @@ def section(name: str) -> Iterator[None]:
     """Around what is made from a section of the config: says so if it takes no such values.
 
     Raises:
-        UserError: in place of a TypeError or ValueError.
+        UserError: in place of a TypeError, ValueError or ZeroDivisionError.
     """
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the config's section '{name}' is no good: {reason}") from error
 

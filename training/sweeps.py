@@ -117,7 +117,11 @@ def load(path: str) -> Sweep:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a file is run, and may do whatever it likes
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: {type(error).__name__}: {reason}") from error
     for part in ("MEASURES", "runs", "figure"):
         if not hasattr(module, part):
             raise UserError(f"{path} is no sweep: it has no {part}.")

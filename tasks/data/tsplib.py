@@ -58,7 +58,7 @@ def _city(line: str) -> tuple[int, float, float]:
         city = int(number), float(x), float(y)
     except ValueError:
         city = (0, np.nan, np.nan)
-    if not max(map(abs, city[1:])) < FARTHEST:
+    if not all(abs(x) < FARTHEST for x in city[1:]):
         raise UserError(f"'{line.strip()}' is no city: a number and two coordinates.")
     return city
 

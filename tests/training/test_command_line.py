@@ -8,7 +8,7 @@ import pytest
 
 from tests import toy
 from tests.training.runs import ROOT, small, start
-from training import cli, console, run
+from training import cli, console, metrics, run
 from training.errors import UserError
 
 # ml_collections loads config files by a method that Python 3.12 drops.
@@ -29,6 +29,10 @@ TOY = "--config=tests/toy.py"
         ),
         ((TOY, "--config.optimiser.b1=4"), "Did you mean 'optimizer.b1'?"),
         ((TOY, "--config.zzz", "4"), "The config has no key 'zzz'."),
+        ((TOY, "--config.train.log_every=0"), "train.log_every must be at least 1, not 0."),
+        ((TOY, "--config.train.steps", "-1"), "train.steps must be at least 1, not -1."),
+        ((TOY, "--config.optimizer.peak=nan"), "optimizer.peak must be at least 0, not nan."),
+        ((TOY, "--config.optimizer.b1=1.5"), "optimizer.b1 must be from 0 to 1, not 1.5."),
     ],
 )
 def test_wrong_flags(flags, sentence, monkeypatch):
@@ -40,7 +44,32 @@ def test_wrong_flags(flags, sentence, monkeypatch):
 
 def test_right_flags(monkeypatch):
     monkeypatch.chdir(ROOT)
-    cli.check_config_flags(["train.py", TOY, "--config.train.steps=4", "--config.mesh.data", "1"])
+    flags = ["--config.train.steps=4", "--config.mesh.fsdp", "-1", "--config.optimizer.warmup=0"]
+    cli.check_config_flags(["train.py", TOY, *flags])
+
+
+@pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_the_kind"])
+def test_a_file_that_is_no_config(text, tmp_path):
+    (path := tmp_path / "no config.py").write_text(text)
+    with pytest.raises(UserError, match=f"^{path}: [^\n]+$"):
+        cli.check_config_flags(["train.py", f"--config={path}"])
+
+
+def test_what_a_person_stops_is_told_so(capsys):
+    def work():
+        raise KeyboardInterrupt
+
+    assert cli.exit_code(work) == 130
+    assert capsys.readouterr().err.startswith("Stopped. What was saved is kept")
+
+
+def test_a_full_disk_is_told_so(capsys):
+    def work():
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    assert cli.exit_code(work) == 2
+    assert "cannot be written: No space left on device; make room" in capsys.readouterr().err
 
 
 def test_a_wrong_flag_ends_the_program_with_the_sentence_alone(tmp_path):
@@ -61,8 +90,23 @@ def test_workdir_of_another_config_names_the_key_and_both_values(tmp_path):
 
 def test_more_steps_or_other_devices_are_the_same_run(tmp_path):
     run.open_workdir(small(), str(tmp_path))
-    run.open_workdir(small(train__steps=50, mesh__fsdp=2), str(tmp_path))
+    run.open_workdir(small(train__steps=50, mesh__fsdp=2, train__log_every=9), str(tmp_path))
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 50
+
+
+@pytest.mark.parametrize("name", [run.CONFIG, run.SUMMARY])
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"{}", b'{"name": "M\xfc'])
+def test_damaged_records_are_named(name, content, tmp_path):
+    run.open_workdir(small(), str(tmp_path))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is damaged: put it back as it was, or remove it"):
+        (run.read_config if name == run.CONFIG else run.read_summary)(str(tmp_path))
+
+
+def test_lines_that_are_no_records_are_passed_over(tmp_path):
+    lines = [b'{"step": 1, "loss": 2}', b"3", b'{"loss": 2}', b'{"step": 2, "\xff', b'{"step": 3}']
+    (tmp_path / metrics.FILE).write_bytes(b"\n".join(lines))
+    assert [line["step"] for line in metrics.read(str(tmp_path))] == [1, 3]
 
 
 @pytest.mark.parametrize("where", ["/proc/run", "file/run"])
@@ -79,6 +123,12 @@ def test_unknown_task(tmp_path):
     config = small()
     config.task = "tranlation"
     with pytest.raises(UserError, match="There is no task 'tranlation'."):
+        tasks.build(config, str(tmp_path))
+    config.task = "tasks.nothing"
+    with pytest.raises(UserError, match="There is no task 'tasks.nothing': No module named"):
+        tasks.build(config, str(tmp_path))
+    config.task = "data"
+    with pytest.raises(UserError, match="'data' is no task: it has no function 'build'."):
         tasks.build(config, str(tmp_path))
 
 
