@@ -22,7 +22,7 @@ SPREAD = 0.5  # of a random one
 FOCUS = 10.0  # logit of the first row, where all heads stand before they learn where to start
 
 
-def by_time(
+def affine_by_rows(
     x: Float[Array, "T B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
 ) -> Float[Array, "T B F"]:
     """`affine` at every step of a batch whose rows may be split over devices.
@@ -78,7 +78,9 @@ class LSTMController(nnx.Module):
 
     def drive(self, x: Float[Array, "T B I"]) -> list[Float[Array, "T B G"]]:
         """What inputs add to the gates of each layer, for all steps at once."""
-        return [by_time(x, self.input[n][...], bias) for n, bias in enumerate(self.bias[...])]
+        return [
+            affine_by_rows(x, self.input[n][...], bias) for n, bias in enumerate(self.bias[...])
+        ]
 
     def start(self, batch: int) -> list[tuple[Float[Array, "B H"], Float[Array, "B H"]]]:
         """Hidden and cell state of each layer before the first step."""
@@ -112,7 +114,7 @@ class LSTMController(nnx.Module):
         ):
             own, below = jnp.split(kernel, [self.hidden])
             if states:
-                gates += by_time(states[-1], below)
+                gates += affine_by_rows(states[-1], below)
             states.append(scan(step, {"own": own}, None, start, gates, steps)[1])
         return jnp.concatenate(states, axis=-1)
 
@@ -139,7 +141,7 @@ class FeedForwardController(nnx.Module):
 
     def drive(self, x: Float[Array, "T B I"]) -> Float[Array, "T B H"]:
         """What inputs add to the hidden layer, for all steps at once."""
-        return by_time(x, self.input[...], self.bias[...])
+        return affine_by_rows(x, self.input[...], self.bias[...])
 
     def start(self, batch: int) -> tuple[()]:
         """It has no state."""
@@ -176,7 +178,9 @@ class Plain(nnx.Module):
     ) -> Float[Array, "T B O"]:
         """Logits of every step; see `NTM`."""
         del key
-        return by_time(self.controller(inputs, steps), self.output[...], self.output_bias[...])
+        return affine_by_rows(
+            self.controller(inputs, steps), self.output[...], self.output_bias[...]
+        )
 
 
 class NTM(nnx.Module):
@@ -328,4 +332,4 @@ class NTM(nnx.Module):
 
     def _logits(self, states, reads):
         seen = jnp.concatenate([states, reads.reshape(*reads.shape[:2], -1)], axis=-1)
-        return by_time(seen, self.output[...], self.output_bias[...])
+        return affine_by_rows(seen, self.output[...], self.output_bias[...])

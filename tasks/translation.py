@@ -206,14 +206,15 @@ class Translation(Supervised):
             "perplexity": math.exp(min(nll / tokens, 700.0)),
             "truncated": float(truncated),
         }
-        text = {
-            name: measures.OF_TEXT[name] for name in self.config.measures if name not in of_model
-        }
         language = self.config.data.target
-        return {
-            name: text[name](hypotheses, references, language) if name in text else of_model[name]
+        of_text = {
+            name: measures.OF_TEXT[name](hypotheses, references, language)
             for name in self.config.measures
-        } | (self._by_length(pairs, hypotheses, references) if split in self.splits else {})
+            if name not in of_model
+        }
+        measured = of_text | of_model
+        by_length = self._by_length(pairs, hypotheses, references) if split in self.splits else {}
+        return {name: measured[name] for name in self.config.measures} | by_length
 
     def _by_length(self, pairs, hypotheses, references):
         """The first measure of the pairs whose source is longer than one edge, up to the next."""
