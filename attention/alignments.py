@@ -149,7 +149,7 @@ def score_function(
 ) -> Float[Array, "*B"]:
     """A loss whose gradient estimates that of the expected reward, negated, without bias.
 
-    Source: Williams 1992, REINFORCE; Xu et al. 2015, eq. 11 and 12.
+    Source: Williams 1992, REINFORCE; Xu et al. 2015, sec. 4.1.
 
     Args:
         log_prob: of what was drawn.

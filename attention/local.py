@@ -34,7 +34,7 @@ def monotonic_centres(
 def predicted_centres(
     hidden: Float[Array, "*B T A"], v: Float[Array, "*#B A"], lengths: Int[Array, "*B"]
 ) -> Float[Array, "*B T"]:
-    """Local-p: `p = S · sigmoid(v · tanh(W_p h))` (Luong et al. 2015, eq. 10).
+    """Local-p: `p = S · sigmoid(v · tanh(W_p h))` (Luong et al. 2015, sec. 3.2).
 
     Counted from 0 as we do, a centre lies in 0 .. S - 1, so S - 1 stands in the place of S.
 
@@ -63,7 +63,7 @@ def attend(
 ) -> tuple[Float[Array, "*B T V"], Float[Array, "*B T W"]]:
     """Attends to the window around each query's centre.
 
-    Source: Luong et al. 2015, sec. 3.2 and eq. 11. The gradient reaches a centre through the
+    Source: Luong et al. 2015, sec. 3.2. The gradient reaches a centre through the
     Gaussian alone.
 
     Args:

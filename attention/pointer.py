@@ -30,7 +30,7 @@ def point(
 ) -> Float[Array, "*B T S"]:
     """Log-probability that each query chooses each key.
 
-    Source: Vinyals et al. 2015, eq. 3; with a bound, Bello et al. 2016, eq. 16.
+    Source: Vinyals et al. 2015, eq. 3; with a bound, Bello et al. 2016, appendix A.
 
     Args:
         queries: `[*B, T, K]`, projected.
@@ -47,7 +47,9 @@ def point(
 
 
 def clip(logits: Float[Array, "*B T S"], bound: float) -> Float[Array, "*B T S"]:
-    """`C tanh(u)`, which keeps a policy from being too sure too soon (Bello et al. 2016, eq. 16).
+    """`C tanh(u)`, which keeps a policy from being too sure too soon.
+
+    Source: Bello et al. 2016, appendix A.
 
     Args:
         logits: u, `[*B, T, S]`.
@@ -67,7 +69,7 @@ def glimpse(
 ) -> Float[Array, "*B T V"]:
     """A look at the inputs before one is chosen: what the next query is made of.
 
-    Source: Bello et al. 2016, eq. 12 to 14: `g = Σ_i p_i r_i`, p by the same attention that points.
+    Source: Bello et al. 2016, appendix A: `g = Σ_i p_i r_i`, p by the same attention that points.
 
     Args:
         queries: `[*B, T, K]`, projected.

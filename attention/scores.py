@@ -31,7 +31,7 @@ def dot(
 ) -> Float[Array, "*B T S"]:
     """Dot product, `q · k`.
 
-    Source: Luong et al. 2015, eq. 8, "dot".
+    Source: Luong et al. 2015, sec. 3.1, "dot".
 
     Args:
         queries: `[*B, T, K]`.
@@ -72,7 +72,7 @@ def general(
 ) -> Float[Array, "*B T S"]:
     """Bilinear form, `q · W k`.
 
-    Source: Luong et al. 2015, eq. 8, "general".
+    Source: Luong et al. 2015, sec. 3.1, "general".
 
     Args:
         queries: `[*B, T, K]`.
@@ -92,7 +92,7 @@ def location(
 ) -> Float[Array, "*B T S"]:
     """From the target state alone, `(W_a q)_s`: what stands at a position does not matter.
 
-    Source: Luong et al. 2015, eq. 9, "location".
+    Source: Luong et al. 2015, sec. 3.1, "location".
 
     Args:
         queries: `[*B, T, K]`.
@@ -146,7 +146,7 @@ def additive(
     """One hidden layer, `v · tanh(q + k)`.
 
     Source: Bahdanau et al. 2015, app. A.1.2; with the state's and the annotation's halves of one
-    matrix it is "concat" of Luong et al. 2015, eq. 8.
+    matrix it is "concat" of Luong et al. 2015, sec. 3.1.
 
     Args:
         queries: `[*B, T, A]`, the states times W_a.

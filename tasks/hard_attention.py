@@ -5,7 +5,8 @@ the log-probability of each draw is raised by how much better than usual things 
 entropy of what is drawn from gets a bonus; and a share of the sentences read their expectation
 instead (`model.attention.expected`).
 
-Two refinements, which leave the estimate unbiased: a draw answers only for the tokens from its own
+Two refinements, which leave the estimate unbiased (what is raised is the log-probability without
+label smoothing): a draw answers only for the tokens from its own
 on, not for those before it; and the baseline, a moving average as in the paper, is one per token,
 so that sentences of all lengths can share it.
 """
@@ -24,7 +25,7 @@ from tasks.losses import log_probs
 from tasks.translation import Translation
 from training.state import TrainState
 
-DECAY = 0.9  # of the baseline (Xu et al. 2015, eq. 13)
+DECAY = 0.9  # of the baseline (Xu et al. 2015, sec. 4.1)
 
 
 def build(config: Any, workdir: str) -> "HardAttention":

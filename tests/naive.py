@@ -16,7 +16,7 @@ def rows(function, *arrays):
 
 
 def dot(queries, keys):
-    """[T, K] and [S, K] to [T, S]; Luong et al. 2015, eq. 8."""
+    """[T, K] and [S, K] to [T, S]; Luong et al. 2015, sec. 3.1."""
     queries, keys = (np.asarray(x, np.float64) for x in (queries, keys))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
@@ -31,7 +31,7 @@ def scaled_dot(queries, keys):
 
 
 def general(queries, keys, matrix):
-    """[T, K], [S, J] and [K, J] to [T, S]; Luong et al. 2015, eq. 8."""
+    """[T, K], [S, J] and [K, J] to [T, S]; Luong et al. 2015, sec. 3.1."""
     queries, keys, matrix = (np.asarray(x, np.float64) for x in (queries, keys, matrix))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
@@ -78,7 +78,7 @@ def soft(logits, mask=None):
 
 
 def local(logits, centres, length, half_width, gaussian):
-    """Weights [T, S] of windows in the first `length` positions; Luong et al. 2015, eq. 11."""
+    """Weights [T, S] of windows in the first `length` positions; Luong et al. 2015, sec. 3.2."""
     weights = np.zeros(np.shape(logits))
     for t, centre in enumerate(np.asarray(centres, np.float64)):
         near = [s for s in range(length) if abs(s - round(centre)) <= half_width]

@@ -81,7 +81,7 @@ class TabularMDP:
     """Random Markov decision processes whose every episode begins in state 0.
 
     Transitions are drawn from a flat Dirichlet distribution, mean rewards from N(1, 1), a reward
-    from N(mean, 1). Source: Duan et al. 2016, sec. 3.1; Mishra et al. 2018, sec. 5.2.2.
+    from N(mean, 1). Source: Duan et al. 2016, sec. 3.2; Mishra et al. 2018, sec. 5.2.2.
 
     Args:
         states: S, observed one-hot.

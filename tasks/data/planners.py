@@ -1,6 +1,6 @@
 """Planning in small Markov decision processes, known or believed.
 
-References of Duan et al. 2016, sec. 3.1, and Mishra et al. 2018, table 4. They know that
+References of Duan et al. 2016, sec. 3.2, and Mishra et al. 2018, table 4. They know that
 transitions come from a flat Dirichlet distribution and mean rewards from N(1, 1); they plan anew
 before each episode, to its end. Where constants of theirs are not told, ours are said below.
 """
