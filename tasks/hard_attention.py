@@ -6,9 +6,9 @@ entropy of what is drawn from gets a bonus; and a share of the sentences read th
 instead (`model.attention.expected`).
 
 Two refinements, which leave the estimate unbiased (what is raised is the log-probability without
-label smoothing): a draw answers only for the tokens from its own
-on, not for those before it; and the baseline, a moving average as in the paper, is one per token,
-so that sentences of all lengths can share it.
+label smoothing): a draw answers only for the tokens from its own on, not for those before it; and
+the baseline, a moving average as in the paper, is one per token, so that sentences of all lengths
+can share it.
 """
 
 import math

@@ -1,10 +1,13 @@
 """A run's folder: whether it may be used, what it was made by, and its summary."""
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,30 @@ def open_workdir(config: Any, workdir: str) -> None:
     check_same(config, workdir)
     if hosts.is_first():
         write_json(path / CONFIG, ours)
+
+
+@contextlib.contextmanager
+def alone(workdir: str) -> Iterator[None]:
+    """Lets no other process train in the folder meanwhile; the hosts of one run count as one.
+
+    Raises:
+        UserError: if one does.
+    """
+    if not hosts.is_first():
+        yield
+        return
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # of a file system without locks
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process trains in {workdir}: let it end, or give another --workdir."
+                ) from error
+        yield
+    finally:
+        os.close(folder)
 
 
 def read_config(workdir: str) -> ConfigDict:

@@ -109,6 +109,13 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path):
     assert [line["step"] for line in metrics.read(str(tmp_path))] == [1, 3]
 
 
+def test_a_folder_has_one_process_that_trains(tmp_path):
+    with run.alone(str(tmp_path)), pytest.raises(UserError, match="Another process trains in"):
+        run.alone(str(tmp_path)).__enter__()
+    with run.alone(str(tmp_path)):
+        pass
+
+
 @pytest.mark.parametrize("where", ["/proc/run", "file/run"])
 def test_unwritable_workdir(tmp_path, where, monkeypatch):
     monkeypatch.chdir(tmp_path)
