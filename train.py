@@ -28,7 +28,7 @@ from training import allocator, hosts, mesh, plan, watcher
 from training.cli import exit_code, parse_flags
 from training.console import Console
 from training.loop import fit
-from training.run import keep_compiled, open_workdir
+from training.run import alone, keep_compiled, open_workdir
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "File in configs/, perhaps with ':smoke'.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME unless given.")
@@ -61,8 +61,9 @@ def train() -> None:
         hosts.join(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)
-    open_workdir(config, workdir)  # before the task, which may work long and writes there too
-    fit(tasks.build(config, workdir), config, workdir)
+    with alone(workdir):
+        open_workdir(config, workdir)  # before the task, which may work long and writes there too
+        fit(tasks.build(config, workdir), config, workdir)
 
 
 def show_plan() -> None:

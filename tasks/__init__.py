@@ -31,9 +31,12 @@ def _module(task: str) -> ModuleType:
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
     if task not in names and "." not in task:
         raise UserError(f"There is no task '{task}'." + did_you_mean(task, names))
+    path = task if "." in task else f"{__name__}.{task}"
     try:
-        module = importlib.import_module(task if "." in task else f"{__name__}.{task}")
+        module = importlib.import_module(path)
     except ModuleNotFoundError as error:
+        if not f"{path}.".startswith(f"{error.name}."):
+            raise UserError(f"The task '{task}' needs the package {error.name}.") from error
         raise UserError(f"There is no task '{task}': {error}.") from error
     if not hasattr(module, "build"):
         raise UserError(f"'{task}' is no task: it has no function 'build'.")

@@ -235,12 +235,9 @@ class MetaRL:
             name: name.removeprefix("reward_").replace("_", " ").replace("reward", "ours")
             for name in curves
         }
-        if self.environment.episodes == 2:  # which end when they do, so rewards have no grid
-            of_agent = lambda name: [scalars[f"steps_{n}{name[6:]}"] for n in (1, 2)]
-            lengths = {title: np.array(of_agent(name)) for name, title in titles.items()}
-            picture = pictures.curves(lengths, "episode of a trial", "steps to its end", None)
-            return {"episodes": picture} | self._attention(state)
-        episodes = min(self.environment.episodes, self.environment.steps)
+        if not self.environment.even:
+            return self._episodes(titles, scalars) | self._attention(state)
+        episodes = self.environment.episodes
         earned = {titles[name]: x.reshape(episodes, -1).sum(1) for name, x in curves.items()}
         best = scalars["optimum"] / episodes if "optimum" in scalars else None
         figures = {"episodes": pictures.curves(earned, "episode of a trial", "reward", best)}
@@ -248,6 +245,16 @@ class MetaRL:
             regret = {name: np.cumsum(best - x) for name, x in earned.items()}
             figures["regret"] = pictures.curves(regret, "episode of a trial", "regret", None)
         return figures | self._attention(state)
+
+    def _episodes(self, titles, scalars) -> dict[str, Figure]:
+        """How long two episodes last, of each agent; rewards by step say nothing of episodes."""
+        if "steps_1" not in scalars:
+            return {}
+        of_agent = lambda name: np.array([scalars[f"steps_{n}{name[6:]}"] for n in (1, 2)])
+        lengths = {title: of_agent(name) for name, title in titles.items()}
+        return {
+            "episodes": pictures.curves(lengths, "episode of a trial", "steps to its end", None)
+        }
 
     def _attention(self, state: TrainState) -> dict[str, Figure]:
         """Where choices of one trial look, if the network has attention."""

@@ -6,7 +6,6 @@ and answers to learn from come from the host, unless a task makes them inside th
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -71,7 +70,6 @@ class Pointing(Supervised):
         if options.keys() != {"instances", "folder"}:
             raise UserError(f"data.labels by '{by}' has to give 'instances' and 'folder'.")
         folder = options["folder"] or os.path.join(workdir, "labels")
-        make_folder(Path(folder))
         sizes = (self.problem.low, self.problem.high)
         return Labels(SOLVERS[by], by, sizes, options["instances"], self.config.batch, folder)
 
@@ -126,6 +124,7 @@ class Pointing(Supervised):
         """Labelled points."""
         del split
         assert self.labels is not None  # or the task has its own
+        make_folder(self.labels.folder)
         return self.labels.batches(self.problem.length, start_step)
 
     # Evaluation.

@@ -41,11 +41,14 @@ def build(config: Any, workdir: str) -> "TSPReinforce":
 class TSPReinforce(TSP):
     """See the module; measures are those of `TSP`."""
 
+    def __init__(self, config: Any, workdir: str):
+        if not config.masked:
+            raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
+        super().__init__(config, workdir)
+
     def make_labels(self, workdir):
         """None are needed."""
         del workdir
-        if not self.config.masked:
-            raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
 
     def init(self, key):
         """The first policy is the first mark."""

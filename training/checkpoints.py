@@ -18,7 +18,7 @@ from etils import epath
 from jax import lax
 
 from training import hosts, metrics
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, did_you_mean, first_line, is_full
 
 FOLDER = "checkpoints"
 
@@ -209,7 +209,9 @@ class Checkpoints:
         """Says what a user can mend of what goes wrong on the way to the disk."""
         try:
             yield
-        except (OSError, ValueError) as error:  # of Python, and of the storage below
+        except Exception as error:
+            if not is_full(error):
+                raise
             raise UserError(
                 f"A checkpoint cannot be written to {self._directory} ({_brief(error)}): make "
                 "room, and the same command goes on from the last whole one."
@@ -280,5 +282,5 @@ def _half_written(directory: epath.Path) -> dict[int, epath.Path]:
 
 def _brief(error: Exception) -> str:
     """The first line of an error, short enough for a sentence."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = first_line(error)
     return line if len(line) <= 120 else line[:117] + "..."

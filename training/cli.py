@@ -1,6 +1,5 @@
 """Command lines of the entry points: a wrong one gets a sentence, not a stack trace."""
 
-import errno
 import math
 import os
 import re
@@ -12,18 +11,11 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from training.errors import Interrupted, UserError, did_you_mean
+from training.errors import Interrupted, UserError, did_you_mean, first_line, is_full
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-MAY_BE_NONE = (
-    "warmup",
-    "heads",
-    "glimpses",
-    "block",
-    "extra",
-    "held_out",
-)  # counts that 0 is good for
-SHARES = ("b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum")
+# Counts that 0 is good for.
+MAY_BE_NONE = {"average", "block", "extra", "glimpses", "heads", "held_out", "radius", "warmup"}
+SHARES = {"b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum"}
 
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
@@ -58,7 +50,7 @@ def exit_code(work: Callable[[], int | None]) -> int:
         print("Stopped. What was saved is kept; the same command goes on.", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise
         print(
             f"error: {error.filename or 'The disk'} cannot be written: {error.strerror}; make "
@@ -101,8 +93,8 @@ def check_config_flags(argv: list[str]) -> None:
     try:
         config = config_flags.ConfigFileFlagParser("config").parse(given)
     except Exception as error:  # a file is run, and may do whatever it likes
-        reason = error.__context__ or error  # `get_config` does not know its argument
-        raise UserError(f"{given}: {str(reason).splitlines()[0]}") from error
+        wrapped = isinstance(error, ValueError | TypeError) and error.__context__
+        raise UserError(f"{given}: {first_line(wrapped or error)}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: it has no function get_config that returns a ConfigDict.")
     check_keys(argv, config)
@@ -123,10 +115,14 @@ def check_keys(argv: list[str], config: ConfigDict) -> None:
     """
     values = dict(all_values(config))
     for name, value in given_flags(argv):
-        if key := re.match(r"(?:no)?config\.([^[]+)", name):
-            if key[1] not in values:
-                raise UserError(f"The config has no key '{key[1]}'." + did_you_mean(key[1], values))
-            check_number(key[1], values[key[1]], value)
+        if not (given := re.fullmatch(r"(?:no)?config\.([^[]+)(\[.*)?", name)):
+            continue
+        key, part = given.groups()
+        if key not in values:
+            raise UserError(f"The config has no key '{key}'." + did_you_mean(key, values))
+        if part:
+            raise UserError(f"Give all of {key}, as --config.{key}='(3,5)', and not {part} alone.")
+        check_number(key, values[key], value)
 
 
 def check_number(key: str, default: Any, text: str) -> None:
@@ -151,7 +147,7 @@ def check_number(key: str, default: Any, text: str) -> None:
     counts = isinstance(default, int) and default > 0 and name not in MAY_BE_NONE
     least, most = int(counts), 1 if name in SHARES else math.inf
     if not (least <= value <= most and math.isfinite(value)):
-        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        bounds = f"a number of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise UserError(f"{key} must be {bounds}, not {text}.")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 
 
@@ -27,8 +28,19 @@ def section(name: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the config's section '{name}' is no good: {reason}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, of which a sentence can be made; its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error, of Python or of the storage below, is that there is no room on a disk."""
+    said = isinstance(error, ValueError) and "RESOURCE_EXHAUSTED" in str(error)
+    return said or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -34,8 +34,7 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
         What stands in `summary.json`.
 
     Raises:
-        UserError: if the folder or the config does not fit, another process trains there, or the
-            loss is no longer finite.
+        UserError: if the folder or the config does not fit, or the loss is no longer finite.
         Interrupted: after a signal to stop, when everything is saved.
     """
     run.open_workdir(config, workdir)
@@ -43,10 +42,7 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     sizes = mesh.settle(dict(config.mesh), state, jax.device_count(), mesh.memory())
     devices = mesh.make_mesh(**sizes)
     console = Console(config.train.steps, task.unit, quiet=not hosts.is_first())
-    with (
-        run.alone(workdir),
-        contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints,
-    ):
+    with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
         summary = run.read_summary(workdir)
         if summary and config.train.steps <= summary["steps"] in checkpoints.steps():
             console.say(f"This run is finished; its results are in {workdir}.")

@@ -71,7 +71,7 @@ def adam(
         steps: where a cosine ends; read by no other schedule.
 
     Raises:
-        UserError: for an unknown schedule, or `steps` where it has no meaning.
+        UserError: for an unknown schedule, or a cosine without an end.
     """
     learning_rate = make_schedule(schedule, peak, warmup, steps)
     tx = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
@@ -109,18 +109,15 @@ def make_schedule(schedule: str, peak: float, warmup: int, steps: int | None) ->
             f"optimizer.schedule '{schedule}' is not one of {', '.join(SCHEDULES)}."
             + did_you_mean(schedule, SCHEDULES)
         )
-    if (schedule == "cosine") != bool(steps):
-        raise UserError(
-            f"optimizer.steps is {steps}, but schedule '{schedule}' "
-            + ("needs the step at which it ends." if schedule == "cosine" else "never ends.")
-        )
+    if schedule == "cosine" and not steps:
+        raise UserError("optimizer.steps, at which the schedule 'cosine' ends, is not given.")
 
     def learning_rate(count):
         step = count + 1.0  # the papers count the first update as step 1
         rise = jnp.minimum(1.0, step / max(warmup, 1))
         if schedule == "inverse_sqrt":
             fall = jnp.sqrt(max(warmup, 1) / jnp.maximum(step, warmup))
-        elif steps:  # a cosine
+        elif schedule == "cosine" and steps:
             progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
             fall = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
         else:

@@ -1,6 +1,7 @@
 """A run's folder: whether it may be used, what it was made by, and its summary."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,7 +19,8 @@ from ml_collections import ConfigDict
 from training import hosts, mesh
 from training.errors import UserError
 
-CONFIG, SUMMARY = "config.json", "summary.json"
+CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # on some file systems
 # What changes no number of a run: on which devices it is, how often it speaks, where its data lie.
 MOVABLE = re.compile(r"mesh\..*|cpu_devices|train\.log_every|.*\.(data_)?dir|.*\.folder")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
@@ -63,23 +65,23 @@ def alone(workdir: str) -> Iterator[None]:
     """Lets no other process train in the folder meanwhile; the hosts of one run count as one.
 
     Raises:
-        UserError: if one does.
+        UserError: if one does, or the folder cannot be written.
     """
     if not hosts.is_first():
         yield
         return
-    folder = os.open(workdir, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # of a file system without locks
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"Another process trains in {workdir}: let it end, or give another --workdir."
-                ) from error
+    make_folder(Path(workdir))
+    with open(Path(workdir, LOCK), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process trains in {workdir}: let it end, or give another --workdir."
+            ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield
-    finally:
-        os.close(folder)
 
 
 def read_config(workdir: str) -> ConfigDict:
@@ -114,6 +116,15 @@ def check_same(config: Any, workdir: str) -> None:
     ours = flatten(json.loads(config.to_json_best_effort()))
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         old, new = theirs.get(key, "absent"), ours.get(key, "absent")
+        if (
+            key == "optimizer.steps"
+            and old != new
+            and ours["train.steps"] > theirs.get("train.steps", 0)
+        ):
+            raise UserError(
+                f"The learning rate of {path} falls to zero at update {old}, so the run cannot be "
+                "made longer: give another --workdir."
+            )
         longer = key == "train.steps" and new > old
         moved = MOVABLE.fullmatch(key)
         if json.dumps(old) == json.dumps(new) or longer or moved:  # in JSON, as nan is not nan
@@ -167,7 +178,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError:
         value = None
     if not isinstance(value, dict) or not value:
         raise UserError(f"{path} is damaged: put it back as it was, or remove it.")

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 from training import cli, metrics, run
 from training.console import Board, duration
-from training.errors import Interrupted, UserError
+from training.errors import Interrupted, UserError, first_line
 from training.launchers import Command, Job, Launcher
 from training.signals import signals
 
@@ -120,8 +120,7 @@ def load(path: str) -> Sweep:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # a file is run, and may do whatever it likes
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: {type(error).__name__}: {reason}") from error
+        raise UserError(f"{path}: {first_line(error)}") from error
     for part in ("MEASURES", "runs", "figure"):
         if not hasattr(module, part):
             raise UserError(f"{path} is no sweep: it has no {part}.")

@@ -26,6 +26,7 @@ class Environment(Protocol):
     channels: int  # C, of an observation
     episodes: int  # of a trial
     steps: int  # T, of a trial
+    even: bool  # whether all episodes are of one length
 
     def task(self, key: PRNGKeyArray) -> Params:
         """Draws what stays the same for a whole trial."""
@@ -52,7 +53,7 @@ class Bandit:
         pulls: N, of a trial.
     """
 
-    channels = 0
+    channels, even = 0, True
 
     def __init__(self, *, arms: int, pulls: int):
         _positive(arms=arms, pulls=pulls)
@@ -89,6 +90,8 @@ class TabularMDP:
         horizon: steps of an episode.
         episodes: N.
     """
+
+    even = True
 
     def __init__(self, *, states: int, actions: int, horizon: int, episodes: int):
         _positive(states=states, actions=actions, horizon=horizon, episodes=episodes)
@@ -140,7 +143,7 @@ class Maze:
             finds the goal early starts again as often as it can.
     """
 
-    actions, channels = 4, 18
+    actions, channels, even = 4, 18, False
     moves = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
     def __init__(self, *, rooms: int, horizon: int):
@@ -202,6 +205,8 @@ class Gymnax:
         episodes: of a trial.
         steps: of a trial.
     """
+
+    even = False
 
     def __init__(
         self,

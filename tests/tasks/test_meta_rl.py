@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 import tasks
 from configs.snail_bandits import get_config as bandits
+from configs.snail_maze import get_config as mazes
 from configs.snail_mdp import get_config as mdps
 from tasks.meta_rl import _lengths
 from tests.commands import quick_compiling
@@ -104,6 +105,17 @@ def test_lengths_by_hand():
     found = _lengths(done)
     np.testing.assert_array_equal(found["steps_1"], [3, 6, 1])
     np.testing.assert_array_equal(found["steps_2"], [2, 0, 1])
+
+
+def test_episodes_that_end_when_they_do_are_drawn_by_their_lengths():
+    task = task_of(mazes("smoke"))
+    state = task.init(KEY)
+    measures, figures = task.evaluate(state, "test"), task.figures(state)
+    drawn = {line.get_label(): line.get_ydata() for line in figures["episodes"].axes[0].lines}
+    for name, suffix in (("ours", ""), ("random", "_random")):
+        lengths = [measures[f"steps_{n}{suffix}"] for n in (1, 2)]
+        np.testing.assert_allclose(drawn[name], lengths)
+    assert "regret" not in figures
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,19 @@ TOY = "--config=tests/toy.py"
         ),
         ((TOY, "--config.optimiser.b1=4"), "Did you mean 'optimizer.b1'?"),
         ((TOY, "--config.zzz", "4"), "The config has no key 'zzz'."),
-        ((TOY, "--config.train.log_every=0"), "train.log_every must be at least 1, not 0."),
-        ((TOY, "--config.train.steps", "-1"), "train.steps must be at least 1, not -1."),
-        ((TOY, "--config.optimizer.peak=nan"), "optimizer.peak must be at least 0, not nan."),
+        (
+            (TOY, "--config.train.log_every=0"),
+            "train.log_every must be a number of at least 1, not 0.",
+        ),
+        (
+            (TOY, "--config.train.steps", "-1"),
+            "train.steps must be a number of at least 1, not -1.",
+        ),
+        (
+            (TOY, "--config.optimizer.peak=nan"),
+            "optimizer.peak must be a number of at least 0, not nan.",
+        ),
+        ((TOY, "--config.train[0]=1"), "as --config.train='(3,5)', and not [0] alone."),
         ((TOY, "--config.optimizer.b1=1.5"), "optimizer.b1 must be from 0 to 1, not 1.5."),
     ],
 )
@@ -48,7 +58,7 @@ def test_right_flags(monkeypatch):
     cli.check_config_flags(["train.py", TOY, *flags])
 
 
-@pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_the_kind"])
+@pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_the_kind", "assert False"])
 def test_a_file_that_is_no_config(text, tmp_path):
     (path := tmp_path / "no config.py").write_text(text)
     with pytest.raises(UserError, match=f"^{path}: [^\n]+$"):
@@ -114,6 +124,24 @@ def test_a_folder_has_one_process_that_trains(tmp_path):
         run.alone(str(tmp_path)).__enter__()
     with run.alone(str(tmp_path)):
         pass
+
+
+def test_one_that_has_to_wait_changes_nothing(tmp_path):
+    run.open_workdir(small(), str(tmp_path))
+    with run.alone(str(tmp_path)):
+        output, errors = start(tmp_path, "--config.train.steps=50").communicate()
+    assert output == "" and errors.startswith(f"error: Another process trains in {tmp_path}: ")
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 40
+
+
+def test_a_cosine_cannot_be_made_longer(tmp_path):
+    from configs import transformer_nmt
+
+    config = transformer_nmt.get_config("smoke")
+    run.open_workdir(config, str(tmp_path))
+    config.train.steps = 6
+    with pytest.raises(UserError, match="falls to zero at update 4, so the run cannot be made lo"):
+        run.open_workdir(config, str(tmp_path))
 
 
 @pytest.mark.parametrize("where", ["/proc/run", "file/run"])
