@@ -8,7 +8,7 @@ Expected: `test/gap_n5` 0.0014 and `test/gap_n10` 0.015, greedy tours compared w
 10,000 instances (seed 0). Training knows what was visited, and tours go counter-clockwise: that is
 why 5,000 steps are enough.
 
-Sized for a laptop: some five minutes of one CPU core.
+Sized for a laptop: some three minutes of one CPU core.
 """
 
 from ml_collections import ConfigDict
