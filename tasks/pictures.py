@@ -31,7 +31,8 @@ def attention_heads(
     for n, weights in enumerate(layers):
         for head, axes in enumerate(grid[n]):
             axes.imshow(weights[head], cmap="magma", vmin=0, vmax=1, aspect="auto")
-            axes.set_title(f"layer {n + 1}, head {head + 1}", fontsize=8)
+            if grid.size > 1:
+                axes.set_title(f"layer {n + 1}, head {head + 1}", fontsize=8)
             axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
             axes.set_yticks(range(len(rows)), rows, fontsize=7)
             axes.tick_params(length=0)
