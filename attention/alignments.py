@@ -36,9 +36,7 @@ def soft(
     Returns:
         Weights `[*B, T, S]` in float32. Each row sums to one, or is zero if fully masked.
     """
-    logits = _masked(logits, mask)
-    peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    weights = jnp.exp(logits - jnp.where(jnp.isneginf(peak), 0.0, peak))
+    weights = jnp.exp(_lowered(logits, mask))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     return weights / jnp.where(total == 0.0, 1.0, total)
 
@@ -56,11 +54,16 @@ def log_soft(
         `[*B, T, S]` in float32, -inf where masked, the whole of a row that is masked altogether
         included. No gradient is NaN, not even that of a masked element.
     """
-    logits = _masked(logits, mask)
-    peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    logits = logits - jnp.where(jnp.isneginf(peak), 0.0, peak)
+    logits = _lowered(logits, mask)
     total = jnp.sum(jnp.exp(logits), axis=-1, keepdims=True)
     return logits - jnp.log(jnp.where(total == 0.0, 1.0, total))
+
+
+def _lowered(logits, mask):
+    """Masked logits, less the highest of their row, so that no exponential is too large."""
+    logits = _masked(logits, mask)
+    peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return logits - jnp.where(jnp.isneginf(peak), 0.0, peak)
 
 
 def _masked(logits, mask):

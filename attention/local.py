@@ -63,8 +63,7 @@ def attend(
 ) -> tuple[Float[Array, "*B T V"], Float[Array, "*B T W"]]:
     """Attends to the window around each query's centre.
 
-    Source: Luong et al. 2015, sec. 3.2. The gradient reaches a centre through the
-    Gaussian alone.
+    Source: Luong et al. 2015, sec. 3.2. The gradient reaches a centre through the Gaussian alone.
 
     Args:
         queries: `[*B, T, K]`, projected.

@@ -80,18 +80,25 @@ class Judge:
         self.images, self.augment, self.conditional = images, augment, conditional
         self.samples, self.rows, self.few = samples, rows, neighbours_among
         self._classifier, self._workdir = dict(classifier), workdir
-        self._by_inception = bool(inception_weights)
-        self._network = features.pretrained(inception_weights) if inception_weights else None
+        self._inception = inception_weights
+        self._network: features.Network | None = None
         self._references: dict[str, Reference] = {}
+
+    def open(self) -> None:
+        """Reads the weights of Inception, if they are to be used: fails now or never."""
+        if self._inception:
+            _ = self.network
 
     def describe(self) -> str:
         """By what is judged, and how many."""
-        by = "Inception" if self._by_inception else "a classifier trained here on the real ones"
+        by = "Inception" if self._inception else "a classifier trained here on the real ones"
         return f"by {by}, {self.samples:,} images"
 
     @property
     def network(self) -> features.Network:
         """What looks at the images; a classifier is trained at its first use."""
+        if self._network is None and self._inception:
+            self._network = features.pretrained(self._inception)
         if self._network is None:
             self._network = features.classifier(
                 self.images, self.augment, self._workdir, **self._classifier

@@ -97,9 +97,10 @@ class ImageGeneration:
         self._compiled: dict[str, Any] = {}
 
     def open(self) -> None:
-        """Makes sure of the images: fails now or never."""
+        """Makes sure of the images, and of what judges them: fails now or never."""
         for images in self.images.values():
             len(images)
+        self.judge.open()
 
     def create(self, key: Array) -> dict[str, nnx.Module]:
         """Both networks with their first weights."""

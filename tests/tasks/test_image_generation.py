@@ -171,3 +171,8 @@ def test_a_run_without_hope_is_stopped_with_a_sentence(task, metrics, said):
 def test_what_cannot_be_is_a_sentence(changes, said, tmp_path):
     with pytest.raises(UserError, match=said):
         tasks.build(config(**changes), str(tmp_path))
+
+
+def test_shapes_can_be_had_without_what_judges(tmp_path):
+    changed = config(measure__inception_weights="nowhere")
+    assert "by Inception" in tasks.outline(changed, str(tmp_path)).describe()["measures"]

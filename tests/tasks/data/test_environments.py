@@ -166,9 +166,8 @@ def test_planners_learn_what_they_were_shown():
 
 
 def test_planners_learn_from_a_last_step_what_it_earned_alone():
-    environment = TabularMDP(
-        states=2, actions=1, horizon=1, episodes=10
-    )  # every step ends an episode
+    # Every step ends an episode.
+    environment = TabularMDP(states=2, actions=1, horizon=1, episodes=10)
     beliefs = planners.start(environment, 1).beliefs
     seen = Seen(jnp.eye(2)[:1], jnp.array([0]), jnp.array([1.0]), jnp.array([True]))
     for _ in range(9):
