@@ -36,9 +36,22 @@ def soft(
     Returns:
         Weights `[*B, T, S]` in float32. Each row sums to one, or is zero if fully masked.
     """
-    weights = jnp.exp(_lowered(logits, mask))
+    return _softmax(_masked(logits, mask))
+
+
+@jax.custom_jvp
+def _softmax(logits):
+    """Its derivative is told by the weights alone: nothing else is kept or computed again."""
+    weights = jnp.exp(_lowered(logits))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     return weights / jnp.where(total == 0.0, 1.0, total)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals, tangents):
+    weights, (d_logits,) = _softmax(*primals), tangents
+    mean = jnp.sum(weights * d_logits, axis=-1, keepdims=True)
+    return weights, weights * (d_logits - mean)
 
 
 def log_soft(
@@ -54,14 +67,13 @@ def log_soft(
         `[*B, T, S]` in float32, -inf where masked, the whole of a row that is masked altogether
         included. No gradient is NaN, not even that of a masked element.
     """
-    logits = _lowered(logits, mask)
+    logits = _lowered(_masked(logits, mask))
     total = jnp.sum(jnp.exp(logits), axis=-1, keepdims=True)
     return logits - jnp.log(jnp.where(total == 0.0, 1.0, total))
 
 
-def _lowered(logits, mask):
-    """Masked logits, less the highest of their row, so that no exponential is too large."""
-    logits = _masked(logits, mask)
+def _lowered(logits):
+    """Less the highest of their row, so that no exponential is too large."""
     peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     return logits - jnp.where(jnp.isneginf(peak), 0.0, peak)
 

@@ -1,12 +1,13 @@
 """Addressing, reading and writing an external memory of N rows.
 
 Source: Graves et al. 2014, "Neural Turing Machines", sec. 3. A head's new weights over the rows are
-a chain of four steps, each a function here or a score:
+a chain of four steps, each a function here, the softmax of the first being `attention.soft`:
 
-    content -> interpolate -> shift -> sharpen
+    similarity -> interpolate -> shift -> sharpen
 
-Memory is `[*B, N, M]`, weights of H heads are `[*B, H, N]`: a head is a query, a row is a key. To
-read is `attention.read`.
+The paper's N x M matrix is its transpose here, `[*B, M, N]`, with weights of H heads `[*B, H, N]`:
+what a step does to all rows at once then runs along numbers that lie side by side. A head is a
+query, a row is a key and a value: to read is `attention.read` of the matrix as in the paper.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from attention.alignments import soft
-from attention.scores import content
+from attention.scores import inverse_norm
 
 # The least weight whose logarithm is taken: no float32 result can tell a smaller one from zero.
 TINY = 1e-37
@@ -41,23 +42,41 @@ class Addressing(NamedTuple):
 
 
 def address(
-    memory: Float[Array, "*B N M"], previous: Float[Array, "*B H N"], heads: Addressing
+    memory: Float[Array, "*B M N"], previous: Float[Array, "*B H N"], heads: Addressing
 ) -> Float[Array, "*B H N"]:
     """New weights of H heads over the rows of a memory.
 
     Source: Graves et al. 2014, fig. 2.
 
     Args:
-        memory: `[*B, N, M]`.
+        memory: `[*B, M, N]`.
         previous: weights before, `[*B, H, N]`.
         heads: what the controller asks for.
 
     Returns:
         Weights `[*B, H, N]` in float32; those of a head sum to one.
     """
-    found = soft(content(heads.key, memory, heads.strength))
+    found = soft(similarity(heads.key, memory, heads.strength))
     gated = interpolate(found, previous, heads.gate)
     return sharpen(shift(gated, heads.shift), heads.sharpness)
+
+
+def similarity(
+    keys: Float[Array, "*B H M"], memory: Float[Array, "*B M N"], strength: Float[Array, "*B H"]
+) -> Float[Array, "*B H N"]:
+    """`β K[k, M(i)]`, the score `content` of what each head looks for with each row (eq. 5 and 6).
+
+    Args:
+        keys: k, one for each head.
+        memory: `[*B, M, N]`.
+        strength: β, one for each head.
+
+    Returns:
+        Logits `[*B, H, N]` in float32.
+    """
+    dots = jnp.einsum("...hm,...mn->...hn", keys, memory, preferred_element_type=jnp.float32)
+    scale = strength.astype(jnp.float32) * inverse_norm(keys, axis=-1)
+    return dots * scale[..., None] * inverse_norm(memory, axis=-2)[..., None, :]
 
 
 def interpolate(
@@ -120,34 +139,34 @@ def sharpen(
 
 
 def write(
-    memory: Float[Array, "*B N M"],
+    memory: Float[Array, "*B M N"],
     weights: Float[Array, "*B H N"],
     erase: Float[Array, "*B H M"],
     add: Float[Array, "*B H M"],
-) -> Float[Array, "*B N M"]:
+) -> Float[Array, "*B M N"]:
     """Every head erases, then every head adds: `M(i) Π_h (1 - w_h(i) e_h) + Σ_h w_h(i) a_h`.
 
     Source: Graves et al. 2014, eq. 3 and 4, and the remark on several heads below them.
 
     Args:
-        memory: `[*B, N, M]`.
+        memory: `[*B, M, N]`.
         weights: of H writing heads, `[*B, H, N]`.
         erase: e in (0, 1), `[*B, H, M]`.
         add: a, `[*B, H, M]`.
 
     Returns:
-        The new memory `[*B, N, M]`.
+        The new memory `[*B, M, N]`.
     """
     weights, erase, add = (x.astype(memory.dtype) for x in (weights, erase, add))
     for head in range(weights.shape[-2]):
         memory = _erase(memory, weights[..., head, :], erase[..., head, :])
-    return memory + jnp.einsum("...hn,...hm->...nm", weights, add)
+    return memory + jnp.einsum("...hm,...hn->...mn", add, weights)
 
 
 @jax.custom_vjp
 def _erase(memory, weights, erase):
-    """`M (1 - w e^T)`, of one head."""
-    return memory * (1 - weights[..., None] * erase[..., None, :])
+    """`M (1 - e w^T)`, of one head."""
+    return memory * (1 - erase[..., None] * weights[..., None, :])
 
 
 def _erase_forward(memory, weights, erase):
@@ -159,9 +178,9 @@ def _erase_backward(residuals, g):
     memory, weights, erase = residuals
     lost = -g * memory
     return (
-        g * (1 - weights[..., None] * erase[..., None, :]),
-        jnp.einsum("...nm,...m->...n", lost, erase),
-        jnp.einsum("...nm,...n->...m", lost, weights),
+        g * (1 - erase[..., None] * weights[..., None, :]),
+        jnp.einsum("...mn,...m->...n", lost, erase),
+        jnp.einsum("...mn,...n->...m", lost, weights),
     )
 
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+EPSILON = 1e-6  # the least norm of a vector that has a direction
+
 
 @runtime_checkable
 class Score(Protocol):
@@ -111,7 +113,6 @@ def content(
     queries: Float[Array, "*B T K"],
     keys: Float[Array, "*B S K"],
     params: Float[Array, "..."] | None = None,
-    epsilon: float = 1e-6,
 ) -> Float[Array, "*B T S"]:
     """Cosine similarity times sharpness, `beta · q · k / (|q| |k|)`.
 
@@ -121,22 +122,24 @@ def content(
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
         params: beta, a number or `[*B, T]`, one for each query; 1 unless given.
-        epsilon: keeps a norm from zero: next to it a vector has no direction, and its logits are
-            zero.
 
     Returns:
         Logits `[*B, T, S]` in float32.
     """
-
-    def inverse_norm(x):
-        x = x.astype(jnp.float32)
-        return lax.rsqrt(jnp.sum(x * x, axis=-1) + epsilon**2)
-
     # The norms divide T·S logits, not S·K keys: those stay as they are.
-    scale = inverse_norm(queries)
+    scale = inverse_norm(queries, axis=-1)
     if params is not None:
         scale *= params.astype(jnp.float32)
-    return dot(queries, keys) * scale[..., None] * inverse_norm(keys)[..., None, :]
+    return dot(queries, keys) * scale[..., None] * inverse_norm(keys, axis=-1)[..., None, :]
+
+
+def inverse_norm(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """`1 / |x|` of the vectors along an axis, in float32.
+
+    Next to `EPSILON` a vector has no direction: its norm is kept from zero, its cosines are zero.
+    """
+    x = x.astype(jnp.float32)
+    return lax.rsqrt(jnp.sum(x * x, axis=axis) + EPSILON**2)
 
 
 @jax.custom_vjp

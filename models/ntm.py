@@ -73,14 +73,16 @@ class LSTMController(nnx.Module):
         self.first = param(jnp.zeros((layers, 2, hidden)), (None, None, None))
 
     def weights(self) -> dict[str, Float[Array, "_ G"]]:
-        """What multiplies states and what is fed back, at every step."""
-        return {f"layer_{n}": kernel[...] for n, kernel in enumerate(self.recurrent)}
+        """What multiplies states, what is fed back and inputs, at every step.
 
-    def drive(self, x: Float[Array, "T B I"]) -> list[Float[Array, "T B G"]]:
-        """What inputs add to the gates of each layer, for all steps at once."""
-        return [
-            affine_by_rows(x, self.input[n][...], bias) for n, bias in enumerate(self.bias[...])
-        ]
+        Inputs are so few that a product of their own, for all steps at once, would cost more.
+        """
+        return {
+            f"layer_{n}": with_bias(jnp.concatenate([recurrent[...], entry[...]]), bias)
+            for n, (recurrent, entry, bias) in enumerate(
+                zip(self.recurrent, self.input, self.bias[...], strict=True)
+            )
+        }
 
     def start(self, batch: int) -> list[tuple[Float[Array, "B H"], Float[Array, "B H"]]]:
         """Hidden and cell state of each layer before the first step."""
@@ -90,13 +92,13 @@ class LSTMController(nnx.Module):
         return [(hidden, cell) for hidden, cell in rows]
 
     @staticmethod
-    def step(product: Product, drive, fed_back: Float[Array, "B F"], carry):
+    def step(product: Product, x: Float[Array, "B I"], fed_back: Float[Array, "B F"], carry):
         """One step: the new carry, and the hidden states of all layers."""
         new: list[tuple[Array, Array]] = []
         below: list[Array] = []
-        for n, (gates, (hidden, cell)) in enumerate(zip(drive, carry, strict=True)):
-            seen = jnp.concatenate([hidden, *below, fed_back], axis=-1)
-            new.append(lstm_cell(gates + product(f"layer_{n}", seen), cell))
+        for n, (hidden, cell) in enumerate(carry):
+            seen = jnp.concatenate([hidden, *below, fed_back, x], axis=-1)
+            new.append(lstm_cell(product(f"layer_{n}", with_one(seen)), cell))
             below = [new[-1][0]]
         return new, jnp.concatenate([hidden for hidden, _ in new], axis=-1)
 
@@ -109,10 +111,11 @@ class LSTMController(nnx.Module):
             return carry, carry[0]
 
         states: list[Array] = []
-        for gates, kernel, start in zip(
-            self.drive(x), self.weights().values(), self.start(x.shape[1]), strict=True
+        for recurrent, entry, bias, start in zip(
+            self.recurrent, self.input, self.bias[...], self.start(x.shape[1]), strict=True
         ):
-            own, below = jnp.split(kernel, [self.hidden])
+            own, below = jnp.split(recurrent[...], [self.hidden])
+            gates = affine_by_rows(x, entry[...], bias)
             if states:
                 gates += affine_by_rows(states[-1], below)
             states.append(scan(step, {"own": own}, None, start, gates, steps)[1])
@@ -135,13 +138,10 @@ class FeedForwardController(nnx.Module):
         self.fed_back = param(glorot(keys[1], (fed_back, hidden), fan, hidden), ("embed", "mlp"))
         self.bias = param(jnp.zeros(hidden), ("mlp",))
 
-    def weights(self) -> dict[str, Float[Array, "F H"]]:
-        """What multiplies what is fed back."""
-        return {"fed_back": self.fed_back[...]}
-
-    def drive(self, x: Float[Array, "T B I"]) -> Float[Array, "T B H"]:
-        """What inputs add to the hidden layer, for all steps at once."""
-        return affine_by_rows(x, self.input[...], self.bias[...])
+    def weights(self) -> dict[str, Float[Array, "_ H"]]:
+        """What multiplies what is fed back and inputs; see `LSTMController.weights`."""
+        kernel = jnp.concatenate([self.fed_back[...], self.input[...]])
+        return {"hidden": with_bias(kernel, self.bias[...])}
 
     def start(self, batch: int) -> tuple[()]:
         """It has no state."""
@@ -149,9 +149,12 @@ class FeedForwardController(nnx.Module):
         return ()
 
     @staticmethod
-    def step(product: Product, drive, fed_back: Float[Array, "B F"], carry: tuple[()]):
+    def step(
+        product: Product, x: Float[Array, "B I"], fed_back: Float[Array, "B F"], carry: tuple[()]
+    ):
         """One step: no carry, and the hidden layer."""
-        return carry, jnp.tanh(drive + product("fed_back", fed_back))
+        seen = jnp.concatenate([fed_back, x], axis=-1)
+        return carry, jnp.tanh(product("hidden", with_one(seen)))
 
 
 CONTROLLERS: dict[str, type[LSTMController | FeedForwardController]] = {
@@ -282,30 +285,30 @@ class NTM(nnx.Module):
             rows(jax.nn.softmax(self.first_weights[...])),
             self._first_memory(batch, key),
         )
-        return scan(step, weights, None, carry, self.controller.drive(inputs), steps)[1]
+        return scan(step, weights, None, carry, inputs, steps)[1]
 
     def _first_memory(self, batch, key):
-        shape = (batch, self.rows, self.width)
+        shape = (batch, self.width, self.rows)
         if self.memory == "constant":
             return jnp.full(shape, CONSTANT)
         if self.memory == "learned":
-            return jnp.broadcast_to(self.first_memory[...], shape)
+            return jnp.broadcast_to(self.first_memory[...].T, shape)
         return SPREAD * jax.random.truncated_normal(key, -2.0, 2.0, shape)
 
-    def _step(self, product, consts, carry, drive):
+    def _step(self, product, consts, carry, x):
         """One step: the new carry; the controller's outputs and what was read."""
-        carry, (seen, trace) = self._traced_step(product, consts, carry, drive)
+        carry, (seen, trace) = self._traced_step(product, consts, carry, x)
         return carry, (seen, trace.reads)
 
-    def _traced_step(self, product, consts, carry, drive):
+    def _traced_step(self, product, consts, carry, x):
         """One step: the new carry; the controller's outputs and what the heads did."""
         del consts
         controller, reads, weights, memory = carry
         fed_back = reads.reshape(len(reads), -1)
-        controller, seen = self.controller.step(product, drive, fed_back, controller)
+        controller, seen = self.controller.step(product, x, fed_back, controller)
         addressing, erase, add = self._instructions(product("interface", with_one(seen)))
         weights = address(memory, weights, addressing)
-        reads = read(weights[:, : self.heads], memory)
+        reads = read(weights[:, : self.heads], jnp.swapaxes(memory, 1, 2))
         memory = write(memory, weights[:, self.heads :], erase, add)
         return (controller, reads, weights, memory), (seen, Trace(weights, reads, add))
 

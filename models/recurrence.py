@@ -19,6 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from attention import affine
 from models.layers import glorot, param
 
+PARTS = 4  # of the length of a loop of fewer steps: products after it are over the first of these
+
 Product = Callable[[str, Float[Array, "*B I"]], Float[Array, "*B O"]]
 # (product, consts, carry, x) -> (carry, y)
 Step = Callable[[Product, Any, Any, Any], tuple[Any, Any]]
@@ -159,12 +161,18 @@ def _scan_backward(step, reverse, residuals, cotangents):
     (d_carry, d_consts), (d_xs, d_products, inputs) = _loop(
         body, start, (carries, xs, products, d_ys), steps, not reverse
     )
-    d_weights = {
-        name: sum(map(_outer, inputs[name], d_products[name]), start=jnp.zeros(weight.shape))
-        for name, weight in weights.items()
-    }
+
+    def d_weights(length):
+        outer = partial(_outer, length)
+        return {
+            name: sum(
+                map(outer, inputs[name], d_products[name]), start=jnp.zeros(weight.shape)
+            ).astype(weight.dtype)
+            for name, weight in weights.items()
+        }
+
     return (
-        {name: d.astype(weights[name].dtype) for name, d in d_weights.items()},
+        _of_enough(d_weights, steps, len(jax.tree.leaves(xs)[0])),
         _gradients(consts, d_consts),
         _gradients(carries, d_carry),
         _gradients(xs, d_xs),
@@ -175,13 +183,22 @@ def _scan_backward(step, reverse, residuals, cotangents):
 scan.defvjp(_scan_forward, _scan_backward)
 
 
-def _outer(x, g):
-    """`sum x_t^T g_t` over all steps and rows, in float32.
+def _of_enough(form, steps, length):
+    """`form(n)` of the least n that covers the steps taken, of a few: each is a program."""
+    if steps is None:
+        return form(length)
+    lengths = [-(-length * part // PARTS) for part in range(1, PARTS + 1)]
+    which = jnp.searchsorted(jnp.array(lengths), steps)
+    return lax.switch(which, [partial(form, n) for n in lengths])
+
+
+def _outer(length, x, g):
+    """`sum x_t^T g_t` over the first steps and all rows, in float32.
 
     Steps and rows stay apart: rows may be split over devices, each of which then sums its own.
     """
     axes = tuple(range(x.ndim - 1))
-    return jnp.tensordot(x, g, (axes, axes), preferred_element_type=jnp.float32)
+    return jnp.tensordot(x[:length], g[:length], (axes, axes), preferred_element_type=jnp.float32)
 
 
 def _is_float(x):

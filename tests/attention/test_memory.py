@@ -38,7 +38,7 @@ def drawn(seed, extreme=False):
         else 1 + normal(B, H) ** 2,
     )
     return (
-        normal(B, N, M) * (rng.random((B, N, 1)) > 0.3 * extreme),
+        normal(B, M, N) * (rng.random((B, 1, N)) > 0.3 * extreme),
         softmax(normal(B, H, N)),
         heads,
     )
@@ -55,7 +55,7 @@ def test_the_chain_equals_loops(seed):
     for b in range(B):
         for h in range(H):
             told = (np.asarray(x[b, h], np.float64) for x in heads)
-            expected = naive.address(memory[b], previous[b, h], *told)
+            expected = naive.address(memory[b].T, previous[b, h], *told)
             np.testing.assert_allclose(found[b, h], expected, atol=2e-5)
 
 
@@ -63,7 +63,7 @@ def test_the_chain_equals_loops(seed):
 @given(seeds, st.booleans())
 def test_weights_sum_to_one_after_every_step_of_the_chain(seed, extreme):
     memory, previous, heads = drawn(seed, extreme)
-    gated = interpolate(softmax(memory[:, :H, :1] * jnp.ones(N)), previous, heads.gate)
+    gated = interpolate(softmax(memory[:, :H]), previous, heads.gate)
     moved = shift(gated, heads.shift)
     for weights in (gated, moved, sharpen(moved, heads.sharpness), run(memory, previous, heads)):
         np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
@@ -87,7 +87,7 @@ def test_shifts_have_a_middle():
 
 
 def test_a_memory_of_half_precision_has_gradients():
-    memory, weights, vectors = jnp.ones((3, 2), jnp.bfloat16), jnp.ones((1, 3)), jnp.ones((1, 2))
+    memory, weights, vectors = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((1, 3)), jnp.ones((1, 2))
     loss = lambda *x: write(*x).sum()
     gradients = jax.grad(loss, argnums=(0, 1, 2, 3))(memory, weights, vectors, vectors)
     dtypes = [x.dtype for x in gradients]
@@ -101,11 +101,11 @@ def test_by_hand():
     np.testing.assert_allclose(moved, [[0.9, 0, 0, 0.1]])
     sharp = sharpen(jnp.array([[0.2, 0.8, 0.0]]), jnp.array([2.0]))
     np.testing.assert_allclose(sharp, [[1 / 17, 16 / 17, 0]], atol=1e-6)
-    memory = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    memory = jnp.array([[1.0, 2.0], [3.0, 4.0]])  # as in the paper, a row a line
     weights, erase = jnp.array([[1.0, 0.0], [0.5, 0.5]]), jnp.array([[1.0, 0.0], [0.5, 1.0]])
     add = jnp.array([[10.0, 0.0], [0.0, 2.0]])
     written = [[0.0 + 10, 2 * 0.5 + 1], [3 * 0.75, 4 * 0.5 + 1]]
-    np.testing.assert_allclose(write(memory, weights, erase, add), written, atol=1e-6)
+    np.testing.assert_allclose(write(memory.T, weights, erase, add).T, written, atol=1e-6)
     np.testing.assert_allclose(read(weights, memory), [[1, 2], [2, 3]], atol=1e-6)
 
 
@@ -113,11 +113,11 @@ def test_by_hand():
 @given(seeds)
 def test_writing_equals_loops_and_heads_commute(seed):
     rng = np.random.default_rng(seed)
-    memory, add = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((B, N, M), (B, H, M)))
+    memory, add = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((B, M, N), (B, H, M)))
     weights, erase = softmax(rng.normal(size=(B, H, N))), jnp.asarray(rng.random((B, H, M)), "f")
     found = write(memory, weights, erase, add)
-    expected = naive.rows(naive.write, memory, weights, erase, add)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    expected = naive.rows(naive.write, memory.mT, weights, erase, add)
+    np.testing.assert_allclose(found.mT, expected, atol=1e-5)
     turned = write(memory, weights[:, ::-1], erase[:, ::-1], add[:, ::-1])
     np.testing.assert_allclose(turned, found, atol=1e-5)
 

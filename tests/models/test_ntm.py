@@ -46,7 +46,7 @@ def by_hand(model, inputs):
     """One sequence, one step after the other, each head for itself."""
     value = lambda x: x[...]
     states = list(map(value, getattr(model.controller, "first", nnx.Param(jnp.zeros(1)))[...]))
-    memory, reads = jnp.full((N, M), 1e-6), value(model.first_reads)
+    memory, reads = jnp.full((M, N), 1e-6), value(model.first_reads)
     weights, outputs = jax.nn.softmax(value(model.first_weights)), []
     for x in inputs:
         controller, seen = model.controller, []
@@ -83,7 +83,7 @@ def by_hand(model, inputs):
             1 + jnp.log1p(jnp.exp(sharpness[:, 0])),
         )
         weights = address(memory, weights, heads)
-        reads = read(weights[:R], memory)
+        reads = read(weights[:R], memory.T)
         memory = write(memory, weights[R:], 1 / (1 + jnp.exp(-erase)), jnp.tanh(add))
         z = jnp.concatenate([seen, reads.reshape(-1)])
         outputs.append(z @ value(model.output) + value(model.output_bias))
@@ -130,8 +130,7 @@ def test_a_controller_alone_is_one_to_which_nothing_is_fed_back():
     carry, outputs = controller.start(B), []
     product = lambda name, x: x @ controller.weights()[name]
     for t in range(T):
-        drive = [gates[t] for gates in controller.drive(INPUTS)]
-        carry, seen = controller.step(product, drive, nothing, carry)
+        carry, seen = controller.step(product, INPUTS[t], nothing, carry)
         outputs.append(seen)
     found = controller(INPUTS, jnp.int32(T))
     np.testing.assert_allclose(found, jnp.stack(outputs), rtol=1e-4, atol=1e-5)
