@@ -12,7 +12,7 @@ less than 0.1 bits, and six copy 120 with at most 21 bits wrong: results/ntm_cop
 The paper's optimiser is that of configs/ntm_copy_rmsprop.py; here it is Adam with a rate that falls
 from 3e-3.
 
-Sized for a laptop: three to four minutes of one CPU core.
+Sized for a laptop: three minutes of one CPU core.
 """
 
 from ml_collections import ConfigDict
