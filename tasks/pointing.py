@@ -106,14 +106,16 @@ class Pointing(Supervised):
         self, params: nnx.State, example: Points
     ) -> tuple[Float[Array, "B T S"], Bool[Array, "B T"]]:
         """Of every choice at every step of given answers, and which steps are the answers' own."""
-        size, steps = example.points.shape[1], self.problem.steps(example.n)
+        size = example.points.shape[1]
+        asked = self.problem.asked(example.choices, size)
+        steps = jnp.max(jnp.sum(asked, axis=1))  # of the longest answer
         chosen = chosen_before(example.choices, size)
         chosen = jnp.pad(chosen, ((0, 0), (0, 0), (0, 1)))
         may = self.problem.allowed if self.config.masked else self.problem.present
         mask = may(chosen, jnp.arange(chosen.shape[1])[:, None], example.n)
         model = nnx.merge(self.graphdef, params)
         log_probs = model(example.points, example.n, example.choices, steps, mask)
-        return log_probs, self.problem.asked(example.choices, size)
+        return log_probs, asked
 
     def example(self, batch: Any, key: Array) -> Points:
         """A batch as the host gave it."""
@@ -125,7 +127,7 @@ class Pointing(Supervised):
         del split
         assert self.labels is not None  # or the task has its own
         make_folder(self.labels.folder)
-        return self.labels.batches(self.problem.length, start_step)
+        return self.labels.batches(self.problem.steps, start_step)
 
     # Evaluation.
 

@@ -21,6 +21,7 @@ from tasks.data.solvers import Solver, padded
 from training.errors import UserError
 
 CHUNK = 5_120  # instances of a file
+SHAPES = 4  # lengths of arrays, of points and of choices; each pair of them is a program
 Batch = dict[str, np.ndarray]
 
 
@@ -70,14 +71,15 @@ class Labels:
         """Where a file is."""
         return self.folder / f"{number:05d}.points"
 
-    def batches(self, length: int, start_step: int) -> Iterator[Batch]:
+    def batches(self, steps: Callable[[int], int], start_step: int) -> Iterator[Batch]:
         """Batches without end, the same from any start; all rows of a batch have one size.
 
         First every instance in the files' order, so that training need not wait for the last of
-        them, and from then on all batches, in another order each time.
+        them, and from then on all batches, in another order each time. Arrays are as long as the
+        batch's points and its longest answer, rounded up to one of a few lengths.
 
         Args:
-            length: T, choices of the longest answer.
+            steps: most choices of an answer about so many points.
             start_step: how many batches to leave out.
         """
         rows = self.rows
@@ -89,19 +91,22 @@ class Labels:
                 if lap:
                     at = int(np.random.default_rng((lap, total)).permutation(total)[at])
                 number, part = divmod(at, per_chunk)
-                yield self._batch(chunk_of(number), part * rows, rows, length)
+                yield self._batch(chunk_of(number), part * rows, steps)
                 step += 1
 
-    def _batch(self, chunk, start, rows, length):
-        points = chunk.points[start : start + rows]
-        choices = chunk.choices[start : start + rows].astype(np.int32)
-        high, n = self.sizes[1], points.shape[1]
-        whole = np.full((rows, length), high, np.int32)
-        whole[:, : choices.shape[1]] = np.where(choices < 0, high, choices)
+    def _batch(self, chunk, start, steps):
+        rows = slice(start, start + self.rows)
+        points, choices = chunk.points[rows], chunk.choices[rows]
+        n, high = points.shape[1], self.sizes[1]
+        size = _rounded(n, high)
+        longest = int(np.sum(choices >= 0, axis=1).max()) + 1  # with an end, if there is one
+        length = _rounded(min(longest, steps(n)), steps(high))
+        choices = np.where(choices < 0, size, choices)[:, :length]
+        fill = ((0, 0), (0, length - choices.shape[1]))
         return {
-            "points": np.pad(points, ((0, 0), (0, high - n), (0, 0))),
-            "count": np.full(rows, n, np.int32),
-            "choices": whole,
+            "points": np.pad(points, ((0, 0), (0, size - n), (0, 0))),
+            "count": np.full(self.rows, n, np.int32),
+            "choices": np.pad(choices.astype(np.int32), fill, constant_values=size),
         }
 
     @contextlib.contextmanager
@@ -155,6 +160,11 @@ class Labels:
             raise DamagedError(self.path(number))
         with np.load(io.BytesIO(content[32:])) as arrays:
             return Chunk(arrays["points"], arrays["choices"])
+
+
+def _rounded(length, most):
+    """Up to a whole number of even parts of `most`, itself rounded up."""
+    return -(-most * -(-length * SHAPES // most) // SHAPES)
 
 
 class DamagedError(Exception):

@@ -106,6 +106,27 @@ def test_a_few_answers_are_learned_by_heart(module, steps, tmp_path):
     assert last < first / 20 and right == 1.0
 
 
+@pytest.mark.parametrize("module", [ptrnet_tsp, ptrnet_hull, ptrnet_delaunay])
+def test_what_is_learned_does_not_depend_on_how_long_arrays_are(module, tmp_path):
+    task = tasks.build(tiny(module, sizes=(5, 9)), str(tmp_path))
+    points = np.random.default_rng(1).random((16, 5, 2)).astype(np.float32)
+    answers = task.solve(points)
+    longest = max(map(len, answers)) + task.problem.ends
+
+    def gradients(params, size, length):
+        choices = np.full((16, length), size, np.int32)
+        for row, answer in zip(choices, answers, strict=True):
+            row[: len(answer)] = answer
+        filled = jnp.pad(points, ((0, 0), (0, size - 5), (0, 0)))
+        task.example = lambda batch, key: Points(filled, jnp.int32(5), jnp.asarray(choices))
+        loss = lambda params: task.loss(params, None, jax.random.key(0))[0]
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    params = task.init_params(jax.random.key(0))
+    short, long = gradients(params, 5, longest), gradients(params, 9, task.problem.length)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), short, long)
+
+
 def test_whoever_answers_right_measures_perfectly(tmp_path):
     """The measures of the right answers, put in the place of the network's."""
     perfect = {

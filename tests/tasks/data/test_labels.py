@@ -26,7 +26,7 @@ def labels(tmp_path, monkeypatch):
 
 
 def take(labels, count, start=0):
-    batches = labels.batches(LENGTH, start)
+    batches = labels.batches(lambda n: LENGTH, start)
     taken = [next(batches) for _ in range(count)]
     batches.close()
     return taken
@@ -39,10 +39,27 @@ def equal(one, other):
 def test_rows_are_labelled_points_of_one_size_filled_up_with_the_end(labels):
     for n, batch in enumerate(take(labels, 9)):
         size = 3 + n // 3 % 2  # three batches to a file, files of three and four points in turn
-        assert (batch["count"] == size).all() and not batch["points"][:, size:].any()
-        for points, choices in zip(batch["points"][:, :size], batch["choices"], strict=True):
-            first = int(np.argmin(points[:, 0]))
-            assert choices.tolist() == ([first] * (1 + first % 2) + [4] * LENGTH)[:LENGTH]
+        assert (batch["count"] == size).all() and batch["points"].shape == (ROWS, size, 2)
+        answers = leftmost(batch["points"])
+        longest = max(map(len, answers)) + 1  # with the end
+        length = batch["choices"].shape[1]
+        assert length == min(fit for fit in (2, 3, 5, 6) if fit >= longest)
+        for answer, choices in zip(answers, batch["choices"].tolist(), strict=True):
+            assert choices == [*answer, *[size] * LENGTH][:length]
+
+
+def test_arrays_have_few_lengths_and_answers_that_are_known_to_end_no_end(tmp_path, monkeypatch):
+    """Of 5 to 20 points, each answered by all of them, in batches of a file each."""
+    monkeypatch.setattr(module, "CHUNK", 2)
+    in_order = lambda points: [np.arange(points.shape[1])] * len(points)
+    labels = Labels(in_order, "in_order", (5, 20), 32, 2, str(tmp_path))
+    for number in range(labels.count):
+        labels.make(number)
+    batches = labels.batches(lambda n: n, 0)
+    for n, batch in zip(range(5, 21), batches, strict=False):
+        size = 5 * -(-n // 5)
+        assert batch["points"].shape == (2, size, 2) and not batch["points"][:, n:].any()
+        assert batch["choices"].tolist() == [[*range(n), *[size] * (size - n)]] * 2
 
 
 def test_every_lap_has_all_instances_in_another_order(labels):
