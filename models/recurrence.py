@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from attention import affine
 from models.layers import glorot, param
 
-PARTS = 4  # of the length of a loop of fewer steps: products after it are over the first of these
+PARTS = 4  # of a loop's length: after one of fewer steps, products are over as many as it reached
 
 Product = Callable[[str, Float[Array, "*B I"]], Float[Array, "*B O"]]
 # (product, consts, carry, x) -> (carry, y)

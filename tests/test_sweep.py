@@ -143,6 +143,9 @@ def test_a_file_that_is_no_sweep(tmp_path):
     (tmp_path / "bad.py").write_text("MEASURES = (\n")
     with pytest.raises(UserError, match=r"bad\.py: '\(' was never closed"):
         sweeps.load(str(tmp_path / "bad.py"))
+    (tmp_path / "bad.py").write_text("MEASURES, figure, runs = (), None, lambda: [1][2]\n")
+    with pytest.raises(UserError, match=r"bad\.py: list index out of range"):
+        sweeps.load(str(tmp_path / "bad.py"))
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def load(path: str) -> Sweep:
     """Reads a sweep file.
 
     Raises:
-        UserError: if there is none, or it lacks one of its three parts.
+        UserError: if there is none, it lacks one of its three parts, or cannot be run.
     """
     if not os.path.isfile(path):
         raise UserError(f"There is no sweep file {path}.")
@@ -119,12 +119,14 @@ def load(path: str) -> Sweep:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        for part in ("MEASURES", "runs", "figure"):
+            if not hasattr(module, part):
+                raise UserError(f"{path} is no sweep: it has no {part}.")
+        return Sweep(module.MEASURES, list(module.runs()), module.figure)
+    except UserError:
+        raise
     except Exception as error:  # a file is run, and may do whatever it likes
         raise UserError(f"{path}: {first_line(error)}") from error
-    for part in ("MEASURES", "runs", "figure"):
-        if not hasattr(module, part):
-            raise UserError(f"{path} is no sweep: it has no {part}.")
-    return Sweep(module.MEASURES, list(module.runs()), module.figure)
 
 
 def plan(
