@@ -4,9 +4,10 @@ Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, covera
 
     python train.py --config=configs/ptrnet_delaunay.py --workdir=runs/ptrnet_delaunay
 
-Not yet run to its end here: times are guesses from what a step takes.
+After 40,000 of its steps, `test/accuracy_n5` 0.496 and `test/coverage_n5` 0.799:
+results/ptrnet_delaunay. Not yet run to its end.
 
-Sized for a laptop: about two hours on two CPU cores. The paper's model is the same but for its
+Sized for a laptop: about two hours on a CPU core. The paper's model is the same but for its
 optimiser: there SGD at a rate of 1, with weights from U(-0.08, 0.08) at the start.
 """
 
