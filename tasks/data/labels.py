@@ -74,24 +74,26 @@ class Labels:
     def batches(self, steps: Callable[[int], int], start_step: int) -> Iterator[Batch]:
         """Batches without end, the same from any start; all rows of a batch have one size.
 
-        First every instance in the files' order, so that training need not wait for the last of
-        them, and from then on all batches, in another order each time. Arrays are as long as the
-        batch's points and its longest answer, rounded up to one of a few lengths.
+        The first time they come in the files' order, so that training need not wait for the last of
+        them, but mixed with those of the files beside it, which have every other size; from then on
+        all are mixed, anew each time. Arrays are as long as the batch's points and its longest
+        answer, rounded up to one of a few lengths.
 
         Args:
             steps: most choices of an answer about so many points.
             start_step: how many batches to leave out.
         """
-        rows = self.rows
-        per_chunk = CHUNK // rows
+        per_chunk = CHUNK // self.rows
         total, step = self.count * per_chunk, start_step
+        low, high = self.sizes
         with self._made() as chunk_of:
             while True:
                 lap, at = divmod(step, total)
-                if lap:
-                    at = int(np.random.default_rng((lap, total)).permutation(total)[at])
-                number, part = divmod(at, per_chunk)
-                yield self._batch(chunk_of(number), part * rows, steps)
+                mixed = total if lap else (high - low + 1) * per_chunk
+                begin = at - at % mixed
+                order = np.random.default_rng((lap, begin)).permutation(min(mixed, total - begin))
+                number, part = divmod(begin + int(order[at - begin]), per_chunk)
+                yield self._batch(chunk_of(number), part * self.rows, steps)
                 step += 1
 
     def _batch(self, chunk, start, steps):

@@ -37,8 +37,10 @@ def equal(one, other):
 
 
 def test_rows_are_labelled_points_of_one_size_filled_up_with_the_end(labels):
-    for n, batch in enumerate(take(labels, 9)):
-        size = 3 + n // 3 % 2  # three batches to a file, files of three and four points in turn
+    sizes = []
+    for batch in take(labels, 9):
+        size = int(batch["count"][0])
+        sizes.append(size)
         assert (batch["count"] == size).all() and batch["points"].shape == (ROWS, size, 2)
         answers = leftmost(batch["points"])
         longest = max(map(len, answers)) + 1  # with the end
@@ -46,6 +48,8 @@ def test_rows_are_labelled_points_of_one_size_filled_up_with_the_end(labels):
         assert length == min(fit for fit in (2, 3, 5, 6) if fit >= longest)
         for answer, choices in zip(answers, batch["choices"].tolist(), strict=True):
             assert choices == [*answer, *[size] * LENGTH][:length]
+    # Three batches to a file, of three points and of four: the first two files' are mixed.
+    assert sorted(sizes[:6]) == [3, 3, 3, 4, 4, 4] != sizes[:6] and sizes[6:] == [3, 3, 3]
 
 
 def test_arrays_have_few_lengths_and_answers_that_are_known_to_end_no_end(tmp_path, monkeypatch):
@@ -56,7 +60,10 @@ def test_arrays_have_few_lengths_and_answers_that_are_known_to_end_no_end(tmp_pa
     for number in range(labels.count):
         labels.make(number)
     batches = labels.batches(lambda n: n, 0)
-    for n, batch in zip(range(5, 21), batches, strict=False):
+    found = [next(batches) for _ in range(16)]
+    assert {int(batch["count"][0]) for batch in found} == {*range(5, 21)}
+    for batch in found:
+        n = int(batch["count"][0])
         size = 5 * -(-n // 5)
         assert batch["points"].shape == (2, size, 2) and not batch["points"][:, n:].any()
         assert batch["choices"].tolist() == [[*range(n), *[size] * (size - n)]] * 2
