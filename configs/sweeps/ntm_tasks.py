@@ -10,7 +10,7 @@ read off its curves by eye, so it is near the truth and no more:
 
     python sweep.py --sweep=configs/sweeps/ntm_tasks.py --parallel=2
 
-Sized for a laptop: 15 runs, from two minutes to half an hour each on a CPU core.
+Sized for a laptop: 15 runs, from two minutes to an hour each on a CPU core.
 """
 
 from functools import partial
