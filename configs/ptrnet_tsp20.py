@@ -5,9 +5,10 @@ Paper: Vinyals et al. 2015, "Pointer Networks", table 2, rows "5-20": 2.12 at 5 
 
     python train.py --config=configs/ptrnet_tsp20.py --workdir=runs/ptrnet_tsp20
 
-Not yet run to its end here: times are guesses from what a step takes.
+Expected: `test/length_n20` 3.947, `test/length_n10` 2.886, `test/length_n25` 4.392 (10,000
+instances of each, seed 0): results/ptrnet_tsp20.
 
-Sized for a laptop: about three hours on two CPU cores, half an hour of them for the labels. The
+Sized for a laptop: an hour and a half on a CPU core, half an hour of it for the labels. The
 paper's model has 256 or 512 units and was trained by SGD at a rate of 1, with weights from
 U(-0.08, 0.08) at the start; choices were constrained only when it was asked, not in training.
 """
@@ -35,5 +36,5 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.model.update(hidden=256, width=256)
         config.optimizer.update(peak=1e-3)
-        config.train.update(steps=60_000, eval_every=2_000, checkpoint_every=1_000)
+        config.train.update(steps=30_000, eval_every=2_000, checkpoint_every=1_000)
     return config
