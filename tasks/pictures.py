@@ -134,6 +134,7 @@ def curve(
     axes.axvspan(*trained, color="tab:blue", alpha=0.1, label="trained on")
     axes.plot(x, y, marker=".")
     axes.set(xlabel=x_name, ylabel=y_name)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -152,6 +153,7 @@ def curves(
     if best is not None:
         axes.axhline(best, color="k", linestyle="--", linewidth=1, label="known beforehand")
     axes.set(xlabel=x, ylabel=y)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
