@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     del argv
     run.keep_compiled()
     config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
-    mesh.split_cpu(config.get("cpu_devices", 1))  # which runs of old did not choose
+    mesh.split_cpu(config.cpu_devices)
     if (file := INSTANCE.value) is not None:
         return cli.exit_code(lambda: solve(config, workdir, file))
     if text is None:

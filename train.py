@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     if DISTRIBUTED.value and not watcher.is_watched():
         return watcher.watch([sys.executable, *sys.orig_argv[1:]])
     allocator.keep_pages()
-    mesh.split_cpu(CONFIG.value.get("cpu_devices", 1))
+    mesh.split_cpu(CONFIG.value.cpu_devices)
     if PLAN.value:  # what is compiled for other hardware could not be read back here
         return exit_code(show_plan)
     keep_compiled()
