@@ -7,7 +7,7 @@ N pulls of K arms; printed are rewards of SNAIL with their confidence intervals,
 
     python sweep.py --sweep=configs/sweeps/snail_bandits_large.py --parallel=2
 
-Sized for a laptop: an hour a run of 100 pulls on two CPU cores, 24 runs.
+Sized for one GPU, on which many runs share: 24 runs, each of a few minutes if it had it alone.
 """
 
 from functools import partial
@@ -23,6 +23,12 @@ PRINTED = {  # of SNAIL and RL²
     (100, 10): (83.5, 83.5),
     (100, 50): (85.1, 84.9),
 }
-LONG = {"batch": 250, "ppo.value_scale": 50.0, "evaluated.dev": 1000, "evaluated.test": 2000}
+LONG = {
+    "ppo.minibatches": 4,
+    "ppo.value_scale": 50.0,
+    "evaluated.dev": 1_000,
+    "evaluated.test": 5_000,
+    "train.steps": 250,
+}
 
 runs = partial(snail_bandits_short.runs, PRINTED, {100: LONG})

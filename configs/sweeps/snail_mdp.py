@@ -6,7 +6,7 @@ Printed are parts of what value iteration earns; of which, configs/snail_mdp.py 
 
     python sweep.py --sweep=configs/sweeps/snail_mdp.py --parallel=2
 
-Sized for a laptop: an hour a run of 10 episodes on two CPU cores, hours the others; 18 runs.
+Sized for one GPU, on which many runs share: 18 runs, each of some minutes if it had it alone.
 """
 
 from functools import partial
@@ -28,6 +28,10 @@ def runs():
                     labels={"N": episodes, "model": model, "seed": seed},
                     overrides={
                         "environment.sizes.episodes": episodes,
+                        "batch": 10_000 // episodes,
+                        "ppo.minibatches": 4,
+                        "evaluated.test": 2_000,
+                        "train.steps": 250,
                         "model.blocks": blocks,
                         "seed": seed,
                     },
