@@ -27,6 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = {
         "hidden": 128,
         "encoder": {"kind": "lstm", "layers": 1, "heads": 1},
+        "inputs": "points",
         "score": "additive",
         "width": 128,
         "glimpses": 0,

@@ -26,12 +26,18 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)
     config.train.best = "dev/gap_n20"
-    config.reinforce = {"every": 250, "held": 1_000}
+    config.reinforce = {
+        "tours": 16,  # through the same cities
+        "baseline": "others",  # or 'rollout', for which are
+        "every": 250,  # steps, and
+        "held": 1_000,  # cities, to try whether the policy has become better
+    }
     if variant == "smoke":
-        config.reinforce.update(every=2, held=4)
+        config.reinforce.update(tours=3)
     else:
-        config.model.update(glimpses=1, bound=10.0)
+        config.batch = 16
+        config.model.update(inputs="annotations", bound=10.0)
         config.model.encoder = {"kind": "transformer", "layers": 2, "heads": 8}
         config.optimizer.update(peak=5e-4, clip=1.0)
-        config.train.update(steps=30_000, eval_every=1_000, checkpoint_every=1_000)
+        config.train.update(steps=20_000, eval_every=1_000, checkpoint_every=1_000)
     return config

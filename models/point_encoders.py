@@ -69,7 +69,7 @@ class TransformerEncoder(nnx.Module):
     """Layers of self-attention without positions; their mean is where the decoder starts.
 
     After Kool et al. 2019, "Attention, Learn to Solve Routing Problems!", sec. 3.1, with layer for
-    batch normalisation, before each sub-layer.
+    batch normalisation, after each sub-layer as there.
 
     Args:
         hidden: H.
@@ -82,12 +82,15 @@ class TransformerEncoder(nnx.Module):
         if hidden % heads:
             raise ValueError(f"{heads} heads cannot share a width of {hidden}")
         keys = jax.random.split(key, layers + 2)
-        self.input = param(glorot(keys[0], (2, hidden), 2, hidden), (None, "embed"))
-        self.input_bias = param(jnp.zeros(hidden), ("embed",))
+        # Without a bias, of about the size of the rest, a norm would leave of a point its direction
+        # from the origin, and not how far it is.
+        first = jax.random.uniform(keys[0], (3, hidden), minval=-(0.5**0.5), maxval=0.5**0.5)
+        self.input = param(first[:2], (None, "embed"))
+        self.input_bias = param(first[2], ("embed",))
         self.summary = param(glorot(keys[1], (hidden, hidden), hidden, hidden), ("embed", None))
         head = hidden // heads
         self.layers = nnx.List(
-            EncoderLayer(hidden, heads, head, head, 4 * hidden, "pre", 0.0, key=k) for k in keys[2:]
+            EncoderLayer(hidden, heads, head, head, 4 * hidden, "post", 0.0, key=k) for k in keys[2:]
         )
 
     def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]):

@@ -4,7 +4,8 @@ Vinyals et al. 2015, "Pointer Networks", with the glimpses and bounded logits of
 "Neural Combinatorial Optimization with Reinforcement Learning", where they are asked for.
 
 N points have N + 1 choices: the last is the end. As an input it is the start: a learned vector
-stands for it on either side. All rows of a batch have as many points; arrays are as long as the
+stands for it on either side. What the decoder reads of a choice is where that point is, as in
+Vinyals et al., or the encoder's annotation of it, as in Bello et al. All rows of a batch have as many points; arrays are as long as the
 longest, and how many of a row there are is a number, so one program serves all sizes.
 """
 
@@ -25,6 +26,7 @@ from models.recurrence import LSTM, lstm_cell
 from models.search import beam_search
 
 ScoreName = Literal["additive", "general", "dot", "scaled_dot", "content"]
+InputName = Literal["points", "annotations"]
 # (chosen [B, W, S], how many choices were made) -> which may be made next, [B, W, S]
 Allowed = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
 
@@ -98,6 +100,7 @@ class PointerNet(nnx.Module):
     Args:
         hidden: H, of encoder and decoder.
         encoder: `kind`, `layers` and `heads`; see `make_encoder`.
+        inputs: of the decoder, `points` or `annotations`.
         score: of pointing and of glimpses; see `Comparison`.
         width: A, of an additive score's hidden layer.
         glimpses: looks at the points before each choice; Vinyals et al. have none.
@@ -105,7 +108,7 @@ class PointerNet(nnx.Module):
         key: makes the weights.
 
     Raises:
-        ValueError: for a kind of encoder or a score that there is not.
+        ValueError: for a kind of encoder, inputs or a score that there are not.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class PointerNet(nnx.Module):
         *,
         hidden: int,
         encoder: dict[str, Any],
+        inputs: InputName,
         score: ScoreName,
         width: int,
         glimpses: int,
@@ -121,9 +125,13 @@ class PointerNet(nnx.Module):
     ):
         keys = jax.random.split(key, 5)
         self.encoder = make_encoder(hidden, **encoder, key=keys[0])
-        self.decoder = LSTM(2, hidden, key=keys[1])
+        if inputs not in get_args(InputName):
+            known = " or ".join(get_args(InputName))
+            raise ValueError(f"inputs must be {known}, not {inputs!r}")
+        self.decoder = LSTM(2 if inputs == "points" else hidden, hidden, key=keys[1])
         self.end = param(0.1 * jax.random.normal(keys[2], (hidden,)), (None,))
-        self.first = param(0.1 * jax.random.normal(keys[3], (4 * hidden,)), (None,))
+        first = 0.1 * jax.random.normal(keys[3], (4 * hidden,))
+        self.first = param(first, (None,)) if inputs == "points" else None
         self.comparisons = nnx.List(
             Comparison(hidden, score=score, width=width, key=k)
             for k in jax.random.split(keys[4], glimpses + 1)
@@ -147,14 +155,14 @@ class PointerNet(nnx.Module):
         self,
         points: Float[Array, "B N 2"],
         count: Int[Array, ""],
-        choices: Int[Array, "B T"],
+        choices: Int[Array, "B W T"],
         steps: Int[Array, ""],
-        mask: Bool[Array, "B T S"],
-    ) -> Float[Array, "B T S"]:
-        """Log-probability of every choice, given those before it.
+        mask: Bool[Array, "B W T S"],
+    ) -> Float[Array, "B W T S"]:
+        """Log-probability of every choice of W answers about the same points, given those before.
 
         Nothing feeds back from the attention to the LSTM, so that is one loop, and after it all
-        positions point at once.
+        positions of all answers point at once.
 
         Args:
             points: `[B, N, 2]`.
@@ -163,22 +171,39 @@ class PointerNet(nnx.Module):
             steps: how many of the T are taken; what is said of later ones means nothing.
             mask: true where a choice is allowed; S is N + 1, the end being the last.
         """
-        memory = self.encode(points, count)
-        shifted = jnp.pad(choices[:, :-1], ((0, 0), (1, 0)), constant_values=points.shape[1])
-        starting = jnp.equal(shifted.T, points.shape[1])
-        drives = self._drive(by_time(_chosen(points, shifted)), starting)
-        states, _ = run_lstm(self.decoder, drives, memory.start, steps)
-        return self._point(memory, states, mask)
+        memory, (rows, answers, length) = self.encode(points, count), choices.shape
+        flat = lambda x: x.reshape(rows, answers * length, -1)
+        apart = lambda x: x.reshape(rows * answers, length, -1)
+        shifted = jnp.pad(
+            choices[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=points.shape[1]
+        )
+        drives = self._drive(by_time(apart(self._read(memory, flat(shifted)[..., 0]))))
+        start = jax.tree.map(lambda x: jnp.repeat(x, answers, axis=0), memory.start)
+        states, _ = run_lstm(self.decoder, drives, start, steps)
+        return self._point(memory, flat(states), flat(mask)).reshape(mask.shape)
 
-    def _drive(self, points: Float[Array, "*B 2"], starting: Bool[Array, "*B"]):
-        """What chosen points add to the decoder's gates, or a learned vector where none is yet.
+    def _read(self, memory: Memory, choices: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """What the decoder is given of choices; points by no gradient, for it would be scattered.
+
+        Beside where a point is stand two switches: that there is one, and that there is none yet.
+        """
+        size = memory.points.shape[1]
+        if self.first is None:
+            return jax.nn.one_hot(choices, size + 1) @ memory.pointed.values
+        starting = jnp.equal(choices, size)[..., None]
+        index = jnp.minimum(choices, size - 1)[..., None]
+        points = lax.stop_gradient(jnp.take_along_axis(memory.points, index, axis=1))
+        return jnp.concatenate([jnp.where(starting, 0.0, points), ~starting, starting], axis=-1)
+
+    def _drive(self, read: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
+        """What that adds to the decoder's gates.
 
         As one product, for then so is the gradient of each weight, and no sum over an array.
         """
-        lstm, start = self.decoder, starting[..., None]
-        inputs = jnp.concatenate([jnp.where(start, 0.0, points), ~start, start], axis=-1)
-        kernel = jnp.stack([*lstm.input[...], lstm.bias[...], self.first[...]])
-        return affine(inputs, kernel)
+        lstm = self.decoder
+        if self.first is None:
+            return lstm.drive(read)
+        return affine(read, jnp.stack([*lstm.input[...], lstm.bias[...], self.first[...]]))
 
     def _point(self, memory: Memory, states, mask):
         """From decoder states of several steps, or of several beams, to log-probabilities."""
@@ -224,10 +249,8 @@ class PointerNet(nnx.Module):
         size = state.chosen.shape[-1]
         new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
         chosen = state.chosen | new
-        points = _chosen(memory.points, choices)
-        gates = self._drive(points, jnp.equal(choices, size - 1)) + affine(
-            state.hidden, self.decoder.recurrent[...]
-        )
+        recurrent = affine(state.hidden, self.decoder.recurrent[...])
+        gates = self._drive(self._read(memory, choices)) + recurrent
         hidden, cell = lstm_cell(gates, state.cell)
         mask = allowed(chosen, position)
         return self._point(memory, hidden, mask), State(hidden, cell, chosen)
@@ -240,7 +263,8 @@ class PointerNet(nnx.Module):
         length: int,
         allowed: Allowed,
         key: PRNGKeyArray | None = None,
-    ) -> Int[Array, "B T"]:
+        answers: int = 1,
+    ) -> Int[Array, "B W T"]:
         """Chooses step by step: the likeliest, or with a key at random.
 
         Args:
@@ -250,30 +274,30 @@ class PointerNet(nnx.Module):
             length: T, no less than `steps`; static.
             allowed: what may be chosen next.
             key: draws each choice from its distribution.
+            answers: W, how many are drawn of each row, which is encoded once.
 
         Returns:
-            Choices `[B, T]`, N from the end on.
+            Choices `[B, W, T]`, N from the end on.
         """
         memory, end = self.encode(points, count), points.shape[1]
 
         def step(state):
             position, last, cache, choices = state
-            log_probs, cache = self.decode_step(last[:, None], cache, memory, allowed, position)
-            scores = log_probs[:, 0]
+            scores, cache = self.decode_step(last, cache, memory, allowed, position)
             if key is not None:
                 noise_key = jax.random.fold_in(key, position)
                 scores = scores + jax.random.gumbel(noise_key, scores.shape)
             ended = (last == end) & (position > 0)
             last = jnp.where(ended, end, jnp.argmax(scores, axis=-1)).astype(jnp.int32)
-            choices = lax.dynamic_update_index_in_dim(choices, last, position, 1)
+            choices = lax.dynamic_update_index_in_dim(choices, last, position, 2)
             return position + 1, last, cache, choices
 
         def going(state):
             return (state[0] < steps) & ((state[0] == 0) | jnp.any(state[1] != end))
 
-        last = jnp.full(len(points), end, jnp.int32)
-        choices = jnp.full((len(points), length), end, jnp.int32)
-        state = (jnp.int32(0), last, self.init_cache(memory, 1), choices)
+        last = jnp.full((len(points), answers), end, jnp.int32)
+        choices = jnp.full((*last.shape, length), end, jnp.int32)
+        state = (jnp.int32(0), last, self.init_cache(memory, answers), choices)
         return lax.while_loop(going, step, state)[-1]
 
     def search(
@@ -305,12 +329,3 @@ class PointerNet(nnx.Module):
             eos=end,
         )
         return found[..., :-1], scores
-
-
-def _chosen(points: Float[Array, "B N 2"], choices: Int[Array, "B T"]) -> Float[Array, "B T 2"]:
-    """Where the chosen points are; for the start, which is none of them, anywhere.
-
-    The points have no gradient, or it would have to be scattered.
-    """
-    index = jnp.minimum(choices, points.shape[1] - 1)
-    return lax.stop_gradient(jnp.take_along_axis(points, index[..., None], axis=1))

@@ -96,26 +96,28 @@ class Pointing(Supervised):
     def loss(self, params, batch, key):
         """Cross-entropy in nats of whole answers."""
         example = self.example(batch, key)
-        log_probs, asked = self.log_probs(params, example)
-        choices = example.choices
+        choices = example.choices[:, None]
+        log_probs, asked = self.log_probs(params, example.points, example.n, choices)
         nats = -jnp.sum(answer_log_prob(log_probs, choices, asked))
         right = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~asked, axis=-1)
         return nats, jnp.float32(len(choices)), {"right": jnp.sum(right, dtype=jnp.float32)}
 
     def log_probs(
-        self, params: nnx.State, example: Points
-    ) -> tuple[Float[Array, "B T S"], Bool[Array, "B T"]]:
+        self,
+        params: nnx.State,
+        points: Float[Array, "B N 2"],
+        count: Int[Array, ""],
+        choices: Int[Array, "B W T"],
+    ) -> tuple[Float[Array, "B W T S"], Bool[Array, "B W T"]]:
         """Of every choice at every step of given answers, and which steps are the answers' own."""
-        size = example.points.shape[1]
-        asked = self.problem.asked(example.choices, size)
-        steps = jnp.max(jnp.sum(asked, axis=1))  # of the longest answer
-        chosen = chosen_before(example.choices, size)
-        chosen = jnp.pad(chosen, ((0, 0), (0, 0), (0, 1)))
+        size, length = points.shape[1], choices.shape[-1]
+        asked = self.problem.asked(choices, size)
+        steps = jnp.max(jnp.sum(asked, axis=-1))  # of the longest answer
+        chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 0), (0, 1)))
         may = self.problem.allowed if self.config.masked else self.problem.present
-        mask = may(chosen, jnp.arange(chosen.shape[1])[:, None], example.n)
+        mask = may(chosen, jnp.arange(length)[:, None], count)
         model = nnx.merge(self.graphdef, params)
-        log_probs = model(example.points, example.n, example.choices, steps, mask)
-        return log_probs, asked
+        return model(points, count, choices, steps, mask), asked
 
     def example(self, batch: Any, key: Array) -> Points:
         """A batch as the host gave it."""
@@ -158,7 +160,7 @@ class Pointing(Supervised):
         allowed = lambda chosen, position: may(chosen, position, count)
         width = self.config.decode.width
         if width == 1 or free:
-            return model.decode(points, count, steps, problem.length, allowed)
+            return model.decode(points, count, steps, problem.length, allowed)[:, 0]
         return model.search(points, count, steps, problem.length, allowed, width)[0][:, 0]
 
     def points_of(self, split: str, n: int) -> Float[np.ndarray, "B N 2"]:
@@ -219,7 +221,8 @@ class Pointing(Supervised):
             chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 1)))
             mask = problem.allowed(chosen, jnp.arange(choices.shape[1])[:, None], count)
             model = nnx.merge(self.graphdef, params)
-            return jnp.exp(model(points, count, choices, jnp.int32(problem.length), mask))
+            one = choices[:, None], jnp.int32(problem.length), mask[:, None]
+            return jnp.exp(model(points, count, *one))[:, 0]
 
         found = np.asarray(jax.jit(weights)(state.params, points, answer[None]))[0, : len(shown)]
         names = [*map(str, range(n)), "end"]
@@ -240,8 +243,8 @@ class Pointing(Supervised):
 
 
 def answer_log_prob(
-    log_probs: Float[Array, "B T S"], choices: Int[Array, "B T"], asked: Bool[Array, "B T"]
-) -> Float[Array, " B"]:
+    log_probs: Float[Array, "*B T S"], choices: Int[Array, "*B T"], asked: Bool[Array, "*B T"]
+) -> Float[Array, "*B"]:
     """Log-probability of each answer.
 
     Args:
@@ -250,4 +253,4 @@ def answer_log_prob(
         asked: the steps that are its own.
     """
     chosen = asked[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
-    return jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(1, 2))
+    return jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(-2, -1))

@@ -1,8 +1,11 @@
 """The travelling salesman without a teacher: REINFORCE, as Bello et al. 2016 and Kool et al. 2019.
 
-A tour is drawn from the policy and rewarded by how much shorter it is than the greedy tour of the
-best policy so far through the same cities (Kool et al. 2019, sec. 4, "rollout baseline"). Cities
-are made inside the step, and nobody has to solve them.
+Tours are drawn from the policy, some through the same cities, and each is rewarded by how much
+shorter it is than a mark. That is the greedy tour of the best policy so far (`rollout`: Kool et al.
+2019, "Attention, Learn to Solve Routing Problems!", sec. 4), or the mean of the other tours through
+those cities (`others`: Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!"),
+which costs nothing and falls as the policy does. Cities are made inside the step, and nobody has to
+solve them.
 """
 
 from typing import Any, NamedTuple
@@ -14,19 +17,20 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from tasks.data.held_karp import tour_length
-from tasks.data.points import Points
 from tasks.pointing import answer_log_prob
 from tasks.tsp import TSP
-from training.errors import UserError
+from training.errors import UserError, did_you_mean
+
+BASELINES = ("others", "rollout")
 
 
 class PolicyState(NamedTuple):
-    """A `TrainState`, and the policy that sets the mark."""
+    """A `TrainState`, and the policy that sets the mark of the baseline `rollout`."""
 
     step: Int[Array, ""]
     params: Any
     opt_state: Any
-    best: Any  # parameters
+    best: Any  # parameters; none of the baseline `others`
 
 
 def build(config: Any, workdir: str) -> "TSPReinforce":
@@ -44,6 +48,17 @@ class TSPReinforce(TSP):
     def __init__(self, config: Any, workdir: str):
         if not config.masked:
             raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
+        options = config.reinforce
+        if options.baseline not in BASELINES:
+            raise UserError(
+                f"reinforce.baseline is '{BASELINES[0]}' or '{BASELINES[1]}', "
+                f"not '{options.baseline}'." + did_you_mean(options.baseline, BASELINES)
+            )
+        if options.tours < (least := 2 if options.baseline == "others" else 1):
+            raise UserError(
+                f"reinforce.tours is {options.tours}, and the baseline '{options.baseline}' wants "
+                f"{least} or more."
+            )
         super().__init__(config, workdir)
 
     def make_labels(self, workdir):
@@ -54,25 +69,27 @@ class TSPReinforce(TSP):
         """The first policy is the first mark."""
         state = super().init(key)
         # A copy: donated arrays may not be given twice.
-        best = jax.tree.map(jnp.copy, state.params)
+        best = jax.tree.map(jnp.copy, state.params) if self._rolls_out else None
         return PolicyState(state.step, state.params, state.opt_state, best)
 
-    def example(self, batch, key):
-        """Cities, and no choices yet."""
-        cities, count = self.cities(batch, key)
-        return Points(cities, count, jnp.zeros(cities.shape[:2], jnp.int32))
+    @property
+    def _rolls_out(self):
+        return self.config.reinforce.baseline == "rollout"
 
     def train_step(self, state, batch, key):
         """One update by the policy gradient, and now and then a better mark."""
         key_data, key_draw, key_mark = jax.random.split(key, 3)
-        asked = self.example(batch, key_data)
-        drawn = self.tours(state.params, asked, key_draw)
-        lengths = tour_length(asked.points, drawn)
-        marks = tour_length(asked.points, self.tours(state.best, asked))
+        cities, count = self.cities(batch, key_data)
+        drawn = self.tours(state.params, cities, count, key_draw)
+        lengths = _lengths(cities, drawn)
+        if self._rolls_out:
+            marks = _lengths(cities, self.tours(state.best, cities, count))
+        else:
+            marks = mean_of_others(lengths)
         advantages = lengths - marks
 
         def loss(params):
-            log_probs, own = self.log_probs(params, asked._replace(choices=drawn))
+            log_probs, own = self.log_probs(params, cities, count, drawn)
             return jnp.mean(advantages * answer_log_prob(log_probs, drawn, own))
 
         grads = jax.grad(loss)(state.params)
@@ -81,31 +98,44 @@ class TSPReinforce(TSP):
         metrics = {
             "loss": jnp.mean(lengths),
             "advantage": jnp.mean(advantages),
-            "items": jnp.float32(len(lengths)),
+            "items": jnp.float32(len(cities)),
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": self.optimizer.learning_rate(state.step),
         }
-        due = (state.step + 1) % self.config.reinforce.every == 0
-        best = jax.lax.cond(
-            due, self._better, lambda _, best, __: best, params, state.best, key_mark
-        )
+        best = state.best
+        if self._rolls_out:
+            due = (state.step + 1) % self.config.reinforce.every == 0
+            keep = lambda params, best, key: best
+            best = jax.lax.cond(due, self._better, keep, params, best, key_mark)
         return PolicyState(state.step + 1, params, opt_state, best), metrics
 
     def tours(
-        self, params: nnx.State, asked: Points, key: Array | None = None
-    ) -> Int[Array, "B N"]:
-        """Tours through a batch of cities: drawn with a key, or else greedy."""
-        allowed = lambda chosen, position: self.problem.allowed(chosen, position, asked.n)
+        self,
+        params: nnx.State,
+        cities: Float[Array, "B N 2"],
+        count: Int[Array, ""],
+        key: Array | None = None,
+    ) -> Int[Array, "B W N"]:
+        """Tours through a batch of cities: so many drawn with a key, or else the greedy one."""
+        allowed = lambda chosen, position: self.problem.allowed(chosen, position, count)
         model = nnx.merge(self.graphdef, params)
-        length = self.problem.length
-        return model.decode(asked.points, asked.n, asked.n, length, allowed, key)
+        answers = 1 if key is None else self.config.reinforce.tours
+        return model.decode(cities, count, count, self.problem.length, allowed, key, answers)
 
     def _better(self, params, best, key):
         """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""
-        rows = jnp.arange(self.config.reinforce.held)
-        asked = self.example({"row": rows}, key)
-        lengths = [tour_length(asked.points, self.tours(x, asked)) for x in (params, best)]
+        cities, count = self.cities({"row": jnp.arange(self.config.reinforce.held)}, key)
+        lengths = [_lengths(cities, self.tours(x, cities, count))[:, 0] for x in (params, best)]
         return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
+
+
+def _lengths(cities: Float[Array, "B N 2"], tours: Int[Array, "B W N"]) -> Float[Array, "B W"]:
+    return jax.vmap(tour_length, in_axes=(None, 1), out_axes=1)(cities, tours)
+
+
+def mean_of_others(x: Float[Array, "B W"]) -> Float[Array, "B W"]:
+    """Of each number of a row, the mean of the row's other numbers."""
+    return (jnp.sum(x, axis=1, keepdims=True) - x) / (x.shape[1] - 1)
 
 
 def is_shorter(one: Float[Array, " B"], other: Float[Array, " B"]) -> Array:

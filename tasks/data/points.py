@@ -69,11 +69,11 @@ class Problem:
         there = there.at[-1].set(self.ends)
         return jnp.broadcast_to(there, chosen.shape)
 
-    def asked(self, choices: Int[Array, "B T"], end: int) -> Bool[Array, "B T"]:
+    def asked(self, choices: Int[Array, "*B T"], end: int) -> Bool[Array, "*B T"]:
         """Where an answer's choices are its own: up to the end, itself included if it is said."""
         own = choices < end
         if self.ends:
-            own = jnp.pad(own[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+            own = jnp.roll(own, 1, axis=-1).at[..., 0].set(True)
         return own
 
 

@@ -31,10 +31,11 @@ def _quick():
         yield
 
 
-def network(kind="lstm", score="additive", glimpses=0, bound=0.0):
+def network(kind="lstm", score="additive", glimpses=0, bound=0.0, inputs="points"):
     model = PointerNet(
         hidden=H,
         encoder=KINDS[kind],
+        inputs=inputs,
         score=score,
         width=5,
         glimpses=glimpses,
@@ -58,7 +59,8 @@ def scored(graphdef, params, points, count, choices, problem):
     chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 1)))
     mask = problem.allowed(chosen, jnp.arange(choices.shape[1])[:, None], count)
     steps = problem.steps(count)
-    return nnx.merge(graphdef, params)(points, count, choices, steps, mask)
+    model = nnx.merge(graphdef, params)
+    return model(points, count, choices[:, None], steps, mask[:, None])[:, 0]
 
 
 @partial(jax.jit, static_argnames=("graphdef", "problem", "width"))
@@ -70,7 +72,7 @@ def search(graphdef, params, points, problem, width):
 @partial(jax.jit, static_argnames=("graphdef", "problem"))
 def decode(graphdef, params, points, problem, key):
     model, steps = nnx.merge(graphdef, params), jnp.int32(problem.length)
-    return model.decode(points, COUNT, steps, problem.length, allowed_by(problem), key)
+    return model.decode(points, COUNT, steps, problem.length, allowed_by(problem), key)[:, 0]
 
 
 def log_prob(model, choices, problem, points=POINTS, count=COUNT):
@@ -81,11 +83,16 @@ def log_prob(model, choices, problem, points=POINTS, count=COUNT):
 
 
 @pytest.mark.parametrize(
-    ("kind", "score", "glimpses", "bound"),
-    [("lstm", "additive", 0, 0.0), ("set", "general", 1, 10.0), ("transformer", "content", 2, 1.0)],
+    ("kind", "score", "glimpses", "bound", "inputs"),
+    [
+        ("lstm", "additive", 0, 0.0, "points"),
+        ("set", "general", 1, 10.0, "annotations"),
+        ("transformer", "content", 2, 1.0, "points"),
+        ("transformer", "scaled_dot", 0, 0.0, "annotations"),
+    ],
 )
-def test_all_at_once_is_step_by_step(kind, score, glimpses, bound):
-    model, problem = network(kind, score, glimpses, bound), Tour((3, N))
+def test_all_at_once_is_step_by_step(kind, score, glimpses, bound, inputs):
+    model, problem = network(kind, score, glimpses, bound, inputs), Tour((3, N))
     choices = jnp.array([[0, 2, 4, 1, 3, 5], [0, 1, 2, 3, 4, 5], [0, 5, 1, 4, 2, 3]])
     whole = scored(*nnx.split(model), POINTS, COUNT, choices, problem)
     memory = jax.jit(model.encode)(POINTS, COUNT)
@@ -161,29 +168,43 @@ def test_no_city_is_visited_twice_however_many_are_drawn():
 
 
 def test_tours_are_drawn_as_often_as_they_are_likely():
+    """Many through the same cities, which are read once."""
     model, problem = network(), Tour((4, 4))
-    rows = 4000
-    points = jnp.broadcast_to(POINTS[:1, :4], (rows, 4, 2))
-    params = nnx.split(model)
+    points, four, many = POINTS[:2, :4], jnp.int32(4), 4_000
 
     @jax.jit
     def draw(key):
-        four = jnp.int32(4)
-        return model.decode(points, four, four, 4, allowed_by(problem, four), key)
+        return model.decode(points, four, four, 4, allowed_by(problem, four), key, many)
 
-    drawn = [tuple(tour) for tour in np.asarray(draw(jax.random.key(7))).tolist()]
-    tours = [(0, *rest) for rest in itertools.permutations(range(1, 4))]
-    logs = scored(*params, points[:6], jnp.int32(4), jnp.array(tours), problem)
-    likely = jnp.exp(jnp.take_along_axis(logs, jnp.array(tours)[..., None], -1)[..., 0].sum(1))
-    np.testing.assert_allclose(likely.sum(), 1.0, rtol=1e-4)
-    for tour, probability in zip(tours, np.asarray(likely), strict=True):
-        share, error = drawn.count(tour) / rows, (probability * (1 - probability) / rows) ** 0.5
-        assert abs(share - probability) < 5 * error + 1e-3
+    drawn = np.asarray(draw(jax.random.key(7)))
+    tours = jnp.array([(0, *rest) for rest in itertools.permutations(range(1, 4))])
+    for b in range(2):
+        logs = log_prob(model, tours, problem, jnp.broadcast_to(points[b], (6, 4, 2)), four)
+        likely = np.exp(logs)
+        np.testing.assert_allclose(likely.sum(), 1.0, rtol=1e-4)
+        for tour, probability in zip(np.asarray(tours), likely, strict=True):
+            share = np.mean(np.all(drawn[b] == tour, axis=-1))
+            error = (probability * (1 - probability) / many) ** 0.5
+            assert abs(share - probability) < 5 * error + 1e-3
 
 
+def test_answers_about_the_same_points_do_not_meet():
+    """Each of several is as likely as it is alone."""
+    model, problem = network("transformer", inputs="annotations"), Tour((N, N))
+    answers = jnp.array([[0, 2, 4, 1, 3, 5], [0, 1, 2, 3, 4, 5], [0, 5, 1, 4, 2, 3]])
+    together = jnp.stack([answers, answers[::-1]])
+    chosen = jnp.pad(chosen_before(together, N), ((0, 0), (0, 0), (0, 0), (0, 1)))
+    mask = problem.allowed(chosen, jnp.arange(N)[:, None], COUNT)
+    found = jax.jit(type(model).__call__)(model, POINTS[:2], COUNT, together, COUNT, mask)
+    for b, w in itertools.product(range(2), range(3)):
+        alone = scored(*nnx.split(model), POINTS[b][None], COUNT, together[b, w][None], problem)
+        np.testing.assert_allclose(found[b, w], alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", ["points", "annotations"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_reach_every_weight(kind):
-    graphdef, params = nnx.split(network(kind, glimpses=1, bound=3.0))
+def test_gradients_reach_every_weight(kind, inputs):
+    graphdef, params = nnx.split(network(kind, glimpses=1, bound=3.0, inputs=inputs))
     choices = jnp.array([[1, 4, 2, 5, N, N, N]] * B)
 
     def cost(params):
@@ -203,4 +224,5 @@ def test_gradients_reach_every_weight(kind):
 )
 def test_what_cannot_be_is_a_sentence(wrong, said, unchecked):
     with pytest.raises(ValueError, match=said):
-        PointerNet(hidden=H, encoder=wrong, score="dot", width=5, glimpses=0, bound=0.0, key=KEY)
+        network_of = partial(PointerNet, hidden=H, score="dot", width=5, glimpses=0, bound=0.0)
+        network_of(encoder=wrong, inputs="points", key=KEY)
