@@ -141,7 +141,7 @@ def train_torch(compiled: bool) -> Callable[[], None]:
         ratio = (logs.gather(2, actions[..., None])[..., 0] - old).exp()
         clipped = ratio.clamp(1 - options.clip, 1 + options.clip)
         surrogate = torch.minimum(ratio * advantages, clipped * advantages).mean()
-        error = 0.5 * (values - returns / options.value_scale).square().mean()
+        error = 0.5 * (values - returns).square().mean()
         entropy = -(logs.exp() * logs).sum(-1).mean()
         loss = -surrogate + options.value_weight * error - options.entropy * entropy
         adam.zero_grad(set_to_none=True)
@@ -152,14 +152,19 @@ def train_torch(compiled: bool) -> Callable[[], None]:
     def run():
         for _ in range(STEPS):
             x, actions, rewards, old, values = play()
-            values = values * options.value_scale
+            ahead, returns = torch.zeros(batch), torch.zeros_like(values)
+            for t in reversed(range(pulls)):
+                returns[:, t] = ahead = rewards[:, t] + options.discount * ahead
+            usual = returns.mean(0)
+            scale = (returns - usual).std(correction=0) + 1e-8
+            baseline = usual + scale * values
             advantages, ahead = torch.zeros_like(values), torch.zeros(batch)
             for t in reversed(range(pulls)):
-                after = values[:, t + 1] if t + 1 < pulls else 0.0
-                delta = rewards[:, t] + options.discount * after - values[:, t]
+                after = baseline[:, t + 1] if t + 1 < pulls else 0.0
+                delta = rewards[:, t] + options.discount * after - baseline[:, t]
                 advantages[:, t] = ahead = delta + options.discount * options.trace * ahead
-            returns = values + advantages
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            returns = values + advantages / scale
+            advantages = (advantages - advantages.mean(0)) / (advantages.std() + 1e-8)
             for _ in range(options.epochs):
                 parts = zip(
                     *(y.chunk(options.minibatches) for y in (x, actions, old, advantages, returns)),

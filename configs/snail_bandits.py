@@ -43,8 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 0.2,
         "epochs": 3,
         "minibatches": 2,
-        "value_weight": 0.5,
-        "value_scale": 10.0,
+        "value_weight": 0.1,
         "entropy": 0.03,
     }
     config.optimizer = {

@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "snail_maze"
     config.paper = {}
     config.environment = {"kind": "maze", "sizes": {"rooms": 4, "horizon": 40}}
-    config.ppo.update(trace=0.95, value_scale=1.0, entropy=0.02)
+    config.ppo.update(trace=0.95, entropy=0.02)
 
     if variant == "smoke":
         config.environment.sizes.update(rooms=2, horizon=4)

@@ -128,10 +128,10 @@ class MetaRL:
             logits, values = nnx.merge(self.graphdef, params)(part.inputs)
             return ppo.loss(
                 logits,
-                values * options.value_scale,
+                values,
                 part,
                 clip=options.clip,
-                value_weight=options.value_weight / options.value_scale**2,
+                value_weight=options.value_weight,
                 entropy_weight=entropy_weight,
             )
 
@@ -155,17 +155,26 @@ class MetaRL:
         return TrainState(state.step + 1, params, opt_state), metrics
 
     def _experience(self, trials: Trials) -> ppo.Experience:
-        """Trials as what is learned from them, `[B, T]`."""
+        """Trials as what is learned from them, `[B, T]`.
+
+        All trials are as far at a step, so what is to come of rewards is mostly a matter of the
+        step. That mean is the baseline, and the network's values are how much more or less a trial
+        will earn, in standard deviations: nobody need learn to count, or say how large rewards are.
+        """
         options = self.config.ppo
         trials = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), trials)
         log_probs, values = trials.notes
-        values = values * options.value_scale
-        advantages = ppo.generalized_advantages(
-            trials.rewards, values, options.discount, options.trace
+        returns = ppo.generalized_advantages(
+            trials.rewards, jnp.zeros_like(values), options.discount, 1.0
         )
-        normal = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        usual = returns.mean(0)
+        scale = jnp.std(returns - usual) + 1e-8
+        advantages = ppo.generalized_advantages(
+            trials.rewards, usual + scale * values, options.discount, options.trace
+        )
+        normal = (advantages - advantages.mean(0)) / (advantages.std() + 1e-8)
         return ppo.Experience(
-            self.encode(trials.seen), trials.actions, log_probs, normal, values + advantages
+            self.encode(trials.seen), trials.actions, log_probs, normal, values + advantages / scale
         )
 
     # Evaluation.

@@ -25,7 +25,6 @@ PRINTED = {  # of SNAIL and RL²
 }
 LONG = {
     "ppo.minibatches": 4,
-    "ppo.value_scale": 50.0,
     "evaluated.dev": 1_000,
     "evaluated.test": 5_000,
     "train.steps": 250,
