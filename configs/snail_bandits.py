@@ -39,17 +39,17 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = {"embedding": 32, "blocks": "TC(32) TC(32) Att(32,32)"}
     config.ppo = {
         "discount": 0.99,
-        "trace": 0.7,
+        "trace": 0.9,
         "clip": 0.2,
         "epochs": 3,
         "minibatches": 2,
         "value_weight": 0.1,
-        "entropy": 0.03,
+        "entropy": 0.05,
     }
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 1e-3,
+        "peak": 3e-3,
         "warmup": 0,
         "b1": 0.9,
         "b2": 0.999,

@@ -35,7 +35,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "kind": "mdp",
         "sizes": {"states": 10, "actions": 5, "horizon": 10, "episodes": 10},
     }
-    config.ppo.update(trace=0.3, entropy=0.02)
 
     if variant == "smoke":
         config.environment.sizes.update(states=3, actions=2, horizon=2, episodes=3)
