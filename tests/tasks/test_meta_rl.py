@@ -76,6 +76,20 @@ def test_a_first_update_is_of_the_policy_that_played(learnt):
     assert abs(metrics["kl"]) < 1e-6 and metrics["clipped"] == 0
 
 
+def test_what_all_earn_alike_and_in_what_coin_teaches_nothing(learnt):
+    """Rewards times a number, plus what a step pays to everyone: the same is learned from them."""
+    task, _, state, _ = learnt
+    trials = jax.jit(task.play)(state.params, jax.random.split(KEY, 50))
+    steps = jnp.arange(len(trials.rewards), dtype=jnp.float32)[:, None]
+    found, expected = (
+        task._experience(trials._replace(rewards=rewards))
+        for rewards in (3.0 * trials.rewards + steps, trials.rewards)
+    )
+    assert jnp.std(expected.advantages) > 0.9
+    np.testing.assert_allclose(found.advantages, expected.advantages, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.returns, expected.returns, rtol=1e-3, atol=1e-4)
+
+
 def test_measures_do_not_depend_on_how_trials_are_batched():
     """A trial depends on its own key; what fills up the last batch is not counted."""
     sizes = {"evaluated.test": 10, "ppo.minibatches": 1}
