@@ -143,12 +143,13 @@ def torch() -> Callable[[], None]:
             power = 1 + functional.softplus(sharpness)
             return (power * moved.clamp_min(1e-37).log()).softmax(-1)
 
-    model = Model()
+    device = race.torch_device()
+    model = Model().to(device)
     adam = torch.optim.Adam(model.parameters(), RATE, fused=True)
 
     def step(length):
-        vectors = torch.randint(0, 2, (length, BATCH, BITS)).float()
-        inputs = torch.zeros(2 * length + 2, BATCH, BITS + 2)
+        vectors = torch.randint(0, 2, (length, BATCH, BITS), device=device).float()
+        inputs = torch.zeros(2 * length + 2, BATCH, BITS + 2, device=device)
         inputs[1 : length + 1, :, :BITS] = vectors
         inputs[0, :, BITS] = inputs[length + 1, :, BITS + 1] = 1.0
         targets = functional.pad(vectors, (0, 1))
@@ -158,10 +159,12 @@ def torch() -> Callable[[], None]:
         (loss / BATCH).backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         adam.step()
+        return loss
 
     def run():
         for length in LENGTHS:
-            step(int(length))
+            loss = step(int(length))
+        loss.item()
 
     return run
 

@@ -115,7 +115,7 @@ def torch_model() -> Any:
         def decode(self, points, step):
             outputs, (hidden, cell) = self.encoder(points)
             hidden, cell, keys = hidden[0], cell[0], self.key(outputs)
-            left = torch.ones(points.shape[:2], dtype=torch.bool)
+            left = torch.ones_like(points[..., 0], dtype=torch.bool)
             inputs, tour = self.start.expand(len(points), 2), []
             first = torch.zeros_like(left)
             first[:, 0] = True
@@ -134,11 +134,15 @@ def train_torch(compiled: bool) -> Callable[[], None]:
     """Its training step."""
     import torch
 
-    model = torch_model()
+    device = race.torch_device()
+    model = torch_model().to(device)
     adam = torch.optim.Adam(model.parameters(), RATE, fused=True)
     loss_of = torch.compile(model) if compiled else model
     placed = [
-        (torch.tensor(batch["points"]), torch.tensor(batch["choices"], dtype=torch.long))
+        (
+            torch.tensor(batch["points"], device=device),
+            torch.tensor(batch["choices"], dtype=torch.long, device=device),
+        )
         for batch in batches()
     ]
 
@@ -157,14 +161,15 @@ def decode_torch(compiled: bool) -> Callable[[], None]:
     """Its greedy tours."""
     import torch
 
-    model = torch_model().eval()
+    device = race.torch_device()
+    model = torch_model().eval().to(device)
     step = torch.compile(model.step) if compiled else model.step
-    placed = [torch.tensor(batch["points"]) for batch in batches()]
+    placed = [torch.tensor(batch["points"], device=device) for batch in batches()]
 
     def run():
         with torch.inference_mode():
             for points in placed:
-                model.decode(points, step)
+                model.decode(points, step).cpu()
 
     return run
 

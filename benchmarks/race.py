@@ -58,6 +58,14 @@ def ratio(peer: Sequence[float], ours: Sequence[float]) -> float:
     return statistics.median(theirs / us for theirs, us in zip(peer, ours, strict=True))
 
 
+def torch_device() -> str:
+    """Where PyTorch computes: on a GPU if there is one, as we do, and with products as exact."""
+    import torch
+
+    torch.set_float32_matmul_precision("high")  # on GPUs TensorFloat-32, as XLA has it
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def train_ours(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Callable[[], None]:
     """The task's own step, compiled and fed as the loop does it; see `cpu_devices` in configs."""
     import jax

@@ -180,7 +180,8 @@ def torch(size: Size, compiled: bool) -> Callable[[], None]:
     """Its training step."""
     import torch
 
-    generator, discriminator = torch_networks(size)
+    device = race.torch_device()
+    generator, discriminator = (network.to(device) for network in torch_networks(size))
     adam = partial(torch.optim.Adam, betas=(0.0, 0.9), eps=1e-8, fused=True)
     adam_g, adam_d = adam(generator.parameters(), 4e-4), adam(discriminator.parameters(), 1.2e-3)
     average = [p.detach().clone() for p in generator.parameters()]
@@ -189,17 +190,19 @@ def torch(size: Size, compiled: bool) -> Callable[[], None]:
         draw, judge = torch.compile(generator), torch.compile(discriminator)
     placed = [
         (
-            torch.tensor(batch["image"].transpose(0, 3, 1, 2)),
-            torch.tensor(batch["label"], dtype=torch.long),
+            torch.tensor(batch["image"].transpose(0, 3, 1, 2), device=device),
+            torch.tensor(batch["label"], dtype=torch.long, device=device),
         )
         for batch in batches(size)
     ]
+
+    latent = partial(torch.randn, size.rows, size.latent, device=device)
 
     def run():
         for pixels, labels in placed:
             real = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                fake = draw(torch.randn(size.rows, size.latent), labels)
+                fake = draw(latent(), labels)
             scores = judge(torch.cat([real, fake]), torch.cat([labels, labels]))
             of_real, of_fake = scores.chunk(2)
             loss = (1 - of_real).relu().mean() + (1 + of_fake).relu().mean()
@@ -207,7 +210,7 @@ def torch(size: Size, compiled: bool) -> Callable[[], None]:
             loss.backward()
             adam_d.step()
             discriminator.requires_grad_(False)
-            fake = draw(torch.randn(size.rows, size.latent), labels)
+            fake = draw(latent(), labels)
             adam_g.zero_grad(set_to_none=True)
             (-judge(fake, labels).mean()).backward()
             adam_g.step()

@@ -4,6 +4,7 @@ Imports of a framework stand in the functions: each contestant has a process of 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,14 @@ def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], No
     """Training of a `torch.nn.Module` that gives the loss of a source and a target."""
     import torch
 
+    from benchmarks import race
+
+    device = race.torch_device()
+    model = model.to(device)
     adam = torch.optim.Adam(model.parameters(), RATE, (B1, B2), EPS, fused=True)
     loss_of = torch.compile(model) if compiled else model
-    placed = [
-        [torch.tensor(batch[side], dtype=torch.long) for side in ("source", "target")]
-        for batch in batches
-    ]
+    place = partial(torch.tensor, dtype=torch.long, device=device)
+    placed = [[place(batch[side]) for side in ("source", "target")] for batch in batches]
 
     def run():
         for source, target in placed:

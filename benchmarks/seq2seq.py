@@ -147,7 +147,7 @@ def torch_model(size: Size):
             valid = source != 0
             packed = pack_padded_sequence(
                 self.dropout(self.source_table(source)),
-                valid.sum(1),
+                valid.sum(1).cpu(),
                 batch_first=True,
                 enforce_sorted=False,
             )
@@ -190,10 +190,10 @@ def torch_model(size: Size):
             annotations, keys, padding, state = (x.repeat_interleave(width, 0) for x in memory)
             rows = len(source)
             last = source.new_ones(rows * width)
-            scores = torch.full((rows, width), -torch.inf)
+            scores = torch.full((rows, width), -torch.inf, device=source.device)
             scores[:, 0] = 0.0
             written = source.new_zeros(rows, width, 0)
-            first = torch.arange(rows)[:, None] * width
+            first = torch.arange(rows, device=source.device)[:, None] * width
             for _ in range(size.length):
                 x = self.target_table(last)
                 context = self.attend(state, annotations, keys, padding)
@@ -218,15 +218,17 @@ def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
 
 def decode_torch(size: Size, width: int) -> Callable[[], None]:
     """Its search."""
-    model = torch_model(size).eval()
     import torch
 
-    placed = [torch.tensor(batch["source"], dtype=torch.long) for batch in batches(size)]
+    device = race.torch_device()
+    model = torch_model(size).eval().to(device)
+    sources = (batch["source"] for batch in batches(size))
+    placed = [torch.tensor(source, dtype=torch.long, device=device) for source in sources]
 
     def run():
         with torch.inference_mode():
             for source in placed:
-                model.search(source, width)
+                model.search(source, width).cpu()
 
     return run
 

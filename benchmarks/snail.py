@@ -85,8 +85,9 @@ def torch_snail(inputs: int, actions: int, length: int) -> Any:
             return said[..., :-1], said[..., -1]
 
         def cache(self, batch):
-            rings = [torch.zeros(d, batch, 2 * FILTERS) for d in self.dilations]
-            return rings, torch.zeros(2, batch, length, KEYS)
+            zeros = self.biases[0].new_zeros
+            rings = [zeros(d, batch, 2 * FILTERS) for d in self.dilations]
+            return rings, zeros(2, batch, length, KEYS)
 
         def step(self, x, cache, t):
             rings, memory = cache
@@ -113,25 +114,27 @@ def train_torch(compiled: bool) -> Callable[[], None]:
     whole = config()
     options, sizes, batch = whole.ppo, whole.environment.sizes, whole.batch
     arms, pulls = sizes.arms, sizes.pulls
-    model = torch_snail(arms + 2, arms, pulls)
+    device = race.torch_device()
+    model = torch_snail(arms + 2, arms, pulls).to(device)
     adam = torch.optim.Adam(model.parameters(), whole.optimizer.peak, fused=True)
     forward = torch.compile(model) if compiled else model
 
     @torch.no_grad()
     def play():
         bandits = [PythonBandit(arms) for _ in range(batch)]
-        cache, x = model.cache(batch), torch.zeros(batch, arms + 2)
+        cache, x = model.cache(batch), torch.zeros(batch, arms + 2, device=device)
         kept: list[list[Any]] = [[] for _ in range(5)]
         for t in range(pulls):
             logits, values = model.step(x, cache, t)
             logs = F.log_softmax(logits, dim=-1)
             actions = torch.multinomial(logs.exp(), 1)
             pulled = zip(bandits, actions[:, 0].tolist(), strict=True)
-            rewards = torch.tensor([bandit.step(action) for bandit, action in pulled])
+            paid = [bandit.step(action) for bandit, action in pulled]
+            rewards = torch.tensor(paid, device=device)
             met = x, actions[:, 0], rewards, logs.gather(1, actions)[:, 0], values
             for before, new in zip(kept, met, strict=True):
                 before.append(new)
-            done = torch.ones(batch, 1)
+            done = torch.ones(batch, 1, device=device)
             x = torch.cat([F.one_hot(actions[:, 0], arms).float(), rewards[:, None], done], dim=-1)
         return [torch.stack(steps, dim=1) for steps in kept]
 
@@ -148,17 +151,18 @@ def train_torch(compiled: bool) -> Callable[[], None]:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), whole.optimizer.clip)
         adam.step()
+        return loss
 
     def run():
         for _ in range(STEPS):
             x, actions, rewards, old, values = play()
-            ahead, returns = torch.zeros(batch), torch.zeros_like(values)
+            ahead, returns = torch.zeros_like(values[:, 0]), torch.zeros_like(values)
             for t in reversed(range(pulls)):
                 returns[:, t] = ahead = rewards[:, t] + options.discount * ahead
             usual = returns.mean(0)
             scale = (returns - usual).std(correction=0) + 1e-8
             baseline = usual + scale * values
-            advantages, ahead = torch.zeros_like(values), torch.zeros(batch)
+            advantages, ahead = torch.zeros_like(values), torch.zeros_like(values[:, 0])
             for t in reversed(range(pulls)):
                 after = baseline[:, t + 1] if t + 1 < pulls else 0.0
                 delta = rewards[:, t] + options.discount * after - baseline[:, t]
@@ -171,7 +175,8 @@ def train_torch(compiled: bool) -> Callable[[], None]:
                     strict=True,
                 )
                 for part in parts:
-                    learn(*part)
+                    loss = learn(*part)
+        loss.item()
 
     return run
 

@@ -89,9 +89,8 @@ class TransformerEncoder(nnx.Module):
         self.input_bias = param(first[2], ("embed",))
         self.summary = param(glorot(keys[1], (hidden, hidden), hidden, hidden), ("embed", None))
         head = hidden // heads
-        self.layers = nnx.List(
-            EncoderLayer(hidden, heads, head, head, 4 * hidden, "post", 0.0, key=k) for k in keys[2:]
-        )
+        sizes = (hidden, heads, head, head, 4 * hidden)
+        self.layers = nnx.List(EncoderLayer(*sizes, "post", 0.0, key=k) for k in keys[2:])
 
     def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]):
         """Annotations `[B, N, H]`, and a hidden and a cell state."""

@@ -5,8 +5,9 @@ Vinyals et al. 2015, "Pointer Networks", with the glimpses and bounded logits of
 
 N points have N + 1 choices: the last is the end. As an input it is the start: a learned vector
 stands for it on either side. What the decoder reads of a choice is where that point is, as in
-Vinyals et al., or the encoder's annotation of it, as in Bello et al. All rows of a batch have as many points; arrays are as long as the
-longest, and how many of a row there are is a number, so one program serves all sizes.
+Vinyals et al., or the encoder's annotation of it, as in Bello et al. All rows of a batch have as
+many points; arrays are as long as the longest, and how many of a row there are is a number, so one
+program serves all sizes.
 """
 
 from collections.abc import Callable

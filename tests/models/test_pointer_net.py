@@ -217,12 +217,22 @@ def test_gradients_reach_every_weight(kind, inputs):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"kind": "tree", "layers": 1, "heads": 1}, "one of lstm, set, transformer, not 'tree'"),
-        ({"kind": "lstm", "layers": 2, "heads": 1}, "'lstm' has no 2 layers of 1 heads"),
-        ({"kind": "transformer", "layers": 1, "heads": 3}, "3 heads cannot share a width of 8"),
+        (
+            {"encoder": {"kind": "tree", "layers": 1, "heads": 1}},
+            "one of lstm, set, transformer, not 'tree'",
+        ),
+        (
+            {"encoder": {"kind": "lstm", "layers": 2, "heads": 1}},
+            "'lstm' has no 2 layers of 1 heads",
+        ),
+        (
+            {"encoder": {"kind": "transformer", "layers": 1, "heads": 3}},
+            "3 heads cannot share a width of 8",
+        ),
+        ({"inputs": "cities"}, "inputs must be points or annotations, not 'cities'"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(wrong, said, unchecked):
+    sizes = {"hidden": H, "score": "dot", "width": 5, "glimpses": 0, "bound": 0.0}
     with pytest.raises(ValueError, match=said):
-        network_of = partial(PointerNet, hidden=H, score="dot", width=5, glimpses=0, bound=0.0)
-        network_of(encoder=wrong, inputs="points", key=KEY)
+        PointerNet(**sizes, **{"encoder": KINDS["set"], "inputs": "points", "key": KEY} | wrong)
