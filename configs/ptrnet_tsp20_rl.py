@@ -26,12 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)
     config.train.best = "dev/gap_n20"
-    config.reinforce = {
-        "tours": 16,  # through the same cities
-        "baseline": "others",  # or 'rollout', for which are
-        "every": 250,  # steps, and
-        "held": 1_000,  # cities, to try whether the policy has become better
-    }
+    config.reinforce = {"tours": 16, "baseline": {"by": "others"}}
     if variant == "smoke":
         config.reinforce.update(tours=3)
     else:

@@ -4,8 +4,8 @@ Tours are drawn from the policy, some through the same cities, and each is rewar
 shorter it is than a mark. That is the greedy tour of the best policy so far (`rollout`: Kool et al.
 2019, "Attention, Learn to Solve Routing Problems!", sec. 4), or the mean of the other tours through
 those cities (`others`: Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!"),
-which costs nothing and falls as the policy does. Cities are made inside the step, and nobody has to
-solve them.
+which costs nothing and falls as the policy does. A better policy is looked for `every` so many
+steps, on so many cities `held` out. Cities are made inside the step, and nobody has to solve them.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from tasks.pointing import answer_log_prob
 from tasks.tsp import TSP
 from training.errors import UserError, did_you_mean
 
-BASELINES = ("others", "rollout")
+BASELINES = {"others": set(), "rollout": {"every", "held"}}  # and what is to be set of each
 
 
 class PolicyState(NamedTuple):
@@ -48,17 +48,18 @@ class TSPReinforce(TSP):
     def __init__(self, config: Any, workdir: str):
         if not config.masked:
             raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
-        options = config.reinforce
-        if options.baseline not in BASELINES:
+        options, tours = dict(config.reinforce.baseline), config.reinforce.tours
+        by = options.pop("by")
+        if by not in BASELINES:
+            known = "' or '".join(BASELINES)
             raise UserError(
-                f"reinforce.baseline is '{BASELINES[0]}' or '{BASELINES[1]}', "
-                f"not '{options.baseline}'." + did_you_mean(options.baseline, BASELINES)
+                f"reinforce.baseline.by is '{known}', not '{by}'." + did_you_mean(by, BASELINES)
             )
-        if options.tours < (least := 2 if options.baseline == "others" else 1):
-            raise UserError(
-                f"reinforce.tours is {options.tours}, and the baseline '{options.baseline}' wants "
-                f"{least} or more."
-            )
+        if options.keys() != BASELINES[by]:
+            wanted = " and ".join(sorted(BASELINES[by])) or "nothing"
+            raise UserError(f"reinforce.baseline by '{by}' has to give {wanted} besides.")
+        if tours < (least := 2 if by == "others" else 1):
+            raise UserError(f"reinforce.tours is {tours}, and '{by}' wants {least} or more.")
         super().__init__(config, workdir)
 
     def make_labels(self, workdir):
@@ -74,7 +75,7 @@ class TSPReinforce(TSP):
 
     @property
     def _rolls_out(self):
-        return self.config.reinforce.baseline == "rollout"
+        return self.config.reinforce.baseline.by == "rollout"
 
     def train_step(self, state, batch, key):
         """One update by the policy gradient, and now and then a better mark."""
@@ -104,7 +105,7 @@ class TSPReinforce(TSP):
         }
         best = state.best
         if self._rolls_out:
-            due = (state.step + 1) % self.config.reinforce.every == 0
+            due = (state.step + 1) % self.config.reinforce.baseline.every == 0
             keep = lambda params, best, key: best
             best = jax.lax.cond(due, self._better, keep, params, best, key_mark)
         return PolicyState(state.step + 1, params, opt_state, best), metrics
@@ -124,7 +125,7 @@ class TSPReinforce(TSP):
 
     def _better(self, params, best, key):
         """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""
-        cities, count = self.cities({"row": jnp.arange(self.config.reinforce.held)}, key)
+        cities, count = self.cities({"row": jnp.arange(self.config.reinforce.baseline.held)}, key)
         lengths = [_lengths(cities, self.tours(x, cities, count))[:, 0] for x in (params, best)]
         return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
 

@@ -176,7 +176,7 @@ def test_without_a_teacher_only_valid_tours_are_drawn(tmp_path):
         tasks.build(config, str(tmp_path))
 
 
-def reinforced(workdir, steps, **options):
+def reinforced(workdir, steps, baseline):
     """Learning to tour six cities: the mean lengths of the tours drawn, and every step's mark.
 
     Tours at random are 3.12 long, the shortest 2.31.
@@ -186,7 +186,7 @@ def reinforced(workdir, steps, **options):
     config.model.update(hidden=32, width=32, bound=10.0, inputs="annotations")
     config.model.encoder = {"kind": "transformer", "layers": 1, "heads": 4}
     config.batch = 32
-    config.reinforce.update(tours=8, **options)
+    config.reinforce = {"tours": 8, "baseline": baseline}
     config.optimizer.update(schedule="constant", steps=None, peak=3e-3)
     task, key = tasks.build(config, str(workdir)), jax.random.key(0)
     state = jax.jit(task.init)(key)
@@ -201,13 +201,13 @@ def reinforced(workdir, steps, **options):
 
 
 def test_tours_through_the_same_cities_are_marks_for_each_other(tmp_path):
-    lengths, _ = reinforced(tmp_path, 250, baseline="others")
+    lengths, _ = reinforced(tmp_path, 250, {"by": "others"})
     assert np.mean(lengths[:5]) > 3.0 and np.mean(lengths[-20:]) < 2.55
 
 
 def test_a_better_policy_raises_the_mark(tmp_path):
     """When it is due, and not before."""
-    _, marks = reinforced(tmp_path, 100, baseline="rollout", every=20, held=1_000)
+    _, marks = reinforced(tmp_path, 100, {"by": "rollout", "every": 20, "held": 1_000})
     same = [jax.tree.all(jax.tree.map(jnp.array_equal, *two)) for two in itertools.pairwise(marks)]
     assert not all(same)
     assert all(same[n] for n in range(100) if (n + 1) % 20)
@@ -222,13 +222,15 @@ def test_the_mean_of_others_by_hand():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"baseline": "other"}, "not 'other'. Did you mean 'others'"),
-        ({"tours": 1}, "reinforce.tours is 1, and the baseline 'others' wants 2 or more"),
+        ({"baseline": {"by": "other"}}, "not 'other'. Did you mean 'others'"),
+        ({"baseline": {"by": "rollout"}}, "by 'rollout' has to give every and held besides"),
+        ({"baseline": {"by": "others", "held": 9}}, "by 'others' has to give nothing besides"),
+        ({"tours": 1}, "reinforce.tours is 1, and 'others' wants 2 or more"),
     ],
 )
 def test_there_must_be_something_to_compare_a_tour_with(options, said, tmp_path):
     config = ptrnet_tsp20_rl.get_config("smoke")
-    config.reinforce.update(options)
+    config.reinforce = config.reinforce.to_dict() | options
     with pytest.raises(UserError, match=said):
         tasks.build(config, str(tmp_path))
 
