@@ -5,9 +5,10 @@ accuracy 92.0% at 5 points, 87.0% at 10 and 69.6% at 50; 99.6, 99.8 and 99.9% of
 
     python train.py --config=configs/ptrnet_hull.py --workdir=runs/ptrnet_hull
 
-Not yet run to its end here: times are guesses from what a step takes.
+After 30,000 of its steps, `test/accuracy_n5` 0.880, `test/accuracy_n10` 0.811 and
+`test/accuracy_n50` 0.457, areas as printed: results/ptrnet_hull. Not yet run to its end.
 
-Sized for a laptop: about three hours on two CPU cores. The paper's model is the same but for its
+Sized for a laptop: about four hours on a CPU core. The paper's model is the same but for its
 optimiser: there SGD at a rate of 1, with weights from U(-0.08, 0.08) at the start.
 """
 
