@@ -5,7 +5,8 @@ Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 4, N 
 
     python train.py --config=configs/snail_mdp.py --workdir=runs/snail_mdp
 
-Expected: `test/normalised_discounted` above the planners'. The printed figures seem to be parts
+To be above the planners' is `test/normalised_discounted`, which it was not at the learning rate of
+an earlier day (results/snail_mdp), and was not run since. The printed figures seem to be parts
 of a discounted optimum (an agent that acts at random earns 0.458 of the undiscounted one, and 0.482
 is printed), so they stand beside `normalised_discounted`; `normalised` and `reward` are there too.
 
