@@ -178,7 +178,8 @@ class PointerNet(nnx.Module):
         shifted = jnp.pad(
             choices[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=points.shape[1]
         )
-        drives = self._drive(by_time(apart(self._read(memory, flat(shifted)[..., 0]))))
+        read = self._read(memory, shifted.reshape(rows, answers * length))
+        drives = self._drive(by_time(apart(read)))
         start = jax.tree.map(lambda x: jnp.repeat(x, answers, axis=0), memory.start)
         states, _ = run_lstm(self.decoder, drives, start, steps)
         return self._point(memory, flat(states), flat(mask)).reshape(mask.shape)

@@ -207,7 +207,8 @@ def test_tours_through_the_same_cities_are_marks_for_each_other(tmp_path):
 
 def test_a_better_policy_raises_the_mark(tmp_path):
     """When it is due, and not before."""
-    _, marks = reinforced(tmp_path, 100, {"by": "rollout", "every": 20, "held": 1_000})
+    lengths, marks = reinforced(tmp_path, 100, {"by": "rollout", "every": 20, "held": 1_000})
+    assert np.mean(lengths[:5]) > 3.0 and np.mean(lengths[-20:]) < 2.85
     same = [jax.tree.all(jax.tree.map(jnp.array_equal, *two)) for two in itertools.pairwise(marks)]
     assert not all(same)
     assert all(same[n] for n in range(100) if (n + 1) % 20)
