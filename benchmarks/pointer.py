@@ -37,11 +37,12 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 def our_task() -> Any:
     """The task of configs/ptrnet_tsp.py at this size, given its instances."""
-    from tasks.pointing import Pointing
+    from tasks.data.points import Points
     from tasks.tsp import TSP
 
     class Given(TSP):
-        example = Pointing.example
+        def example(self, batch, key):
+            return Points(batch["points"], batch["count"][0], batch["choices"])
 
     config = ptrnet_tsp.get_config()
     config.data.sizes = (CITIES, CITIES)

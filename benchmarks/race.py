@@ -31,7 +31,8 @@ def race(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, list[f
         processes.append(context.Process(target=_serve, args=(contestant, theirs), daemon=True))
         processes[-1].start()
         theirs.close()  # so that one that dies is noticed: `recv` raises EOFError
-        pipes[name].recv()  # built and warm, before the next one begins
+    for pipe in pipes.values():
+        pipe.recv()  # built and warm, all of them, before the first round
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, pipe in pipes.items():

@@ -22,7 +22,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "delaunay"
     config.paper = {"test/accuracy_n5": 0.807, "test/coverage_n5": 0.930}
     config.train.best = "dev/accuracy_n5"
-    config.data.update(sizes=(5, 5))
-    config.data.labels.by = "delaunay"
+    config.data = {"sizes": (5, 5), "labels": {"by": "circumcircles"}}
     config.evaluation.sizes = (5,)
     return config

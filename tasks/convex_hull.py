@@ -1,13 +1,14 @@
 """Convex hulls, point by point (Vinyals et al. 2015, sec. 3.1 and 4.2)."""
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tasks.data import solvers
+from tasks.data import planar
 from tasks.data.points import Hull
-from tasks.pointing import Pointing
+from tasks.pointing import OnDevice, Pointing
 
 FAIL = 0.01  # share of answers that are no simple polygons, above which the paper gives no area
 
@@ -29,10 +30,8 @@ class ConvexHull(Pointing):
     the share of the hulls' areas that these cover, unless too few are simple.
     """
 
-    labelled_by = ("convex_hull",)
-
-    def solve(self, points):
-        return solvers.hulls(points)
+    on_device = MappingProxyType({"sides": OnDevice(planar.convex_hull, planar.MOST_OF_HULL)})
+    on_host = "convex_hull"
 
     def measure(self, state: Any, split: str, n: int) -> dict[str, Any]:
         rows = self.points_of(split, n)

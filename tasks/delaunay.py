@@ -1,13 +1,14 @@
 """Delaunay triangulations, triangle by triangle (Vinyals et al. 2015, sec. 3.2 and 4.3)."""
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from tasks.data import solvers
+from tasks.data import planar
 from tasks.data.points import Triangulation
-from tasks.pointing import Pointing
+from tasks.pointing import OnDevice, Pointing
 
 
 def build(config: Any, workdir: str) -> "Delaunay":
@@ -26,10 +27,10 @@ class Delaunay(Pointing):
     no other, in whichever order; and `coverage`, the mean share of the triangles that are found.
     """
 
-    labelled_by = ("delaunay",)
-
-    def solve(self, points):
-        return solvers.triangulations(points)
+    on_device = MappingProxyType(
+        {"circumcircles": OnDevice(planar.delaunay, planar.MOST_OF_TRIANGULATION)}
+    )
+    on_host = "delaunay"
 
     def paths(self, choices):
         """Triangles."""

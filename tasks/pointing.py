@@ -1,12 +1,13 @@
 """What all questions about points have in common: the model, its loss, its answers.
 
 A task of this kind says what its problem is, who solves it, and how to measure an answer. Points
-and answers to learn from come from the host, unless a task makes them inside the step.
+and answers to learn from are made inside the step where the device can answer, or else come from
+the host.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +19,27 @@ from matplotlib.figure import Figure
 from attention.pointer import chosen_before
 from models.pointer_net import PointerNet
 from tasks import pictures
-from tasks.base import Supervised, key_of
+from tasks.base import Supervised, key_of, row_numbers
 from tasks.data.labels import Labels
-from tasks.data.points import Points, Problem
+from tasks.data.points import Points, Problem, draw
 from tasks.data.solvers import SOLVERS, Choices
 from training import mesh, optimizer
 from training.errors import UserError, did_you_mean, section
 from training.run import make_folder
 
 SHOWN = 5  # answers in a picture
+
+
+class OnDevice(NamedTuple):
+    """Who answers inside the step.
+
+    Attributes:
+        answer: from points `[B, N, 2]`, and how many of the N there are, to choices `[B, T]`.
+        most: points that it takes.
+    """
+
+    answer: Callable[[Float[Array, "B N 2"], Int[Array, ""]], Int[Array, "B T"]]
+    most: int
 
 
 class Pointing(Supervised):
@@ -39,7 +52,8 @@ class Pointing(Supervised):
     """
 
     unit = "instances"
-    labelled_by: tuple[str, ...]  # names of `SOLVERS`
+    on_device: Mapping[str, OnDevice]  # who labels there, by name
+    on_host: str  # who labels here, a name of `SOLVERS`
 
     def __init__(self, config: Any, workdir: str, problem: type[Problem]):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
@@ -54,23 +68,31 @@ class Pointing(Supervised):
         self._answers = jax.jit(self._answer, static_argnames=("n", "free"))
 
     def make_labels(self, workdir: str) -> Labels | None:
-        """What the config's `data.labels` asks for: nothing, where the device does without.
+        """What the config's `data.labels` asks for: nothing, where the device labels.
 
-        Of a solver (`by`) it asks for so many `instances`, kept in a `folder`: if that is empty, in
-        the run's own.
+        Of the solver on the host (`by`) it asks for so many `instances`, kept in a `folder`: if
+        that is empty, in the run's own.
         """
-        options = dict(self.config.data.labels)
-        by = options.pop("by")
-        if by not in self.labelled_by:
-            known = "' or '".join(self.labelled_by)
+        options, high = dict(self.config.data.labels), self.problem.high
+        by, known = options.pop("by"), (*self.on_device, self.on_host)
+        if by not in known:
+            names = "' or '".join(known)
             raise UserError(
-                f"data.labels.by is '{known}' here, not '{by}'."
-                + did_you_mean(by, self.labelled_by)
+                f"data.labels.by is '{names}' here, not '{by}'." + did_you_mean(by, known)
             )
+        if by in self.on_device:
+            if options:
+                raise UserError(f"data.labels by '{by}' has nothing else to set.")
+            if high > (most := self.on_device[by].most):
+                raise UserError(
+                    f"data.labels.by '{by}' is for up to {most} points, not {high}: take "
+                    f"'{self.on_host}'."
+                )
+            return None
         if options.keys() != {"instances", "folder"}:
             raise UserError(f"data.labels by '{by}' has to give 'instances' and 'folder'.")
         folder = options["folder"] or os.path.join(workdir, "labels")
-        sizes = (self.problem.low, self.problem.high)
+        sizes = (self.problem.low, high)
         return Labels(SOLVERS[by], by, sizes, options["instances"], self.config.batch, folder)
 
     def create(self, key: Array) -> PointerNet:
@@ -120,14 +142,22 @@ class Pointing(Supervised):
         return model(points, count, choices, steps, mask), asked
 
     def example(self, batch: Any, key: Array) -> Points:
-        """A batch as the host gave it."""
-        del key
-        return Points(batch["points"], batch["count"][0], batch["choices"])
+        """Points and right answers, made on the spot or as the host gave them."""
+        if self.labels is not None:
+            return Points(batch["points"], batch["count"][0], batch["choices"])
+        asked = self.draw(batch, key)
+        return Points(*asked, self.on_device[self.config.data.labels.by].answer(*asked))
+
+    def draw(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
+        """Points for the rows of a batch, and how many there are."""
+        low, high = self.config.data.sizes
+        return draw(key, batch["row"], low, high, high)
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Labelled points."""
+        """Labelled points; or numbers of rows, where points come of the step's key."""
         del split
-        assert self.labels is not None  # or the task has its own
+        if self.labels is None:
+            return row_numbers(self.config.batch)
         make_folder(self.labels.folder)
         return self.labels.batches(self.problem.steps, start_step)
 
@@ -235,7 +265,7 @@ class Pointing(Supervised):
 
     def solve(self, points: Float[np.ndarray, "B N 2"]) -> Choices:
         """The right answers, by whatever it takes."""
-        raise NotImplementedError
+        return SOLVERS[self.on_host](points)
 
     def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
         """The closed lines that an answer is."""

@@ -1,18 +1,19 @@
 """The travelling salesman by supervision: tours learned from optimal ones (Vinyals et al. 2015)."""
 
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from tasks import pictures
-from tasks.base import Answer, row_numbers
-from tasks.data import held_karp, points, solvers, tsplib
-from tasks.data.points import Points, Tour
-from tasks.pointing import Pointing
+from tasks.base import Answer
+from tasks.data import held_karp, solvers, tsplib
+from tasks.data.points import Tour
+from tasks.pointing import OnDevice, Pointing
 from training.errors import UserError
 
 
@@ -34,42 +35,13 @@ class TSP(Pointing):
     """
 
     answer_ending = ".tour"
-    labelled_by = ("held_karp", "local_search")
+    on_device = MappingProxyType(
+        {"held_karp": OnDevice(lambda *cities: held_karp.held_karp(*cities)[0], held_karp.MOST)}
+    )
+    on_host = "local_search"
 
     def __init__(self, config: Any, workdir: str):
         super().__init__(config, workdir, Tour)
-
-    def make_labels(self, workdir):
-        """`held_karp`, on the device and exact, or as `Pointing` says."""
-        labels = self.config.data.labels
-        if labels.by != "held_karp":
-            return super().make_labels(workdir)
-        if len(labels) > 1:
-            raise UserError("data.labels by 'held_karp' has nothing else to set.")
-        if self.problem.high > held_karp.MOST:
-            raise UserError(
-                f"data.labels.by 'held_karp' is for up to {held_karp.MOST} cities, not "
-                f"{self.problem.high}: take 'local_search'."
-            )
-        return None
-
-    def example(self, batch, key):
-        """Cities and their shortest tours, made on the spot or by the host."""
-        if self.labels is not None:
-            return super().example(batch, key)
-        cities, count = self.cities(batch, key)
-        return Points(cities, count, held_karp.held_karp(cities, count)[0])
-
-    def cities(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
-        """Cities for the rows of a batch, and how many there are."""
-        low, high = self.config.data.sizes
-        return points.draw(key, batch["row"], low, high, high)
-
-    def batches(self, split, start_step):
-        """Numbers of rows, where cities come of the step's key."""
-        if self.labels is not None:
-            return super().batches(split, start_step)
-        return row_numbers(self.config.batch)
 
     def solve(self, points):
         return shortest(points)

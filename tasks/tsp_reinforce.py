@@ -80,7 +80,7 @@ class TSPReinforce(TSP):
     def train_step(self, state, batch, key):
         """One update by the policy gradient, and now and then a better mark."""
         key_data, key_draw, key_mark = jax.random.split(key, 3)
-        cities, count = self.cities(batch, key_data)
+        cities, count = self.draw(batch, key_data)
         drawn = self.tours(state.params, cities, count, key_draw)
         lengths = _lengths(cities, drawn)
         if self._rolls_out:
@@ -125,7 +125,7 @@ class TSPReinforce(TSP):
 
     def _better(self, params, best, key):
         """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""
-        cities, count = self.cities({"row": jnp.arange(self.config.reinforce.baseline.held)}, key)
+        cities, count = self.draw({"row": jnp.arange(self.config.reinforce.baseline.held)}, key)
         lengths = [_lengths(cities, self.tours(x, cities, count))[:, 0] for x in (params, best)]
         return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
 

@@ -249,7 +249,7 @@ def test_a_mark_falls_only_to_what_is_surely_shorter():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sizes": (5, 13)}, "'held_karp' is for up to 12 cities, not 13: take 'local_search'"),
+        ({"sizes": (5, 13)}, "'held_karp' is for up to 12 points, not 13: take 'local_search'"),
         ({"sizes": (2, 5)}, "There is no Tour of 2 to 5 points"),
         ({"sizes": (5, 7, 9)}, "section 'data' is no good"),
         ({"labels": {"by": "local_search"}}, "has to give 'instances' and 'folder'"),
