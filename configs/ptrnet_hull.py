@@ -18,7 +18,7 @@ from configs import ptrnet_tsp
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = ptrnet_tsp.get_config(variant)
+    config = ptrnet_tsp.get_config("" if variant == "gpu" else variant)
     config.name = "ptrnet_hull"
     config.task = "convex_hull"
     config.paper = {
@@ -43,4 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(hidden=256, width=256)
         config.optimizer.update(peak=1e-3)
         config.train.update(steps=60_000)
+    if variant == "gpu":
+        config.data.labels = {"by": "sides"}
+        config.batch = 512
     return config

@@ -40,7 +40,10 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.environment.sizes.update(states=3, actions=2, horizon=2, episodes=3)
     else:
-        config.batch = 250
-        config.evaluated.update(dev=500, test=1_000)
-        config.train.steps = 300
+        config.batch = 200
+        config.evaluated.update(dev=1_000, test=2_000)
+        config.model.blocks = "TC(16) Att(32,32)"
+        config.ppo.update(trace=0.3, entropy=0.2, minibatches=10)
+        config.optimizer.peak = 1e-3
+        config.train.update(steps=1_000, eval_every=100, checkpoint_every=100)
     return config

@@ -135,16 +135,19 @@ class MetaRL:
                 entropy_weight=entropy_weight,
             )
 
-        def update(carry, part):
+        def update(carry, n):
             params, opt_state = carry
+            part = jax.tree.map(lambda x: x[n % options.minibatches], parts)
             (value, watched), grads = jax.value_and_grad(loss, has_aux=True)(params, part)
             updates, opt_state = self.optimizer.update(grads, opt_state, params)
             watched |= {"loss": value, "grad_norm": optax.tree.norm(grads)}
             return (optax.apply_updates(params, updates), opt_state), watched
 
-        epoch = lambda carry, _: jax.lax.scan(update, carry, parts)
-        start = state.params, state.opt_state
-        (params, opt_state), watched = jax.lax.scan(epoch, start, length=options.epochs)
+        (params, opt_state), watched = jax.lax.scan(
+            update,
+            (state.params, state.opt_state),
+            jnp.arange(options.epochs * options.minibatches),
+        )
         metrics = jax.tree.map(jnp.mean, watched) | {
             "reward": trials.rewards.sum(0).mean(),
             "items": jnp.float32(trials.rewards.size),

@@ -24,7 +24,7 @@ PRINTED = {  # of SNAIL and RL²
     (100, 50): (85.1, 84.9),
 }
 LONG = {
-    "ppo.minibatches": 4,
+    "ppo.minibatches": 10,
     "evaluated.dev": 1_000,
     "evaluated.test": 5_000,
     "train.steps": 250,

@@ -28,10 +28,7 @@ def runs():
                     labels={"N": episodes, "model": model, "seed": seed},
                     overrides={
                         "environment.sizes.episodes": episodes,
-                        "batch": 10_000 // episodes,
-                        "ppo.minibatches": 4,
-                        "evaluated.test": 2_000,
-                        "train.steps": 250,
+                        "batch": 4_000 // episodes,
                         "model.blocks": blocks,
                         "seed": seed,
                     },
