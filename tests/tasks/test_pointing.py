@@ -246,6 +246,19 @@ def test_a_mark_falls_only_to_what_is_surely_shorter():
         assert bool(is_shorter(other + jnp.asarray(noise + mean, jnp.float32), other)) is expected
 
 
+@pytest.mark.parametrize("config", [ptrnet_hull, ptrnet_delaunay, ptrnet_tsp])
+def test_answers_made_inside_the_step_are_those_of_the_host(config, tmp_path):
+    """Of as many points as the key says, each batch of other ones."""
+    config = config.get_config("gpu" if config is ptrnet_hull else "")
+    config.data.sizes = (4, 7)
+    task, rows = tasks.build(config, str(tmp_path)), {"row": jnp.arange(50)}
+    drawn = [task.example(rows, jax.random.key(n)) for n in range(4)]
+    assert len({int(one.n) for one in drawn}) > 1
+    for points, n, choices in drawn:
+        for answer, right in zip(choices, task.solve(np.asarray(points[:, :n])), strict=True):
+            assert np.array_equal(answer[answer < points.shape[1]], right)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
