@@ -68,14 +68,10 @@ def is_simple(corners: Float[np.ndarray, "M 2"]) -> bool:
     if count < 3 or len(np.unique(corners, axis=0)) < count:
         return False
     starts, ends = corners, np.roll(corners, -1, axis=0)
-    left = lambda a, b, c: _cross(b[:, None] - a[:, None], c[None] - a[:, None]) > 0
+    left = lambda a, b, c: planar.cross(b[:, None] - a[:, None], c[None] - a[:, None]) > 0
     # Side i parts the two ends of side j, and the other way round.
     parts: Bool[np.ndarray, "M M"] = left(starts, ends, starts) != left(starts, ends, ends)
     sides = np.arange(count)
     apart = (sides[:, None] - sides[None]) % count
     strangers = (apart > 1) & (apart < count - 1)
     return not bool(np.any(parts & parts.T & strangers))
-
-
-def _cross(a, b):
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

@@ -5,6 +5,7 @@ far more work than an algorithm does, but all of it at once, and for few points 
 """
 
 from itertools import combinations
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +30,7 @@ def convex_hull(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Arr
     number = jnp.arange(size)
     there = number < count
     ahead = points[:, None] - points[:, :, None]  # [B, from, to, 2]
-    left = _cross(ahead[:, :, :, None], ahead[:, :, None]) > 0  # [B, from, to, of whom]
+    left = cross(ahead[:, :, :, None], ahead[:, :, None]) > 0  # [B, from, to, of whom]
     i, j, k = np.ix_(*3 * [np.arange(size)])
     side = jnp.all(left | (k == i) | (k == j) | ~there, axis=-1) & (number[:, None] != number)
     corner = jnp.any(side & there, axis=-1) & there
@@ -62,9 +63,9 @@ def delaunay(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Array,
     corners = points[:, threes]  # [B, M, 3, 2]
     a, b, c = jnp.moveaxis(corners[:, :, None] - points[:, None, :, None], 3, 0)  # [B, M, N, 2]
     squared = lambda x: jnp.sum(x * x, axis=-1)
-    lifted = squared(a) * _cross(b, c) + squared(b) * _cross(c, a) + squared(c) * _cross(a, b)
+    lifted = squared(a) * cross(b, c) + squared(b) * cross(c, a) + squared(c) * cross(a, b)
     one, two, three = jnp.moveaxis(corners, 2, 0)
-    within = lifted * _cross(two - one, three - one)[..., None] > 0
+    within = lifted * cross(two - one, three - one)[..., None] > 0
     number = np.arange(size)
     stranger = (number[:, None] != threes[:, None]).all(-1) & (number < count)  # [M, N]
     found = ~jnp.any(within & stranger, axis=-1) & (threes[:, 2] < count)
@@ -77,5 +78,6 @@ def delaunay(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Array,
     return jnp.pad(choices, ((0, 0), (0, 1)), constant_values=size)
 
 
-def _cross(a, b):
+def cross(a: Any, b: Any) -> Any:
+    """The cross product of vectors `[..., 2]`, of NumPy or JAX: positive if b is left of a."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
