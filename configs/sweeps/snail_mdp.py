@@ -6,7 +6,9 @@ Printed are parts of what value iteration earns; of which, configs/snail_mdp.py 
 
     python sweep.py --sweep=configs/sweeps/snail_mdp.py --parallel=2
 
-Sized for one GPU, on which many runs share: 18 runs, each of some minutes if it had it alone.
+The network is the paper's, not the small one of configs/snail_mdp.py, and a batch has 40,000
+actions. Sized for one GPU, on which many runs share: 18 runs, each of some minutes if it had it
+alone.
 """
 
 from functools import partial
@@ -15,6 +17,7 @@ from training.plots import bars
 from training.sweeps import Run
 
 PRINTED = {10: (0.766, 0.752), 25: (0.862, 0.859), 50: (0.908, 0.902)}  # of SNAIL and RL²
+STEPS = {10: 1_200, 25: 700, 50: 700}
 MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
 MEASURES = ("test/normalised_discounted", "test/normalised", "test/reward")
 
@@ -29,6 +32,7 @@ def runs():
                     overrides={
                         "environment.sizes.episodes": episodes,
                         "batch": 4_000 // episodes,
+                        "train.steps": STEPS[episodes],
                         "model.blocks": blocks,
                         "seed": seed,
                     },
