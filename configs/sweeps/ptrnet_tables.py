@@ -52,7 +52,7 @@ def of(config: str, low: int, high: int, tested: tuple[int, ...], best: str) -> 
 
 
 ROWS = {
-    "tsp_5": of("ptrnet_tsp10", 5, 5, (5,), "gap"),
+    "tsp_5": of("ptrnet_tsp5", 5, 5, (5,), "gap"),
     "tsp_10": of("ptrnet_tsp10", 10, 10, (10,), "gap"),
     "tsp_5-20": of("ptrnet_tsp20", 5, 20, (5, 10, 20, 25), "gap"),
     "tsp_50": of("ptrnet_tsp20", 50, 50, (50,), "gap"),
