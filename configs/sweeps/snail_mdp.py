@@ -6,7 +6,7 @@ Printed are parts of what value iteration earns; of which, configs/snail_mdp.py 
 
     python sweep.py --sweep=configs/sweeps/snail_mdp.py --parallel=2
 
-The network is the paper's, not the small one of configs/snail_mdp.py, and a batch has 40,000
+The network is the paper's, not the smaller one of configs/snail_mdp.py, and a batch has 40,000
 actions. Sized for one GPU, on which many runs share: 18 runs, each of some minutes if it had it
 alone.
 """
