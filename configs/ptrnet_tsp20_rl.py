@@ -10,8 +10,8 @@ million instances. Theirs is also the baseline `rollout`, {"by": "rollout", "eve
 
 Expected: `test/gap_n20` 0.0185, after 7 million tours through 432,000 instances.
 
-Sized for a laptop: an hour and a half on a CPU core. The decoder is an LSTM that reads annotations, as Bello's
-does, without their glimpse; layer for batch normalisation; the rate falls as a cosine.
+Sized for a laptop: an hour and a half on a CPU core. The decoder is an LSTM that reads annotations,
+as Bello's does, without their glimpse; layer for batch normalisation; the rate falls as a cosine.
 """
 
 from ml_collections import ConfigDict
