@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tasks
-from configs import ptrnet_delaunay, ptrnet_hull, ptrnet_tsp, ptrnet_tsp20_rl
+from configs import ptrnet_delaunay, ptrnet_hull, ptrnet_hull_gpu, ptrnet_tsp, ptrnet_tsp20_rl
 from tasks.convex_hull import area, is_simple, same_polygon
 from tasks.data.points import Points
 from tasks.delaunay import triangles
@@ -246,10 +246,10 @@ def test_a_mark_falls_only_to_what_is_surely_shorter():
         assert bool(is_shorter(other + jnp.asarray(noise + mean, jnp.float32), other)) is expected
 
 
-@pytest.mark.parametrize("config", [ptrnet_hull, ptrnet_delaunay, ptrnet_tsp])
+@pytest.mark.parametrize("config", [ptrnet_hull_gpu, ptrnet_delaunay, ptrnet_tsp])
 def test_answers_made_inside_the_step_are_those_of_the_host(config, tmp_path):
     """Of as many points as the key says, each batch of other ones."""
-    config = config.get_config("gpu" if config is ptrnet_hull else "")
+    config = config.get_config()
     config.data.sizes = (4, 7)
     task, rows = tasks.build(config, str(tmp_path)), {"row": jnp.arange(50)}
     drawn = [task.example(rows, jax.random.key(n)) for n in range(4)]
