@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from attention.alignments import log_soft
 from attention.attend import attend
 from attention.scores import Score, additive
 
@@ -28,7 +27,9 @@ def point(
     mask: Bool[Array, "*#B #T #S"] | None = None,
     bound: float = 0.0,
 ) -> Float[Array, "*B T S"]:
-    """Log-probability that each query chooses each key.
+    """Logits of each query's choice of a key: u, whose softmax is the answer.
+
+    `log_soft` makes log-probabilities of them; the likeliest choice needs none.
 
     Source: Vinyals et al. 2015, eq. 3; with a bound, Bello et al. 2016, appendix A.
 
@@ -43,7 +44,8 @@ def point(
     Returns:
         `[*B, T, S]` in float32, -inf where nothing may be chosen.
     """
-    return log_soft(clip(score(queries, keys, params), bound), mask)
+    logits = clip(score(queries, keys, params), bound).astype(jnp.float32)
+    return logits if mask is None else jnp.where(mask, logits, -jnp.inf)
 
 
 def clip(logits: Float[Array, "*B T S"], bound: float) -> Float[Array, "*B T S"]:

@@ -42,7 +42,8 @@ class Compared(NamedTuple):
 class Memory(NamedTuple):
     """What the decoder needs of the points, computed once."""
 
-    points: Float[Array, "B N 2"]
+    inputs: Float[Array, "B S D"]  # what the decoder reads of each choice
+    drives: Float[Array, "B S G"]  # and what that adds to its gates
     glimpses: list[Compared]
     pointed: Compared
     start: tuple[Float[Array, "B H"], Float[Array, "B H"]]  # of the decoder
@@ -150,7 +151,8 @@ class PointerNet(nnx.Module):
         annotations, start = self.encoder(points, count)
         annotations = jnp.concatenate([annotations, rows(self.end[...])], axis=1)
         *glimpses, pointed = (x.project(annotations) for x in self.comparisons)
-        return Memory(points, glimpses, pointed, start)
+        inputs = annotations if self.first is None else _with_switches(points)
+        return Memory(inputs, self._drive(inputs), glimpses, pointed, start)
 
     def __call__(
         self,
@@ -182,20 +184,14 @@ class PointerNet(nnx.Module):
         drives = self._drive(by_time(apart(read)))
         start = jax.tree.map(lambda x: jnp.repeat(x, answers, axis=0), memory.start)
         states, _ = run_lstm(self.decoder, drives, start, steps)
-        return self._point(memory, flat(states), flat(mask)).reshape(mask.shape)
+        logits = self._point(memory, flat(states), flat(mask))
+        return attention.log_soft(logits).reshape(mask.shape)
 
     def _read(self, memory: Memory, choices: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """What the decoder is given of choices; points by no gradient, for it would be scattered.
-
-        Beside where a point is stand two switches: that there is one, and that there is none yet.
-        """
-        size = memory.points.shape[1]
+        """What the decoder is given of choices; annotations by a product, as is their gradient."""
         if self.first is None:
-            return jax.nn.one_hot(choices, size + 1) @ memory.pointed.values
-        starting = jnp.equal(choices, size)[..., None]
-        index = jnp.minimum(choices, size - 1)[..., None]
-        points = lax.stop_gradient(jnp.take_along_axis(memory.points, index, axis=1))
-        return jnp.concatenate([jnp.where(starting, 0.0, points), ~starting, starting], axis=-1)
+            return jax.nn.one_hot(choices, memory.inputs.shape[1]) @ memory.inputs
+        return jnp.take_along_axis(memory.inputs, choices[..., None], axis=1)
 
     def _drive(self, read: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         """What that adds to the decoder's gates.
@@ -208,7 +204,7 @@ class PointerNet(nnx.Module):
         return affine(read, jnp.stack([*lstm.input[...], lstm.bias[...], self.first[...]]))
 
     def _point(self, memory: Memory, states, mask):
-        """From decoder states of several steps, or of several beams, to log-probabilities."""
+        """From decoder states of several steps, or of several beams, to logits."""
         *glimpses, last = self.comparisons
         for comparison, compared in zip(glimpses, memory.glimpses, strict=True):
             queries = affine(states, comparison.query[...])
@@ -224,7 +220,7 @@ class PointerNet(nnx.Module):
     def init_cache(self, memory: Memory, beams: int) -> State:
         """Of `beams` hypotheses of each row, before anything is chosen."""
         rows = lambda x: jnp.broadcast_to(x[:, None], (len(x), beams, x.shape[-1]))
-        chosen = jnp.zeros((len(memory.points), beams, memory.points.shape[1] + 1), bool)
+        chosen = jnp.zeros((len(memory.inputs), beams, memory.inputs.shape[1]), bool)
         hidden, cell = map(rows, memory.start)
         return State(hidden, cell, chosen)
 
@@ -236,7 +232,7 @@ class PointerNet(nnx.Module):
         allowed: Allowed,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W S"], State]:
-        """One choice of every beam; equal to that step of the whole pass.
+        """One choice of every beam; the softmax of its logits is that step of the whole pass.
 
         Args:
             choices: the last, N at position 0.
@@ -246,13 +242,13 @@ class PointerNet(nnx.Module):
             position: how many choices were made.
 
         Returns:
-            Log-probabilities of the next choice, and the state.
+            Logits of the next choice, -inf where it may not be, and the state.
         """
         size = state.chosen.shape[-1]
         new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
         chosen = state.chosen | new
         recurrent = affine(state.hidden, self.decoder.recurrent[...])
-        gates = self._drive(self._read(memory, choices)) + recurrent
+        gates = jnp.take_along_axis(memory.drives, choices[..., None], axis=1) + recurrent
         hidden, cell = lstm_cell(gates, state.cell)
         mask = allowed(chosen, position)
         return self._point(memory, hidden, mask), State(hidden, cell, chosen)
@@ -264,6 +260,7 @@ class PointerNet(nnx.Module):
         steps: Int[Array, ""],
         length: int,
         allowed: Allowed,
+        ends: bool,
         key: PRNGKeyArray | None = None,
         answers: int = 1,
     ) -> Int[Array, "B W T"]:
@@ -275,6 +272,7 @@ class PointerNet(nnx.Module):
             steps: most choices of a row.
             length: T, no less than `steps`; static.
             allowed: what may be chosen next.
+            ends: whether an answer may end before so many steps; if none can, none is asked.
             key: draws each choice from its distribution.
             answers: W, how many are drawn of each row, which is encoded once.
 
@@ -289,13 +287,14 @@ class PointerNet(nnx.Module):
             if key is not None:
                 noise_key = jax.random.fold_in(key, position)
                 scores = scores + jax.random.gumbel(noise_key, scores.shape)
-            ended = (last == end) & (position > 0)
-            last = jnp.where(ended, end, jnp.argmax(scores, axis=-1)).astype(jnp.int32)
+            best = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+            last = jnp.where((last == end) & (position > 0), end, best) if ends else best
             choices = lax.dynamic_update_index_in_dim(choices, last, position, 2)
             return position + 1, last, cache, choices
 
         def going(state):
-            return (state[0] < steps) & ((state[0] == 0) | jnp.any(state[1] != end))
+            more = state[0] < steps
+            return more & ((state[0] == 0) | jnp.any(state[1] != end)) if ends else more
 
         last = jnp.full((len(points), answers), end, jnp.int32)
         choices = jnp.full((*last.shape, length), end, jnp.int32)
@@ -331,3 +330,11 @@ class PointerNet(nnx.Module):
             eos=end,
         )
         return found[..., :-1], scores
+
+
+def _with_switches(points: Float[Array, "B N 2"]) -> Float[Array, "B S 4"]:
+    """Where each point is, that there is one, and that there is none yet; the last is the start."""
+    points = jnp.pad(points, ((0, 0), (0, 1), (0, 0)))
+    starting = jnp.arange(points.shape[1]) == points.shape[1] - 1
+    switches = jnp.broadcast_to(jnp.stack([~starting, starting], axis=-1), points.shape)
+    return jnp.concatenate([points, switches], axis=-1)

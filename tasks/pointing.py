@@ -190,7 +190,7 @@ class Pointing(Supervised):
         allowed = lambda chosen, position: may(chosen, position, count)
         width = self.config.decode.width
         if width == 1 or free:
-            return model.decode(points, count, steps, problem.length, allowed)[:, 0]
+            return model.decode(points, count, steps, problem.length, allowed, problem.ends)[:, 0]
         return model.search(points, count, steps, problem.length, allowed, width)[0][:, 0]
 
     def points_of(self, split: str, n: int) -> Float[np.ndarray, "B N 2"]:

@@ -121,7 +121,8 @@ class TSPReinforce(TSP):
         allowed = lambda chosen, position: self.problem.allowed(chosen, position, count)
         model = nnx.merge(self.graphdef, params)
         answers = 1 if key is None else self.config.reinforce.tours
-        return model.decode(cities, count, count, self.problem.length, allowed, key, answers)
+        length, ends = self.problem.length, self.problem.ends
+        return model.decode(cities, count, count, length, allowed, ends, key, answers)
 
     def _better(self, params, best, key):
         """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""

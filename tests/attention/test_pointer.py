@@ -30,9 +30,10 @@ def probabilities(logits, mask):
 @pytest.mark.parametrize("bound", [0.0, 10.0, 1.0])
 def test_probabilities_are_those_of_the_equation(bound):
     """Vinyals et al. 2015, eq. 3, and Bello et al. 2016, appendix A, number by number."""
-    found = pointer.point(
+    pointed = pointer.point(
         *map(jnp.asarray, (QUERIES, KEYS)), params=VECTOR, mask=jnp.asarray(MASK), bound=bound
     )
+    found = log_soft(pointed)
     for b in range(B):
         logits = naive.additive(QUERIES[b], KEYS[b], np.asarray(VECTOR))
         logits = bound * np.tanh(logits) if bound else logits
@@ -77,8 +78,8 @@ def test_any_score_points():
     """In favour of the key that is like the query."""
     keys = 3.0 * jnp.eye(S)[None]
     for score, params in ((dot, None), (additive, jnp.ones(S))):
-        logs = pointer.point(keys, keys, score=score, params=params)
-        best = np.argmax(logs, -1) if score is dot else np.argmin(logs, -1)
+        logits = pointer.point(keys, keys, score=score, params=params)
+        best = np.argmax(logits, -1) if score is dot else np.argmin(logits, -1)
         assert best.tolist() == [list(range(S))]  # tanh(q + k) grows least where both are large
 
 
