@@ -29,7 +29,6 @@ def batches() -> list[dict[str, np.ndarray]]:
         {
             "points": rng.random((ROWS, CITIES, 2), np.float32),
             "choices": np.pad(rest(), ((0, 0), (1, 0))).astype(np.int32),
-            "count": np.full(ROWS, CITIES, np.int32),
         }
         for _ in range(STEPS)
     ]
@@ -37,12 +36,14 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 def our_task() -> Any:
     """The task of configs/ptrnet_tsp.py at this size, given its instances."""
+    import jax.numpy as jnp
+
     from tasks.data.points import Points
     from tasks.tsp import TSP
 
     class Given(TSP):
         def example(self, batch, key):
-            return Points(batch["points"], batch["count"][0], batch["choices"])
+            return Points(batch["points"], jnp.int32(CITIES), batch["choices"])
 
     config = ptrnet_tsp.get_config()
     config.data.sizes = (CITIES, CITIES)

@@ -188,7 +188,7 @@ def _of_enough(form, steps, length):
     if steps is None:
         return form(length)
     lengths = [-(-length * part // PARTS) for part in range(1, PARTS + 1)]
-    which = jnp.searchsorted(jnp.array(lengths), steps)
+    which = jnp.sum(jnp.array(lengths) < steps)
     return lax.switch(which, [partial(form, n) for n in lengths])
 
 

@@ -134,7 +134,9 @@ class Pointing(Supervised):
         """Of every choice at every step of given answers, and which steps are the answers' own."""
         size, length = points.shape[1], choices.shape[-1]
         asked = self.problem.asked(choices, size)
-        steps = jnp.max(jnp.sum(asked, axis=-1))  # of the longest answer
+        steps = self.problem.steps(count)
+        if self.problem.ends:
+            steps = jnp.max(jnp.sum(asked, axis=-1))  # of the longest answer
         chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 0), (0, 1)))
         may = self.problem.allowed if self.config.masked else self.problem.present
         mask = may(chosen, jnp.arange(length)[:, None], count)
@@ -143,10 +145,12 @@ class Pointing(Supervised):
 
     def example(self, batch: Any, key: Array) -> Points:
         """Points and right answers, made on the spot or as the host gave them."""
-        if self.labels is not None:
-            return Points(batch["points"], batch["count"][0], batch["choices"])
-        asked = self.draw(batch, key)
-        return Points(*asked, self.on_device[self.config.data.labels.by].answer(*asked))
+        if self.labels is None:
+            asked = self.draw(batch, key)
+            return Points(*asked, self.on_device[self.config.data.labels.by].answer(*asked))
+        low, high = self.config.data.sizes
+        count = jnp.int32(high) if low == high else batch["count"][0]
+        return Points(batch["points"], count, batch["choices"])
 
     def draw(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
         """Points for the rows of a batch, and how many there are."""

@@ -132,7 +132,9 @@ def draw(
 
     A row depends on the key and its own number alone.
     """
-    count = jax.random.randint(jax.random.fold_in(key, 0), (), low, high + 1)
+    count = jnp.int32(high)  # a constant where it can be: then loops over points know their length
+    if low < high:
+        count = jax.random.randint(jax.random.fold_in(key, 0), (), low, high + 1)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row + 1))(rows)
     points = jax.vmap(lambda key: jax.random.uniform(key, (size, 2)))(keys)
     there = jnp.arange(size) < count
