@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from attention.alignments import Alignment, soft
+from attention.alignments import soft
 from attention.attend import read
 from attention.scores import Score, scaled_dot
 
@@ -59,7 +59,6 @@ def attend(
     gaussian: bool,
     score: Score = scaled_dot,
     params: Any = None,
-    alignment: Alignment = soft,
 ) -> tuple[Float[Array, "*B T V"], Float[Array, "*B T W"]]:
     """Attends to the window around each query's centre.
 
@@ -76,7 +75,6 @@ def attend(
             local-p does; they then sum to less than one.
         score: maps queries and keys to logits.
         params: the score's own weights.
-        alignment: maps logits to weights within the window.
 
     Returns:
         Contexts `[*B, T, V]` in the values' dtype, and the weights `[*B, T, W]` of the positions
@@ -87,7 +85,7 @@ def attend(
     # Each query has a source of its own, so it becomes the one query of a batch.
     logits = score(queries[..., None, :], window(keys), params)
     mask = window(valid[..., None])[..., 0]
-    weights = alignment(logits, mask[..., None, :])
+    weights = soft(logits, mask[..., None, :])
     if gaussian:
         positions = starts[..., None] + jnp.arange(-half_width, half_width + 1)
         offset = positions - centres[..., None]

@@ -29,7 +29,7 @@ class KeyValues(NamedTuple):
 def affine(
     x: Float[Array, "*B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
 ) -> Float[Array, "*B F"]:
-    """`x W + b` at every position, in the type of `x`.
+    """`x W + b` at every position, in the type of `x`; the gradient of b is summed in its own.
 
     A product of two matrices, whatever the axes of `x` and whatever the heads in the kernel: of a
     contraction over several axes, as the gradient of `W` would be, XLA's CPU backend makes copies
@@ -37,7 +37,7 @@ def affine(
     """
     product = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
     if bias is not None:
-        product = product + bias.astype(x.dtype)
+        product = (product + bias).astype(x.dtype)
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
 
 

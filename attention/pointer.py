@@ -1,6 +1,6 @@
 """Attention as output: the weights over the inputs are the answer, one of the inputs.
 
-Source: Vinyals et al. 2015, "Pointer Networks", eq. 3: `u_j = v · tanh(W1 e_j + W2 d_i)`, and
+Source: Vinyals et al. 2015, "Pointer Networks", sec. 2.3: `u_j = v · tanh(W1 e_j + W2 d_i)`, and
 `p(C_i | C_1 ... C_{i-1}, P) = softmax(u)`. Any score of `attention.scores` will do for u. The
 glimpse and the bound on logits are those of Bello et al. 2016, "Neural Combinatorial Optimization
 with Reinforcement Learning", sec. 3 and appendix A.
@@ -31,7 +31,7 @@ def point(
 
     `log_soft` makes log-probabilities of them; the likeliest choice needs none.
 
-    Source: Vinyals et al. 2015, eq. 3; with a bound, Bello et al. 2016, appendix A.
+    Source: Vinyals et al. 2015, sec. 2.3; with a bound, Bello et al. 2016, appendix A.
 
     Args:
         queries: `[*B, T, K]`, projected.

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from attention.alignments import soft
 from attention.attend import attend
 from attention.scores import Score, dot
 
@@ -88,7 +87,7 @@ def attend_map(
     if pooled:
         keys, values = max_pool(keys), max_pool(values)
     keys, values = _positions_last(flatten(keys)), _positions_last(flatten(values))
-    contexts, attention = attend(flatten(maps @ query), keys, values, score=score, alignment=soft)
+    contexts, attention = attend(flatten(maps @ query), keys, values, score=score)
     return (contexts @ output).reshape(maps.shape), attention
 
 

@@ -91,8 +91,12 @@ class Forms(NamedTuple):
 
 
 def forms() -> Forms:
-    """The fastest there are: on a CPU products of matrices, elsewhere convolutions."""
-    if jax.default_backend() == "cpu":
+    """The fastest there are: on a CPU products of matrices, elsewhere convolutions.
+
+    What counts are the devices of the mesh, and of a plan these are another machine's.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if (device.platform if device else jax.default_backend()) == "cpu":
         return Forms(stencils.convolve, stencils.convolve_upsampled, stencils.convolve_pooled)
     return Forms(convolve, convolve_upsampled, convolve_pooled)
 
@@ -114,22 +118,25 @@ class Conv(nnx.Module):
         self.bias = param(jnp.zeros(outputs), ("mlp",))
 
     def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B Y X D"]:
-        weights, bias = self.kernel[...], self.bias[...].astype(x.dtype)
-        if weights.shape[0] == 1:
-            return affine(x, weights[0, 0].astype(x.dtype), bias)
-        return forms().plain(x, weights) + bias
+        if self.kernel.shape[0] == 1:
+            return affine(x, self.kernel[...][0, 0], self.bias[...])
+        return self._biased(forms().plain(x, self.kernel[...]))
 
     def upsampled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B 2*Y 2*X D"]:
         """Of the map at twice its size."""
         if self.kernel.shape[0] == 1:
             return upsample(self(x))
-        return forms().upsampled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
+        return self._biased(forms().upsampled(x, self.kernel[...]))
 
     def pooled(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 D"]:
         """Averaged to half the size."""
         if self.kernel.shape[0] == 1:
             return self(mean_pool(x))
-        return forms().pooled(x, self.kernel[...]) + self.bias[...].astype(x.dtype)
+        return self._biased(forms().pooled(x, self.kernel[...]))
+
+    def _biased(self, x):
+        """In float32, and so is the bias's gradient, a sum over all positions."""
+        return (x + self.bias[...]).astype(x.dtype)
 
 
 class Moments(NamedTuple):

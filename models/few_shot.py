@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
 from attention.spatial import max_pool
+from models.convolutions import convolve
 from models.layers import LayerNorm, glorot, param
 from models.snail import Body
 
@@ -51,9 +51,7 @@ class Embedder(nnx.Module):
         """Each picture as a vector."""
         x = pictures[..., None]
         for kernel, norm in zip(self.kernels, self.norms, strict=True):
-            x = lax.conv_general_dilated(
-                x, kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            x = convolve(x, kernel[...])
             even = x.shape[1] // 2 * 2  # what is left over is in no window
             x = max_pool(jax.nn.relu(norm(x))[:, :even, :even])
         return affine(x.reshape(len(x), -1), self.output[...], self.output_bias[...])

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from attention import KeyValues, affine, attend_heads, merge_heads, split_heads
-from attention.multihead import Implementation, part
+from attention.multihead import part
 
 Axes = tuple[str | None, ...]
 
@@ -115,11 +115,8 @@ class FeedForward(nnx.Module):
         self.bias_out = param(jnp.zeros(width), ("embed",))
 
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        w1, b1, w2, b2 = (
-            w[...].astype(x.dtype)
-            for w in (self.kernel_in, self.bias_in, self.kernel_out, self.bias_out)
-        )
-        return affine(jax.nn.relu(affine(x, w1, b1)), w2.T, b2)
+        x = jax.nn.relu(affine(x, self.kernel_in[...], self.bias_in[...]))
+        return affine(x, self.kernel_out[...].T, self.bias_out[...])
 
 
 class MultiHeadAttention(nnx.Module):
@@ -127,6 +124,9 @@ class MultiHeadAttention(nnx.Module):
 
     Keys and values are projected by `project` and passed in projected, so that a decoder may hold
     them over many calls.
+
+    Deviation from Vaswani et al. 2017, sec. 3.2.2: every projection has a bias. That of the keys
+    has no effect, as it adds as much to all logits of a row.
     """
 
     def __init__(self, width: int, heads: int, key_width: int, value_width: int, *, key):
@@ -144,33 +144,18 @@ class MultiHeadAttention(nnx.Module):
 
     def project(self, x: Float[Array, "*B S D"]) -> KeyValues:
         """Keys and values of the positions that will be attended to."""
-        key, key_bias, value, value_bias = (
-            w[...].astype(x.dtype) for w in (self.key, self.key_bias, self.value, self.value_bias)
+        return KeyValues(
+            split_heads(x, self.key[...], self.key_bias[...]),
+            split_heads(x, self.value[...], self.value_bias[...]),
         )
-        return KeyValues(split_heads(x, key, key_bias), split_heads(x, value, value_bias))
 
     def __call__(
-        self,
-        x: Float[Array, "*B T D"],
-        memory: KeyValues,
-        *,
-        mask=None,
-        causal: bool = False,
-        implementation: Implementation = "xla",
+        self, x: Float[Array, "*B T D"], memory: KeyValues, *, mask=None
     ) -> tuple[Float[Array, "*B T D"], Float[Array, "*B H T S"] | None]:
         """Attends from `x` to projected keys and values; see `attention.attend_heads`."""
-        query, query_bias, output, output_bias = (
-            w[...].astype(x.dtype)
-            for w in (self.query, self.query_bias, self.output, self.output_bias)
-        )
-        contexts, weights = attend_heads(
-            split_heads(x, query, query_bias),
-            memory,
-            mask=mask,
-            causal=causal,
-            implementation=implementation,
-        )
-        return merge_heads(contexts, output, output_bias), weights
+        queries = split_heads(x, self.query[...], self.query_bias[...])
+        contexts, weights = attend_heads(queries, memory, mask=mask)
+        return merge_heads(contexts, self.output[...], self.output_bias[...]), weights
 
     def side_by_side(self, *names: str) -> tuple[Float[Array, "D F"], Float[Array, " F"]]:
         """Kernel and bias of several projections as one: a larger product is a faster one.
@@ -209,8 +194,9 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens: Int[Array, "*B T"], dtype: jnp.dtype) -> Float[Array, "*B T D"]:
         """Embeds tokens, times sqrt(D)."""
-        table = self.table[...].astype(dtype)
-        return table[tokens] * jnp.asarray(table.shape[-1] ** 0.5, dtype)
+        # Looked up first and narrowed then: so the gradients of a frequent token add up in float32.
+        embedded = self.table[...][tokens].astype(dtype)
+        return embedded * jnp.asarray(embedded.shape[-1] ** 0.5, dtype)
 
     def logits(self, x: Float[Array, "*B T D"]) -> Float[Array, "*B T V"]:
         """The pre-softmax product with the same matrix, in float32."""

@@ -153,15 +153,13 @@ class Mechanism(nnx.Module):
         In a loop over time a copy collects the gradient of its own sentence, and copies are summed
         after it: sentences may be split over devices, which so need not meet at every step.
         """
-        named = {
-            "vector": self.vector,
-            "sharpness": self.sharpness,
-            "centre_vector": self.centre_vector,
-        }
+        named = {"vector": self.vector, "centre_vector": self.centre_vector}
+        weights = {name: weight[...] for name, weight in named.items() if weight is not None}
+        if self.sharpness is not None:
+            weights["sharpness"] = jnp.abs(self.sharpness[...])
         return {
-            name: jnp.broadcast_to(weight[...], (batch, *weight.shape))
-            for name, weight in named.items()
-            if weight is not None
+            name: jnp.broadcast_to(weight, (batch, *weight.shape))
+            for name, weight in weights.items()
         }
 
     def draw(self, key: PRNGKeyArray | None, batch: int) -> Draw | None:

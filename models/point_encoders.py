@@ -11,7 +11,7 @@ import attention
 from attention import affine, masks
 from models.layers import glorot, param
 from models.packing import Rows
-from models.recurrence import LSTM, lstm_cell, scan
+from models.recurrence import LSTM, product_by, scan
 from models.transformer import EncoderLayer
 
 EncoderName = Literal["lstm", "set", "transformer"]
@@ -33,7 +33,8 @@ class SetEncoder(nnx.Module):
     """Points one by one, and an LSTM that reads them by attention: their order cannot matter.
 
     Source: Vinyals et al. 2016, "Order Matters: Sequence to sequence for sets", sec. 4.2, the
-    blocks "read" and "process". Every point's annotation is of two layers.
+    blocks "read" and "process". Every point's annotation is of two layers. Deviation: each step
+    reads, then moves, so that the first reads the mean, and nothing is read after the last.
 
     Args:
         hidden: H.
@@ -56,12 +57,13 @@ class SetEncoder(nnx.Module):
         x = jnp.tanh(affine(x, self.inner[...], self.inner_bias[...]))
         mask = jnp.arange(x.shape[1])[None] < count
         hidden, cell = self.process.start(len(x), x.dtype)
+        product = product_by(self.process.weights())
         for _ in range(self.steps):
             context, _ = attention.attend(
                 hidden[:, None], x, x, score=attention.scaled_dot, mask=mask
             )
-            gates = self.process.drive(context[:, 0]) + affine(hidden, self.process.recurrent[...])
-            hidden, cell = lstm_cell(gates, cell)
+            drive = self.process.drive(context[:, 0])
+            (hidden, cell), _ = self.process.step(product, drive, (hidden, cell))
         return x, (hidden, cell)
 
 

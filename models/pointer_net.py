@@ -23,7 +23,7 @@ import attention
 from attention import affine, pointer
 from models.layers import glorot, param
 from models.point_encoders import by_time, make_encoder, run_lstm
-from models.recurrence import LSTM, lstm_cell
+from models.recurrence import LSTM, product_by
 from models.search import beam_search
 
 ScoreName = Literal["additive", "general", "dot", "scaled_dot", "content"]
@@ -247,9 +247,9 @@ class PointerNet(nnx.Module):
         size = state.chosen.shape[-1]
         new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
         chosen = state.chosen | new
-        recurrent = affine(state.hidden, self.decoder.recurrent[...])
-        gates = jnp.take_along_axis(memory.drives, choices[..., None], axis=1) + recurrent
-        hidden, cell = lstm_cell(gates, state.cell)
+        drive = jnp.take_along_axis(memory.drives, choices[..., None], axis=1)
+        product = product_by(self.decoder.weights())
+        (hidden, cell), _ = self.decoder.step(product, drive, (state.hidden, state.cell))
         mask = allowed(chosen, position)
         return self._point(memory, hidden, mask), State(hidden, cell, chosen)
 

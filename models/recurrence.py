@@ -157,7 +157,9 @@ def _scan_backward(step, reverse, residuals, cotangents):
         return (d_carry, d_consts), (d_x, d_products, inputs)
 
     d_last, d_ys = map(_floats, cotangents)
-    start = d_last, jax.tree.map(jnp.zeros_like, _floats(consts))
+    # However narrow the consts are, sums over steps are not.
+    wide = lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
+    start = d_last, [wide(x) for x in _floats(consts)]
     (d_carry, d_consts), (d_xs, d_products, inputs) = _loop(
         body, start, (carries, xs, products, d_ys), steps, not reverse
     )
@@ -219,7 +221,7 @@ def _with_floats(tree, floats):
 def _gradients(tree, floats):
     """Gradients of a tree: these for its `_floats`, and none for the other leaves."""
     floats = iter(floats)
-    return jax.tree.map(lambda x: next(floats) if _is_float(x) else None, tree)
+    return jax.tree.map(lambda x: next(floats).astype(x.dtype) if _is_float(x) else None, tree)
 
 
 def lstm_cell(

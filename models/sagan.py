@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from attention import affine
 from attention.spatial import Projections, attend_map, gated
 from models.convolutions import BatchNorm, Conv, Moments
 from models.layers import glorot, param
@@ -231,8 +232,7 @@ class Generator(nnx.Module):
             moments: what the norms are to normalise by; the batch's own if None.
         """
         known = moments or (None,) * (2 * len(self.blocks) + 1)
-        x = noise.astype(self.dtype) @ self.entry[...].astype(self.dtype)
-        x += self.entry_bias[...].astype(self.dtype)
+        x = affine(noise.astype(self.dtype), self.entry[...], self.entry_bias[...])
         x = x.reshape(-1, SMALLEST, SMALLEST, self.first_width)
         used: tuple[Moments, ...] = ()
         attention = None

@@ -112,6 +112,8 @@ class Seq2Seq(nnx.Module):
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Which source positions each target position looked at, in evaluation."""
+        if self.mechanism.alignment == "none":
+            return Attention([], [], [])
         memory, _ = self.encode(source)
         _, aligned = self.decode(target, memory)
         return Attention([], [], [self.mechanism.spread(aligned, source.shape[1])[:, None]])
@@ -127,7 +129,8 @@ class Seq2Seq(nnx.Module):
         raise NotImplementedError
 
     def _embed(self, table, tokens, key):
-        return dropout(table[...].astype(self.dtype)[tokens], self.rate, key)
+        # Looked up first and narrowed then: so the gradients of a frequent token add up in float32.
+        return dropout(table[...][tokens].astype(self.dtype), self.rate, key)
 
     def _embed_shifted(self, target, key):
         shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=self.bos)

@@ -68,7 +68,7 @@ class DenseBlock(nnx.Module):
 
 
 class AttentionBlock(nnx.Module):
-    """Each step reads from all steps up to itself; what it read stands beside its input (fig. 2c).
+    """Each step reads from all steps up to itself; what it read stands beside its input (fig. 2b).
 
     Source: Mishra et al. 2018, `AttentionBlock(K, V)`: one head, `softmax(q k^T / sqrt(K)) v`.
 
@@ -154,8 +154,9 @@ class Body(nnx.Module):
     """Blocks, one after the other; each adds channels to those it is given.
 
     `TC(D)` stands for dense blocks of D filters with dilations 1, 2, 4, ..., as many as it takes to
-    see the whole sequence, ceil(log2 T) (fig. 2b). As printed the first dilation is 2, which misses
-    every other step; here it is 1, as in most other implementations. `GRU(H)` is a recurrent layer.
+    see the whole sequence, ceil(log2 T) (sec. 3.1). As printed the first dilation is 2, which
+    misses every other step; here it is 1, as in most other implementations. `GRU(H)` is a recurrent
+    layer.
 
     Args:
         width: channels of the input.

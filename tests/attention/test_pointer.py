@@ -29,7 +29,7 @@ def probabilities(logits, mask):
 
 @pytest.mark.parametrize("bound", [0.0, 10.0, 1.0])
 def test_probabilities_are_those_of_the_equation(bound):
-    """Vinyals et al. 2015, eq. 3, and Bello et al. 2016, appendix A, number by number."""
+    """Vinyals et al. 2015, sec. 2.3, and Bello et al. 2016, appendix A, number by number."""
     pointed = pointer.point(
         *map(jnp.asarray, (QUERIES, KEYS)), params=VECTOR, mask=jnp.asarray(MASK), bound=bound
     )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from models import stencils
 from models.convolutions import (
@@ -13,6 +14,7 @@ from models.convolutions import (
     convolve,
     convolve_pooled,
     convolve_upsampled,
+    forms,
     mean_pool,
     upsample,
 )
@@ -92,6 +94,26 @@ def test_the_layer_resamples_before_or_after_its_bias_alike(size):
     layer.bias[...] = jnp.arange(5.0)
     np.testing.assert_allclose(layer.upsampled(X), layer(upsample(X)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(layer.pooled(X), mean_pool(layer(X)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_gradient_of_a_bias_adds_up_in_float32(size):
+    """A thousand positions: a sum of bfloat16 would stay at 256."""
+    layer, x = Conv(3, 5, size, key=KEY), jnp.zeros((10, 10, 10, 3), jnp.bfloat16)
+    for form, positions in ((Conv.__call__, 1_000), (Conv.upsampled, 4_000), (Conv.pooled, 250)):
+        total = lambda layer, form=form: jnp.sum(form(layer, x).astype(jnp.float32))
+        found = jax.jit(nnx.grad(total))(layer).bias[...]
+        np.testing.assert_array_equal(found, np.full(5, positions))
+
+
+def test_the_form_of_a_convolution_is_that_of_the_mesh():
+    """A plan for a TPU is made where there is none."""
+    tpu = jax.sharding.AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu")
+    mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=tpu)
+    here = forms()
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert forms().plain is convolve
+    assert here.plain is stencils.convolve
 
 
 def test_batch_norm_by_class_is_that_of_numpy():

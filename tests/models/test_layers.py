@@ -99,6 +99,15 @@ def test_one_matrix_embeds_and_makes_logits():
     np.testing.assert_allclose(jax.jit(embedding.logits)(found), expected @ table.T, atol=1e-5)
 
 
+def test_gradients_of_a_frequent_token_add_up_in_float32():
+    """Two thousand times one: a sum of bfloat16 would stay at 256."""
+    table = layers.Embedding(3, 4, key=jax.random.key(0))
+    tokens = jnp.ones(2_000, jnp.int32)
+    total = lambda table: jnp.sum(table(tokens, jnp.dtype("bfloat16")).astype(jnp.float32))
+    found = jax.jit(nnx.grad(total))(table).table[...]
+    np.testing.assert_array_equal(found, 2 * np.array([[0.0], [2_000.0], [0.0]]) * np.ones(4))
+
+
 def test_glorot_is_uniform_within_its_limit():
     sample = np.asarray(layers.glorot(jax.random.key(0), (300, 200), 300, 200))
     limit = math.sqrt(6 / 500)

@@ -53,6 +53,20 @@ def test_scan_equals_that_of_jax_and_so_do_its_gradients(reverse):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
 
 
+def test_gradients_of_what_every_step_reads_add_up_in_float32():
+    """A thousand times one: a sum of bfloat16 would stay at 256."""
+
+    def add(product, consts, carry, x):
+        del product, x
+        return carry, carry + consts
+
+    def total(const):
+        ys = scan(add, {}, const, jnp.bfloat16(0), jnp.zeros(1_000, jnp.bfloat16))[1]
+        return jnp.sum(ys.astype(jnp.float32))
+
+    assert jax.jit(jax.grad(total))(jnp.bfloat16(0)) == 1_000
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("steps", [0, 3, T])
 def test_fewer_steps_are_a_shorter_input(steps, reverse):

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from models import Luong, RNNsearch
+from models.encoder_decoder import Attention
 from models.encoders import make_encoder
 from models.mechanism import Mechanism
 from models.search import beam_search
@@ -69,6 +70,11 @@ def steps_of(graph, weights, source, target):
         logits, cache = built.decode_step(last, cache, memory, jnp.int32(t))
         found.append(logits)
     return jnp.stack(found, axis=2)
+
+
+def test_a_model_without_attention_has_none_to_look_at():
+    graph, weights = model("rnnsearch", alignment="none")
+    assert nnx.merge(graph, weights).attention(SOURCE, TARGET) == Attention([], [], [])
 
 
 def check_steps(*choice):
