@@ -52,9 +52,15 @@ class FewShotTask(Supervised):
         self.classes = pictures_by_class.load(
             source=data.source, size=data.size, data_dir=data.data_dir
         )
-        fewest = min(map(len, self.classes.values()))
+        if min(data.shots) < 1:
+            raise UserError(f"data.shots={data.shots} must be of one example or more.")
+        most = max(data.shots)
+        fewest = min(len(pictures_by_class.having(x, most)) for x in self.classes.values())
         if not 1 < data.ways <= fewest:
-            raise UserError(f"data.ways={data.ways} must be from 2 to {fewest}.")
+            raise UserError(
+                f"data.ways={data.ways} must be from 2 to {fewest}, as so many classes have the "
+                f"{most + 1} examples that {most} shots ask for."
+            )
         with section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 

@@ -75,26 +75,32 @@ def omniglot(size: int, data_dir: str) -> Mapping[str, Classes]:
     return classes | {"train": train[:-held_out], "dev": train[-held_out:]}
 
 
+def having(classes: Classes, shots: int) -> Classes:
+    """Those that have so many examples to show, and one more to ask for."""
+    return [examples for examples in classes if len(examples) > shots]
+
+
 def draw(
     classes: Classes, rng: Any, *, rows: int, ways: int, shots: int, shuffled: bool
 ) -> Episodes:
-    """Episodes of N classes with K examples each, in any order, and one more example.
+    """Episodes of N classes with K examples each, in any order, and one more; no picture twice.
 
     Args:
-        classes: to draw from, each at most once in an episode.
+        classes: to draw from, each at most once in an episode; those that have too few examples
+            are left out.
         rng: a NumPy generator.
         rows: B.
         ways: N.
         shots: K.
         shuffled: labels are dealt out among the pictures, so that they tell nothing: a control.
     """
-    pictures, labels = [], []
+    pictures, labels, enough = [], [], having(classes, shots)
     for _ in range(rows):
-        chosen = rng.choice(len(classes), ways, replace=False)
+        chosen = rng.choice(len(enough), ways, replace=False)
         order = rng.permutation(np.repeat(np.arange(ways), shots))
         asked = rng.integers(ways)
         told = [*order, asked]
-        examples = [classes[chosen[way]][rng.integers(len(classes[chosen[way]]))] for way in told]
-        pictures.append(examples)
+        mixed = [iter(rng.permutation(enough[n])) for n in chosen]
+        pictures.append([next(mixed[way]) for way in told])
         labels.append([*rng.permutation(order), asked] if shuffled else told)
     return Episodes(np.array(pictures), np.array(labels, np.int32))

@@ -32,12 +32,13 @@ def test_scripts_of_training_and_test_are_disjoint(classes):
     assert all(len(classes[split]) > 200 for split in ("train", "dev", "test"))
 
 
-def test_no_two_classes_of_a_split_look_alike_and_each_has_examples(classes):
-    for found in classes.values():
-        assert all(len(examples) > 1 and examples.max((1, 2)).min() > 0 for examples in found)
-        flat = np.array([examples[0].reshape(-1) for examples in found], np.float32)
-        flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-        assert (flat @ flat.T - np.eye(len(flat))).max() < glyphs.ALIKE
+def test_no_two_classes_look_alike_and_each_has_examples(classes):
+    """Not even of two splits, or training would have seen what it is asked."""
+    found = [examples for split in classes.values() for examples in split]
+    assert all(len(examples) > 1 and examples.max((1, 2)).min() > 0 for examples in found)
+    flat = np.array([examples[0].reshape(-1) for examples in found], np.float32)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    assert (flat @ flat.T - np.eye(len(flat))).max() < glyphs.ALIKE + 1e-5
 
 
 def test_turns_are_classes(classes):
@@ -63,6 +64,18 @@ def test_an_episode_has_each_class_as_often_as_said(shuffled):
     assert np.mean(same) == 1 if not shuffled else np.mean(same) < 0.3
 
 
+def test_no_picture_is_twice_in_an_episode():
+    """Least of all the one to be named; of classes with too few pictures there is none."""
+    numbered = [
+        np.arange(10 * n, 10 * n + size, dtype=np.uint8) for n, size in enumerate([4, 3] * 6)
+    ]
+    pictures = [np.broadcast_to(x[:, None, None], (len(x), 2, 2)) for x in numbered]
+    rng = np.random.default_rng(0)
+    found = pictures_by_class.draw(pictures, rng, rows=50, ways=3, shots=3, shuffled=False)
+    for shown in found.pictures[:, :, 0, 0].tolist():
+        assert len(set(shown)) == 10 and {number // 10 % 2 for number in shown} == {0}
+
+
 def test_the_same_episodes_from_any_start():
     task = build()
     batches = task.batches("train", 0)
@@ -86,6 +99,10 @@ def test_bad_values_are_sentences():
         build(**{"data.source": "letters"})
     with pytest.raises(UserError, match=r"data.ways=1 must be from 2"):
         build(**{"data.ways": 1})
+    with pytest.raises(UserError, match=r"data.shots=\(0, 1\) must be of one example or more"):
+        build(**{"data.shots": (0, 1)})
+    with pytest.raises(UserError, match="must be from 2 to 0, .* the 10 examples that 9 shots"):
+        build(**{"data.shots": (9,)})
     with pytest.raises(UserError, match="omniglot is not prepared in data.data_dir='/nowhere'"):
         build(**{"data.source": "omniglot", "data.data_dir": "/nowhere"})
 
