@@ -3,7 +3,7 @@
 Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.6: RMSProp in the form of Graves 2013
 with a momentum of 0.9 and a learning rate of 1e-4, each element of a gradient within ±10; curves go
 to a million sequences. Adam with a higher rate that falls, as in configs/ntm_copy.py, learns the
-same from a tenth of them, whatever the seed; this is for those who want the paper's own.
+same from a sixth of them, nine seeds of ten; this is for those who want the paper's own.
 
     python train.py --config=configs/ntm_copy_rmsprop.py --workdir=runs/ntm_copy_rmsprop
 

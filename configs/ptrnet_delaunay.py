@@ -4,7 +4,7 @@ Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, covera
 
     python train.py --config=configs/ptrnet_delaunay.py --workdir=runs/ptrnet_delaunay
 
-Expected, after 40,000 steps of 1,024 instances (`--config.batch=1024`, minutes on a GPU):
+Expected of `--config.batch=1024 --config.train.steps=40000`, minutes on a GPU:
 `test/accuracy_n5` 0.740 and `test/coverage_n5` 0.895, results/ptrnet_delaunay. Instances are new at
 every step, and labelled inside it; for more than a dozen points `data.labels` has to be that of
 configs/ptrnet_hull.py, by "delaunay".

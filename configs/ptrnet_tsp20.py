@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     labels = {"by": "local_search", "instances": 1_000_000, "folder": "runs/labels"}
     config.data = {"sizes": (5, 20), "labels": labels}
     if variant == "smoke":
+        config.data.sizes = (5, 5)
         config.data.labels.update(instances=4, folder="")
     else:
         config.model.update(hidden=256, width=256)

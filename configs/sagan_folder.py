@@ -2,7 +2,8 @@
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64 on images of your
 own; the paper has no such figures. DIR holds `train/CLASS/` and `test/CLASS/`, or lacks either
-level; without classes add `--config.model.conditional=False`, and the weights of Inception.
+level. Without classes add `--config.model.conditional=False --config.train.best=dev/fid` and, by
+`--config.measure.inception_weights=FILE`, the weights of Inception.
 
     python train.py --config=configs/sagan_folder.py --config.data.dir=DIR --workdir=runs/folder
 

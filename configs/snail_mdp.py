@@ -12,9 +12,9 @@ its blocks. The printed figures seem to be parts of a discounted optimum (an age
 random earns 0.458 of the undiscounted one, and 0.482 is printed), so they stand beside
 `normalised_discounted`; `normalised` and `reward` are there too.
 
-Twenty-five episodes: `--config.environment.sizes.episodes=25`. The baseline, RL², is
-`--config.model.blocks="GRU(256)"`. With as little entropy and as few updates as bandits take, the
-policy plays the one best action and does not look where it is.
+Twenty-five episodes, and the printed figures that belong to them: configs/sweeps/snail_mdp.py. The
+baseline, RL², is `--config.model.blocks="GRU(256)"`. With as little entropy and as few updates as
+bandits take, the policy plays the one best action and does not look where it is.
 
 Sized for a laptop: a quarter of an hour on a CPU core, which is far less than the paper's training.
 """

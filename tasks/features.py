@@ -1,6 +1,7 @@
 """Networks that look at images so that sets of these can be compared."""
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,16 +103,8 @@ def classifier(
         steps: of training.
         rows: of a batch.
         learning_rate: of Adam at the start; it falls to zero as a cosine.
-
-    Raises:
-        UserError: if there are no classes to tell apart.
     """
     train = images["train"]
-    if len(train.classes) < 2:
-        raise UserError(
-            "images without classes cannot be judged by a classifier of theirs: "
-            "give the weights of Inception by --config.measure.inception_weights=FILE"
-        )
     shape = train[0][0].shape
     create = lambda: Classifier(
         resolution=shape[0],
@@ -175,7 +168,7 @@ def _read(path, abstract) -> tuple[Any, float]:
         with np.load(path) as file:
             leaves = [file[f"arr_{n}"] for n in range(len(jax.tree.leaves(abstract)))]
             accuracy = float(file["accuracy"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None, float("nan")
     shapes = [x.shape for x in jax.tree.leaves(abstract)]
     if [x.shape for x in leaves] != shapes:

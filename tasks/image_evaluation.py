@@ -13,6 +13,7 @@ from tasks import features
 from tasks.data.augment import Augment, prepare
 from tasks.data.images import Images, first_batches, to_float
 from tasks.image_measures import (
+    NEAREST,
     FeatureSums,
     Gaussian,
     InceptionSums,
@@ -21,6 +22,7 @@ from tasks.image_measures import (
     squares,
     within_class_variance,
 )
+from training.errors import UserError
 
 REAL_SPLIT = {"test": "test"}  # what each split is compared with; others with what is trained on
 
@@ -47,7 +49,7 @@ class Judge:
     - `inception_score`, `precision`, `recall`;
     - `diversity`: how much features vary within a class, beside those of real images;
     - `class_accuracy`: the share of drawn images that a classifier of real ones assigns to the
-      class that was asked for.
+      class that was asked for; on the test also `classifier_accuracy`, what it is on real ones.
 
     The name says so where features are not those of Inception: `fid_classifier`.
 
@@ -85,9 +87,25 @@ class Judge:
         self._references: dict[str, Reference] = {}
 
     def open(self) -> None:
-        """Reads the weights of Inception, if they are to be used: fails now or never."""
+        """Makes sure that it can judge, with Inception's weights or without: fails now or never.
+
+        Raises:
+            UserError: for weights that are not there, or too few images or classes.
+        """
+        fewest = min(self.few, self.samples, *map(len, self.images.values()))
+        if fewest <= NEAREST:
+            raise UserError(
+                f"{fewest} images are too few to be judged by their {NEAREST} nearest: raise "
+                "measure.samples and measure.neighbours_among, or add images"
+            )
         if self._inception:
             _ = self.network
+        elif len(self.images["train"].classes) < 2:
+            raise UserError(
+                "images without classes cannot be judged by a classifier of theirs: "
+                "give the weights of Inception by --config.measure.inception_weights=FILE "
+                "and --config.train.best=dev/fid"
+            )
 
     def describe(self) -> str:
         """By what is judged, and how many."""
@@ -136,6 +154,8 @@ class Judge:
         measures = {f"{name}{self.network.suffix}": value for name, value in named.items()}
         if self.network.judges and self.conditional:
             measures["class_accuracy"] = right / self.samples
+            if split in REAL_SPLIT:
+                measures["classifier_accuracy"] = self.network.accuracy
         return measures
 
     def nearest(
@@ -160,9 +180,13 @@ class Judge:
         return images.reshape(*which.shape, *drawn.shape[1:])
 
     def _reference(self, split: str) -> Reference:
-        """Of real images, changed as in training; from the start again where they are few."""
+        """Of real images, changed as in training; from the start again where they are few.
+
+        Features are kept of the first time around alone: of a copy the nearest neighbour is itself.
+        """
         if split not in self._references:
             sums, kept, labels = FeatureSums(), [], []
+            few = min(self.few, self.samples, len(self.images[split]))
             batches = first_batches(self.images[split], self.rows, self.samples)
             change = jax.jit(lambda images, key: prepare(images, self.augment, key))
             for n, (batch, count) in enumerate(batches):
@@ -170,9 +194,9 @@ class Judge:
                 seen = self.network.see(change(batch["image"], key)).features
                 sums.add(np.asarray(seen)[:count])
                 labels.append(batch["label"][:count])
-                if n * self.rows < self.few:
+                if n * self.rows < few:
                     kept.append(np.asarray(seen)[:count])
             self._references[split] = Reference(
-                sums.gaussian(), np.concatenate(kept)[: self.few], np.concatenate(labels)
+                sums.gaussian(), np.concatenate(kept)[:few], np.concatenate(labels)
             )
         return self._references[split]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+NEAREST = 3  # neighbours that `precision_recall` looks at
+
 
 class Gaussian(NamedTuple):
     """Mean and covariance of features."""
@@ -87,7 +89,9 @@ class InceptionSums:
 
 
 def precision_recall(
-    real: Float[np.ndarray, "N F"], generated: Float[np.ndarray, "M F"], neighbours: int = 3
+    real: Float[np.ndarray, "N F"],
+    generated: Float[np.ndarray, "M F"],
+    neighbours: int = NEAREST,
 ) -> tuple[float, float]:
     """Share of what is generated that lies among the real, and the other way round.
 

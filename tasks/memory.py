@@ -58,9 +58,10 @@ class Memory(Supervised):
             )
         sizes = dict(config.episodes.sizes)
         make = functools.cache(FAMILIES[kind])  # one for all splits of the same sizes
-        self.families: dict[str, Family] = {"train": make(**sizes), "dev": make(**sizes)}
-        for split, changes in config.episodes.splits.items():
-            self.families[split] = make(**(sizes | dict(changes)))
+        with section("episodes"):
+            self.families: dict[str, Family] = {"train": make(**sizes), "dev": make(**sizes)}
+            for split, changes in config.episodes.splits.items():
+                self.families[split] = make(**(sizes | dict(changes)))
         self._measures = jax.jit(self._measure, static_argnames="family")
         with section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))

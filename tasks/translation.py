@@ -257,8 +257,9 @@ class Translation(Supervised):
 
         def decode(item):
             batch, rows = item
+            drawn = None if key is None else jax.random.fold_in(key, int(rows[0]))
             with mesh.split_rows(params) as split:
-                return rows, *jax.device_get(self._decode_batch(params, split(batch), width, key))
+                return rows, *jax.device_get(self._decode_batch(params, split(batch), width, drawn))
 
         batches = evaluation_batches(pairs, **{**self.config.batching, **batching})
         for rows, output, batch_nll, batch_tokens in hosts.deal(decode, batches):

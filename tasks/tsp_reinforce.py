@@ -48,6 +48,10 @@ class TSPReinforce(TSP):
     def __init__(self, config: Any, workdir: str):
         if not config.masked:
             raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
+        if config.train.accumulate != 1:
+            raise UserError(
+                "train.accumulate must be 1, as the tours of a batch are drawn at once."
+            )
         options, tours = dict(config.reinforce.baseline), config.reinforce.tours
         by = options.pop("by")
         if by not in BASELINES:

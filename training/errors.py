@@ -34,7 +34,7 @@ def section(name: str) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """What an error says, of which a sentence can be made; its name if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
 
 
 def is_full(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from tasks.data.numbers import numbers
 from tasks.data.pairs import Pairs, RecordPairs
 from tasks.data.text_files import read_folder
 from training.choices import choose
-from training.errors import UserError
+from training.errors import UserError, first_line
 
 DEFAULT_MULTI30K_DIR = "~/.cache/attention_atlas/multi30k"
 # Our names of splits, and those of tensorflow-datasets. Where it has no such split, a hundredth
@@ -34,7 +34,13 @@ def load(corpus: str, source: str, target: str, **options) -> Mapping[str, Pairs
         UserError: an unknown corpus or option, a missing option, or data at fault.
     """
     chosen = choose(CORPORA, corpus, key="data.corpus", section="data", options=options)
-    return chosen(source, target, **options)
+    found = chosen(source, target, **options)
+    for split, pairs in found.items():
+        if not len(pairs):
+            raise UserError(
+                f"data.corpus '{corpus}' has no pair for {split}: add some to its data."
+            )
+    return found
 
 
 def text_files(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
@@ -75,7 +81,7 @@ def tfds(source: str, target: str, *, dataset: str, data_dir: str) -> Mapping[st
     except Exception as error:  # not found, no access, no client for the bucket: many types
         raise UserError(
             f"{dataset} is not prepared in data.data_dir={data_dir!r}, or that cannot be reached "
-            f"({_first_line(error)}): prepare it once by `{command}`"
+            f"({first_line(error)}): prepare it once by `{command}`"
         ) from error
     for language in (source, target):
         if language not in languages:
@@ -98,12 +104,8 @@ def tfds(source: str, target: str, *, dataset: str, data_dir: str) -> Mapping[st
     except Exception as error:  # prepared in another format, partly deleted
         raise UserError(
             f"{dataset} in {builder.data_dir} cannot be read as array_record "
-            f"({_first_line(error)}): remove it and prepare it again by `{command}`"
+            f"({first_line(error)}): remove it and prepare it again by `{command}`"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
 
 
 CORPORA: dict[str, Callable[..., Mapping[str, Pairs]]] = {

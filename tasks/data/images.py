@@ -18,9 +18,10 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from training.choices import choose
-from training.errors import UserError
+from training.errors import UserError, first_line
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SPLITS = {"train", "test", "val", "valid", "validation", "dev"}  # as folders are called
 THREADS = 2  # that read images ahead of training
 HELD_OUT = 5  # of the digits and of a folder without a test part, every fifth image is for the test
 
@@ -159,6 +160,12 @@ def folder(resolution: int, channels: int, *, dir: str) -> Mapping[str, Files]:
     if not (dir and root.is_dir()):
         raise UserError(f"data.dir={dir!r} is no folder: give that of the images")
     split = (root / "train").is_dir() and (root / "test").is_dir()
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if not split and folders and {name.lower() for name in folders} <= SPLITS:
+        raise UserError(
+            f"{root} holds {' and '.join(folders)}, which look like parts of a dataset, not like "
+            "classes: call them train and test"
+        )
     parts = {name: _files(root / name if split else root) for name in ("train", "test")}
     for name, paths in parts.items():
         if not paths:
@@ -219,7 +226,7 @@ def tfds(
         try:
             yield
         except Exception as error:  # not found, no access, another format: many types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
+            reason = first_line(error)
             raise UserError(
                 f"{dataset} is not prepared in data.data_dir={data_dir!r}, or cannot be read "
                 f"({reason}): prepare it once by `{command}`"

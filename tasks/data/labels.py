@@ -44,7 +44,7 @@ class Labels:
         folder: where they are kept.
 
     Raises:
-        UserError: if files cannot be cut into batches of that size.
+        UserError: if files cannot be cut into batches of that size, or are fewer than sizes.
     """
 
     def __init__(
@@ -60,6 +60,11 @@ class Labels:
             raise UserError(f"A batch of {rows} labelled instances does not divide {CHUNK:,}.")
         self.solve, self.sizes, self.rows = solve, tuple(sizes), rows
         self.count = -(-instances // CHUNK)
+        if self.count <= (span := sizes[1] - sizes[0]):
+            raise UserError(
+                f"data.labels.instances={instances} fill files of {CHUNK:,} of the smallest sizes "
+                f"only: {span * CHUNK + 1:,} are the fewest that have all."
+            )
         self.folder = Path(folder, f"{name}-{sizes[0]}-{sizes[1]}")
 
     def size(self, number: int) -> int:

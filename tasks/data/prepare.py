@@ -14,7 +14,7 @@ import sys
 
 import tensorflow_datasets as tfds
 
-from training.errors import UserError
+from training.errors import UserError, first_line
 
 
 def prepare(dataset: str, data_dir: str) -> None:
@@ -38,7 +38,7 @@ def prepare(dataset: str, data_dir: str) -> None:
         )
         builder.download_and_prepare()
     except Exception as error:  # an unknown name, no connection, a full disk: many types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"cannot prepare {dataset} in {data_dir!r} ({reason}): check its name in the catalogue "
             "of tensorflow-datasets, the connection and the space left"
