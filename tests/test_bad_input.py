@@ -6,8 +6,10 @@ import urllib.error
 
 import pytest
 
-from tasks.data import multi30k
+from tasks.data import corpora, multi30k
+from tasks.data.pairs import TextPairs
 from tests.commands import NUMBERS, TEXT, apart, here, write_text
+from training.errors import UserError
 
 
 def sentence(done):
@@ -117,6 +119,13 @@ def test_an_empty_sentence(folder, train_on):
 def test_an_empty_side(folder, train_on):
     (folder / "test.de").write_bytes(b"")
     assert re.search(r"test\.de is empty: fill it or remove it", train_on())
+
+
+def test_a_corpus_with_nothing_to_test_on(monkeypatch):
+    parts = {"train": TextPairs(["one"], ["eins"]), "test": TextPairs([], [])}
+    monkeypatch.setitem(corpora.CORPORA, "halves", lambda source, target: parts)
+    with pytest.raises(UserError, match="data.corpus 'halves' has no pair for test"):
+        corpora.load("halves", "en", "de")
 
 
 def test_text_that_is_not_utf_8(folder, train_on):

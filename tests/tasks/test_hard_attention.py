@@ -24,6 +24,21 @@ def test_the_task_and_the_alignment_go_together(choice, tmp_path):
         tasks.build(config(*choice), str(tmp_path))
 
 
+def test_every_batch_of_a_test_is_drawn_anew(tmp_path, monkeypatch):
+    task = tasks.build(config("hard_attention", "hard"), str(tmp_path))
+    state, keys = jax.jit(task.init)(jax.random.key(0)), []
+    decode = type(task)._decode_batch
+
+    def spied(task, params, batch, width, key=None):
+        keys.append(None if key is None else jax.random.key_data(key).tolist())
+        return decode(task, params, batch, width, key)
+
+    monkeypatch.setattr(type(task), "_decode_batch", spied)
+    task.evaluate(state, "test")
+    drawn = [str(key) for key in keys if key is not None]
+    assert len(drawn) > 1 and len(set(drawn)) == len(drawn)
+
+
 def test_the_baseline_is_a_moving_average_and_changes_the_gradient(tmp_path):
     task = tasks.build(config("hard_attention", "hard"), str(tmp_path))
     state = jax.jit(task.init)(jax.random.key(0))

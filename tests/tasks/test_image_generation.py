@@ -9,7 +9,9 @@ from flax import nnx
 import tasks
 from configs import sagan_digits
 from models import spectral
+from models.classifier import Seen
 from tasks.data.augment import prepare
+from tasks.features import Network
 from tasks.image_generation import NETWORKS
 from tests.commands import quick_compiling
 from training import mesh
@@ -166,11 +168,24 @@ def test_a_run_without_hope_is_stopped_with_a_sentence(task, metrics, said):
         ({"data__source": "digit"}, "no data.source='digit'.*Did you mean 'digits'"),
         ({"data__channels": 2}, "data.channels is 1 for grey or 3 for colour, not 2"),
         ({"measure__inception_weights": "nowhere"}, "inception_weights='nowhere' is not there"),
+        ({"measure__samples": 3}, "3 images are too few to be judged by their 3 nearest"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(changes, said, tmp_path):
     with pytest.raises(UserError, match=said):
         tasks.build(config(**changes), str(tmp_path))
+
+
+def test_no_real_image_is_its_own_neighbour(task, monkeypatch):
+    """Of more drawn images than there are real ones, these are looked at once."""
+    monkeypatch.setattr(task.judge, "samples", 3 * len(task.images["test"]))
+    monkeypatch.setattr(task.judge, "few", 3 * len(task.images["test"]))
+    monkeypatch.setattr(task.judge, "_references", {})
+    pixels = lambda images: Seen(np.asarray(images).reshape(len(images), -1), None)
+    monkeypatch.setattr(task.judge, "_network", Network(pixels, "", judges=False))
+    reference = task.judge._reference("test")
+    assert len(reference.labels) == 3 * len(reference.kept) == 3 * len(task.images["test"])
+    assert len(np.unique(reference.kept, axis=0)) == len(reference.kept)
 
 
 def test_shapes_can_be_had_without_what_judges(tmp_path):

@@ -236,6 +236,13 @@ def test_there_must_be_something_to_compare_a_tour_with(options, said, tmp_path)
         tasks.build(config, str(tmp_path))
 
 
+def test_tours_of_a_batch_are_not_drawn_in_parts(tmp_path):
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.train.accumulate = 2
+    with pytest.raises(UserError, match="train.accumulate must be 1"):
+        tasks.build(config, str(tmp_path))
+
+
 def test_a_mark_falls_only_to_what_is_surely_shorter():
     """Of 1,000 pairs with differences of mean m and deviation 1, t is m * 31.6."""
     rng = np.random.default_rng(0)

@@ -89,6 +89,15 @@ def test_a_plain_folder_has_one_class_and_every_fifth_image_is_held_out(tmp_path
     assert len(found["train"]) == 8 and found["train"].classes == ("",)
 
 
+@pytest.mark.parametrize("held_out", ["val", "Test", None])
+def test_parts_called_otherwise_are_not_taken_for_classes(held_out, tmp_path):
+    for part in filter(None, ("train", held_out)):
+        for n in range(5):
+            write(tmp_path, f"{part}/cat/{n}.png", n)
+    with pytest.raises(UserError, match="look like parts of a dataset, not like classes"):
+        load("folder", 4, 3, dir=str(tmp_path))
+
+
 def test_what_is_wrong_with_a_folder_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         load("folder", 4, 3, dir=str(tmp_path))

@@ -94,6 +94,12 @@ def test_what_is_there_is_used_and_what_is_damaged_is_made_anew(labels):
     assert labels.path(0).stat().st_mtime_ns == kept
 
 
+def test_there_are_files_of_every_size(tmp_path):
+    with pytest.raises(UserError, match="instances=230400 fill files .* 230,401 are the fewest"):
+        Labels(leftmost, "leftmost", (5, 50), 45 * 5_120, 128, str(tmp_path))
+    assert Labels(leftmost, "leftmost", (5, 50), 45 * 5_120 + 1, 128, str(tmp_path)).count == 46
+
+
 def test_a_batch_has_to_divide_a_file(tmp_path):
     with pytest.raises(UserError, match="A batch of 7 labelled instances does not divide 5,120"):
         Labels(leftmost, "leftmost", (3, 4), 30, 7, str(tmp_path))
