@@ -36,6 +36,7 @@ def main() -> None:
     allocator.keep_pages()
     config = transformer_nmt.get_config()
     between_saves = config.train.checkpoint_every
+    config.optimizer.steps = config.train.steps  # where the cosine ends, whatever is timed
     config.train.update(steps=0, eval_every=10**9, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as workdir:
         devices = mesh.make_mesh(**config.mesh)

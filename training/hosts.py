@@ -45,7 +45,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise UserError(
             f"The other processes of this run are not known ({error}): give --coordinator=HOST:PORT"
             " --processes=N --process_id=I, or start under Slurm, Open MPI, Kubernetes or on a"

@@ -20,6 +20,7 @@ from training import hosts, mesh
 from training.errors import UserError
 
 CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
+UNMADE = {CONFIG, LOCK, "log.txt"}  # all that is in a folder before its task is made
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # on some file systems
 # What changes no number of a run: on which devices it is, how often it speaks, where its data lie.
 MOVABLE = re.compile(r"mesh\..*|cpu_devices|train\.log_every|.*\.(data_)?dir|.*\.folder")
@@ -104,13 +105,15 @@ def _tuples(value: Any) -> Any:
 
 
 def check_same(config: Any, workdir: str) -> None:
-    """Checks that the folder, if it is one of a run, is of a run of this config.
+    """Checks that the folder, if a run has left anything in it, is of a run of this config.
+
+    One that stopped before that, as by a misspelt value, leaves the folder to the next.
 
     Raises:
         UserError: if not, with the first key on which they differ.
     """
     path = Path(workdir)
-    if not (path / CONFIG).exists():
+    if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= UNMADE:
         return
     theirs = flatten(read_json(path / CONFIG))
     ours = flatten(json.loads(config.to_json_best_effort()))

@@ -154,7 +154,7 @@ class Resumable:
         self.pid = process.pid
         while (code := process.poll()) is None:
             time.sleep(0.2)
-        while code == 128 + signal.SIGTERM:
+        while code in (128 + signal.SIGTERM, -signal.SIGTERM):  # saved, or before it could
             # Slurm has asked it to end. If it wants it again, that is for Slurm to say, which it
             # would not of a job that has ended by itself: it is about to end this one.
             time.sleep(1)

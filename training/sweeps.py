@@ -211,7 +211,7 @@ def state(one: Planned, jobs: Mapping[str, Job]) -> tuple[str, str]:
         return "failed", f"with code {job.result()}"
     summary = one.summary()
     if summary is None:
-        return "failed", "without a summary"
+        return ("failed", "without a summary") if job else ("waiting", "")
     took = duration(summary["seconds"])
     return ("finished", f"in {took}") if job else ("finished", f"before, in {took}")
 

@@ -89,8 +89,16 @@ def test_a_wrong_flag_ends_the_program_with_the_sentence_alone(tmp_path):
     assert errors == "error: The config has no key 'train.step'. Did you mean 'train.steps'?\n"
 
 
+def test_a_folder_that_nothing_was_made_in_is_free(tmp_path):
+    """As one is after a misspelt value: the command put right goes on in it."""
+    run.open_workdir(small(optimizer__peak=0.1), str(tmp_path))
+    run.open_workdir(small(optimizer__peak=0.5), str(tmp_path))
+    assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["peak"] == 0.5
+
+
 def test_workdir_of_another_config_names_the_key_and_both_values(tmp_path):
     run.open_workdir(small(), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(UserError, match="another config: optimizer.peak was 0.01 there and is 0.5"):
         run.open_workdir(small(optimizer__peak=0.5), str(tmp_path))
     with pytest.raises(UserError, match="train.steps was 40 there and is 30 now"):
@@ -139,6 +147,7 @@ def test_a_cosine_cannot_be_made_longer(tmp_path):
 
     config = transformer_nmt.get_config("smoke")
     run.open_workdir(config, str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
     config.train.steps = 6
     with pytest.raises(UserError, match="falls to zero at update 4, so the run cannot be made lo"):
         run.open_workdir(config, str(tmp_path))
