@@ -49,23 +49,22 @@ def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P"]]]:
     Args:
         size: of a picture's sides, in pixels.
     """
-    classes, seen = {}, np.zeros((0, size * size), np.float32)
-    for split, scripts in SCRIPTS.items():
-        drawn = [_examples(letter, size) for letter in _letters(scripts)]
-        turned = [
-            np.ascontiguousarray(np.rot90(examples, turn, axes=(1, 2)))
-            for examples in drawn
-            if len(examples) > 1
-            for turn in range(TURNS)
-        ]
-        flat = np.array([examples[0].reshape(-1) for examples in turned], np.float32)
-        flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-        kept = []
-        for picture, examples in zip(flat, turned, strict=True):
-            if not (seen @ picture >= ALIKE).any():
-                kept.append(examples)
-                seen = np.concatenate([seen, picture[None]])
-        classes[split] = kept
+    turned = [
+        (split, np.ascontiguousarray(np.rot90(examples, turn, axes=(1, 2))))
+        for split, scripts in SCRIPTS.items()
+        for examples in (_examples(letter, size) for letter in _letters(scripts))
+        if len(examples) > 1
+        for turn in range(TURNS)
+    ]
+    flat = np.array([examples[0].reshape(-1) for _, examples in turned], np.float32)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    alike, kept = flat @ flat.T >= ALIKE, np.zeros(len(flat), bool)
+    for n, like in enumerate(alike):
+        kept[n] = not (like & kept).any()
+    classes: dict[str, list[np.ndarray]] = {split: [] for split in SCRIPTS}
+    for (split, examples), stays in zip(turned, kept, strict=True):
+        if stays:
+            classes[split].append(examples)
     return classes
 
 
