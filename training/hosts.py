@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from training.errors import UserError
-from training.signals import signals
+from training.signals import leave_closed_terminal, signals, watched
 
 HEARTBEAT = 20  # seconds without a sign of life, after which a process counts as dead
 SHUTDOWN = 40  # seconds that a process which ends waits for the others
@@ -110,7 +110,8 @@ def stop_signal() -> Iterator[Callable[[int], int]]:
             yield lambda step: caught[0] if caught else 0
         return
     # JAX has its own handler of SIGTERM, which tells the others; let Ctrl-C be the same.
-    before = signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    others = [number for number in watched() if number != signal.SIGTERM]
+    before = {number: signal.signal(number, _terminate) for number in others}
     try:
         yield (
             lambda step: (
@@ -118,4 +119,12 @@ def stop_signal() -> Iterator[Callable[[int], int]]:
             )
         )
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    del frame
+    if number == signal.SIGHUP:
+        leave_closed_terminal()
+    os.kill(os.getpid(), signal.SIGTERM)

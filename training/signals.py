@@ -1,24 +1,39 @@
 """Signals that ask a program to stop, noted instead of obeyed at once."""
 
 import contextlib
+import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
 
 AT_ONCE = 1.0  # seconds
 
 
+def watched() -> list[int]:
+    """SIGTERM, SIGINT, and SIGHUP as from a terminal that is closed, unless `nohup` ignores it."""
+    heeded = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * heeded]
+
+
+def leave_closed_terminal() -> None:
+    """Whatever is still said to a terminal that was closed goes nowhere; it would be an error."""
+    for stream in (1, 2):
+        device = stat.S_ISCHR(os.fstat(stream).st_mode)
+        if device and not os.isatty(stream):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Catches the first SIGTERM or SIGINT in the list it yields; a second one acts as usual.
+    """Catches the first that asks to stop in the list it yields; a second one acts as usual.
 
     Unless it comes at once: a cluster may send one to a process and to its parent, which passes it
     on.
     """
     caught: list[int] = []
-    watched = (signal.SIGTERM, signal.SIGINT)
     times: list[float] = []
-    before = {number: signal.getsignal(number) for number in watched}
+    before = {number: signal.getsignal(number) for number in watched()}
 
     def restore():
         for number, handler in before.items():
@@ -26,6 +41,8 @@ def signals() -> Iterator[list[int]]:
 
     def catch(number, frame):
         del frame
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
         if not caught:
             caught.append(number)
             times.append(time.monotonic())
@@ -33,7 +50,7 @@ def signals() -> Iterator[list[int]]:
             restore()
             signal.raise_signal(number)
 
-    for number in watched:
+    for number in before:
         signal.signal(number, catch)
     try:
         yield caught

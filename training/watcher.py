@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from training.signals import watched
+
 MARK = "ATTENTION_ATLAS_WATCHED"
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 SENTENCE = (
@@ -38,7 +40,7 @@ def watch(command: Sequence[str]) -> int:
         for process in processes:
             process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in watched():
         signal.signal(number, pass_on)
     process = subprocess.Popen(command, env=os.environ | {MARK: "1"}, start_new_session=True)
     processes.append(process)

@@ -1,14 +1,19 @@
 """A run that is killed, stopped or damaged goes on as if nothing had happened."""
 
+import contextlib
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from tests import toy
 from tests.training.runs import (
+    ROOT,
     assert_equal,
     measures,
     record,
@@ -77,6 +82,32 @@ def test_stopped_and_killed_equals_uninterrupted(uninterrupted, tmp_path, kills)
     assert_same_run(uninterrupted, workdir)
     print(f"{during_save} of {killed} kills fell into a save")
     assert during_save > 0
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_terminal_that_is_closed_saves_first_unless_it_is_not_to_matter(tmp_path, nohup):
+    ours, theirs = os.openpty()
+    name, workdir = os.ttyname(theirs), tmp_path / "run"
+    train_py = f"{sys.executable} train.py --config=tests/toy.py --workdir={workdir} {SLOW[0]}"
+    log = tmp_path / "log.txt"
+    output = log if nohup else name
+    script = f"exec {'nohup' * nohup} {train_py} <{name} >{output} 2>&1"
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    # The first terminal that a session opens is its own, and tells it when it is closed.
+    process = subprocess.Popen(["sh", "-c", script], cwd=ROOT, env=env, start_new_session=True)
+    os.set_blocking(ours, False)
+
+    def has_begun():
+        with contextlib.suppress(BlockingIOError):
+            os.read(ours, 4096)  # or it would wait for room
+        return record(workdir)
+
+    wait_for(has_begun, process)
+    os.close(theirs)
+    os.close(ours)
+    assert process.wait(60) == (0 if nohup else 128 + signal.SIGHUP)
+    step = restore(workdir, CONFIG).record["step"]
+    assert step == 40 if nohup else 5 <= step < 40
 
 
 class Stopping(toy.Toy):
