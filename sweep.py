@@ -29,7 +29,7 @@ WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all runs; runs/NAME unle
 LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where the runs run.")
 PARALLEL = flags.DEFINE_integer("parallel", 1, "How many run at once here.", lower_bound=1)
 SLURM = config_flags.DEFINE_config_file(
-    "slurm", "configs/launchers/slurm.py", "What a run gets from Slurm."
+    "slurm", None, "What a run gets from Slurm: configs/launchers/slurm.py, or one of your own."
 )
 STATUS = flags.DEFINE_bool("status", False, "Say where the runs are in Slurm, and no more.")
 CANCEL = flags.DEFINE_bool("cancel", False, "Let the runs in Slurm save and end.")
@@ -84,16 +84,24 @@ def look_after(planned: list[sweeps.Planned], slurm: Slurm) -> int:
 
 
 def read_changes(argv: list[str]) -> None:
-    """Takes the flags `--config.key=value` out of the command line, for the runs."""
+    """Takes the flags `--config.key=value` out of the command line, for the runs.
+
+    Raises:
+        UserError: if one of them, or of what Slurm is to give, is wrong.
+    """
     for arg in [arg for arg in argv if arg.startswith(("--config.", "-config."))]:
         key, found, value = arg.lstrip("-").removeprefix("config.").partition("=")
         if not found:
             raise UserError(f"{arg} has no value: write --config.key=value")
         CHANGES[key] = value
         argv.remove(arg)
-    flags.FLAGS(argv)
-    if not SWEEP.value:
+    given = dict(cli.given_flags(argv))
+    if not given.get("sweep"):
         raise UserError("Say which sweep: --sweep=configs/sweeps/NAME.py")
+    if "slurm" not in given:
+        given["slurm"] = "configs/launchers/slurm.py"
+        argv.insert(1, f"--slurm={given['slurm']}")
+    cli.check_keys(argv, cli.load_config(given["slurm"]), "slurm")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -109,7 +109,7 @@ def results(planned):
         (toys(8, 8), "Two runs are called '8': give them different labels"),
         (
             [Run("tests/toy.py", {"a": 1}, {"model.widht": 4})],
-            r"Run '1': The config has no key 'model.widht'. Did you mean 'model.width'\?",
+            r"Run '1': --config has no key 'model.widht'. Did you mean 'model.width'\?",
         ),
         ([Run("configs/nope.py", {"a": 1}, {})], "Run '1': There is no config file configs/nope"),
         ([Run("tests/toy.py", {"a": 1}, {"model.width": "wide"})], "Run '1': .*width.*wide"),
@@ -157,6 +157,9 @@ def test_a_file_that_is_no_sweep(tmp_path):
         (("--sweep=nope.py", "--launcher=cloud"), "launcher"),
         (("--sweep=nope.py", "--config.seed", "4"), "write --config.key=value"),
         ((HEADS, "--config.model.haeds=2"), "no key 'model.haeds'. Did you mean 'model.heads'?"),
+        ((HEADS, "--slurm.partiton=gpu"), "no key 'partiton'. Did you mean 'partition'?"),
+        ((HEADS, "--slurm.hours=-1"), "hours must be a number of at least 0, not -1."),
+        ((HEADS, "--slurm=nope.py"), "There is no config file nope.py."),
         ((HEADS, "--workdir=README.md/runs"), "Cannot write to README.md/runs: "),
     ],
 )

@@ -14,15 +14,29 @@ from ml_collections.config_flags import config_flags
 from training.errors import Interrupted, UserError, did_you_mean, first_line, is_full
 
 # Counts that 0 is good for.
-MAY_BE_NONE = {"average", "block", "extra", "glimpses", "heads", "held_out", "radius", "warmup"}
+MAY_BE_NONE = {
+    "average",
+    "block",
+    "extra",
+    "glimpses",
+    "gpus",
+    "heads",
+    "held_out",
+    "radius",
+    "warmup",
+}
+MOST_SEED = 2**32 - 1  # beyond which a key is that of a smaller one
 SHARES = {"b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum"}
 
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
     """For `app.run(main, flags_parser=parse_flags)`; exits with code 2 if the line is wrong.
 
-    `prepare` sees the line first; unless given, `check_config_flags`.
+    `prepare` sees the line first; unless given, `check_config_flags`. A '~/' that begins a value is
+    the home, for which shells do not take it there.
     """
+    home = os.path.expanduser("~/")
+    argv[:] = [re.sub(r"^(--?[\w.]+=)~/", lambda flag: flag[1] + home, arg) for arg in argv]
     try:
         if not any(arg.startswith("--help") for arg in argv):
             (prepare or check_config_flags)(argv)
@@ -88,6 +102,15 @@ def check_config_flags(argv: list[str]) -> None:
     given = dict(given_flags(argv)).get("config", "")
     if not given:
         raise UserError("Say which run to do: --config=configs/NAME.py")
+    check_keys(argv, load_config(given))
+
+
+def load_config(given: str) -> ConfigDict:
+    """What a config file, perhaps with ':smoke' after its name, says.
+
+    Raises:
+        UserError: if there is none, or it does not say it.
+    """
     if not os.path.isfile(path := given.split(":")[0]):
         raise UserError(f"There is no config file {path}.")
     try:
@@ -97,7 +120,7 @@ def check_config_flags(argv: list[str]) -> None:
         raise UserError(f"{given}: {first_line(wrapped or error)}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: it has no function get_config that returns a ConfigDict.")
-    check_keys(argv, config)
+    return config
 
 
 def given_flags(argv: list[str]) -> Iterator[tuple[str, str]]:
@@ -107,21 +130,21 @@ def given_flags(argv: list[str]) -> Iterator[tuple[str, str]]:
             yield flag[1], after if flag[2] is None else flag[2]
 
 
-def check_keys(argv: list[str], config: ConfigDict) -> None:
-    """Checks that each `--config.key` is one of the config's, and numbers are of its kind.
+def check_keys(argv: list[str], config: ConfigDict, flag: str = "config") -> None:
+    """Checks that each `--flag.key` is one of the config's, and numbers are of its kind.
 
     Raises:
         UserError: if not.
     """
     values = dict(all_values(config))
     for name, value in given_flags(argv):
-        if not (given := re.fullmatch(r"(?:no)?config\.([^[]+)(\[.*)?", name)):
+        if not (given := re.fullmatch(rf"(?:no)?{flag}\.([^[]+)(\[.*)?", name)):
             continue
         key, part = given.groups()
         if key not in values:
-            raise UserError(f"The config has no key '{key}'." + did_you_mean(key, values))
+            raise UserError(f"--{flag} has no key '{key}'." + did_you_mean(key, values))
         if part:
-            raise UserError(f"Give all of {key}, as --config.{key}='(3,5)', and not {part} alone.")
+            raise UserError(f"Give all of {key}, as --{flag}.{key}='(3,5)', and not {part} alone.")
         check_number(key, values[key], value)
 
 
@@ -145,7 +168,8 @@ def check_number(key: str, default: Any, text: str) -> None:
     except ValueError:
         return
     counts = isinstance(default, int) and default > 0 and name not in MAY_BE_NONE
-    least, most = int(counts), 1 if name in SHARES else math.inf
+    least = int(counts)
+    most = 1 if name in SHARES else MOST_SEED if name == "seed" else math.inf
     if not (least <= value <= most and math.isfinite(value)):
         bounds = f"a number of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise UserError(f"{key} must be {bounds}, not {text}.")

@@ -8,7 +8,6 @@ goes on from its last checkpoint.
 import contextlib
 import getpass
 import io
-import json
 import os
 import pickle
 import shutil
@@ -37,7 +36,7 @@ class Slurm:
         settings: as `configs/launchers/slurm.py` has them.
 
     Raises:
-        UserError: if there is no Slurm.
+        UserError: if there is no Slurm, or the folder's record of jobs is damaged.
     """
 
     def __init__(self, folder: Path, settings: Any):
@@ -46,7 +45,7 @@ class Slurm:
         self._folder, self._settings = folder.resolve(), settings
         self._queue = Queue()
         path = folder / JOBS
-        self._numbers: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        self._numbers: dict[str, str] = run.read_json(path) if path.exists() else {}
 
     def submit(self, commands: Sequence[Command]) -> list[Job]:
         """One array job of all that are not in the queue yet."""

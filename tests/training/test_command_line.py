@@ -25,10 +25,10 @@ TOY = "--config=tests/toy.py"
         ((TOY + ":smok",), "tests/toy.py:smok: there is no variant 'smok'"),
         (
             (TOY, "--config.train.step=4"),
-            "The config has no key 'train.step'. Did you mean 'train.steps'?",
+            "--config has no key 'train.step'. Did you mean 'train.steps'?",
         ),
         ((TOY, "--config.optimiser.b1=4"), "Did you mean 'optimizer.b1'?"),
-        ((TOY, "--config.zzz", "4"), "The config has no key 'zzz'."),
+        ((TOY, "--config.zzz", "4"), "--config has no key 'zzz'."),
         (
             (TOY, "--config.train.log_every=0"),
             "train.log_every must be a number of at least 1, not 0.",
@@ -43,6 +43,7 @@ TOY = "--config=tests/toy.py"
         ),
         ((TOY, "--config.train[0]=1"), "as --config.train='(3,5)', and not [0] alone."),
         ((TOY, "--config.optimizer.b1=1.5"), "optimizer.b1 must be from 0 to 1, not 1.5."),
+        ((TOY, "--config.seed=4294967296"), "seed must be from 0 to 4294967295, not 4294967296."),
     ],
 )
 def test_wrong_flags(flags, sentence, monkeypatch):
@@ -56,6 +57,14 @@ def test_right_flags(monkeypatch):
     monkeypatch.chdir(ROOT)
     flags = ["--config.train.steps=4", "--config.mesh.fsdp", "-1", "--config.optimizer.warmup=0"]
     cli.check_config_flags(["train.py", TOY, *flags])
+
+
+def test_a_home_is_found_where_shells_do_not_look(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    line = ["x.py", "--dir=~/runs", "--text=~ of 3=~/4", "--dir", "~/runs"]
+    with pytest.raises(SystemExit):
+        cli.parse_flags(line, lambda argv: sys.exit())
+    assert line == ["x.py", "--dir=/home/me/runs", *line[2:]] and line[2] == "--text=~ of 3=~/4"
 
 
 @pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_the_kind", "assert False"])
@@ -86,7 +95,7 @@ def test_a_wrong_flag_ends_the_program_with_the_sentence_alone(tmp_path):
     process = start(tmp_path, "--config.train.step=4")
     output, errors = process.communicate()
     assert process.returncode == 2 and output == ""
-    assert errors == "error: The config has no key 'train.step'. Did you mean 'train.steps'?\n"
+    assert errors == "error: --config has no key 'train.step'. Did you mean 'train.steps'?\n"
 
 
 def test_a_folder_that_nothing_was_made_in_is_free(tmp_path):
