@@ -9,8 +9,6 @@ import pytest
 from tasks.data.vocabulary import BytePairs
 from tests.commands import apart, here
 
-# A reader that meets damage leaves futures behind, and Python says so when it collects them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PAIRS = ["twenty-one", "seven thousand and three"]
 
 
@@ -118,6 +116,17 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_note(smoke_run, tmp_p
     assert (done.code, done.output) == (0, "\n")
     assert done.errors.startswith("note: Checkpoint 4 is damaged (")
     assert done.errors.endswith("), 6 is only half written; using 2 instead.\n")
+
+
+@pytest.mark.parametrize("file", ["manifest.ocdbt", "array_metadatas/process_0"])
+def test_of_what_is_damaged_one_sentence_is_said_and_no_more(file, smoke_run, tmp_path):
+    """The storage's own threads and coroutines would go on about it."""
+    copy = shutil.copytree(smoke_run, tmp_path / "copy")
+    for path in copy.glob(f"checkpoints/*/state/{file}"):
+        path.write_bytes(path.read_bytes()[:-10])
+    done = apart("eval.py", f"--workdir={copy}", "--checkpoint=latest")
+    assert (done.code, done.output, done.errors.count("\n")) == (2, "", 1)
+    assert done.errors.startswith("error: No checkpoint in ")
 
 
 SQUARE = [(2, 1), (5, 1), (5, 4), (2, 4), (3, 2), (4, 3)]

@@ -6,7 +6,9 @@ array. Checksums are ours because the storage below checks its indices, not the 
 a flipped bit would come back as a weight.
 """
 
+import asyncio
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -140,12 +142,13 @@ class Checkpoints:
         order = self.steps()[::-1]
         if which == "best":
             order.sort(key=self._rank)
-        damaged = {}
+        damaged: dict[int, str] = {}
         for step in order:
             try:
                 state, record = self._read(step, abstract)
             except Exception as error:  # noqa: BLE001  whatever damage does to the reader
-                damaged[step] = error
+                damaged[step] = _brief(error)
+                hush()
                 continue
             notice = self._notice(step, damaged)
             if which == "average":
@@ -155,7 +158,7 @@ class Checkpoints:
         if damaged:
             step, damage = next(iter(damaged.items()))
             raise UserError(
-                f"No checkpoint in {self._directory} can be read (step {step}: {_brief(damage)}); "
+                f"No checkpoint in {self._directory} can be read (step {step}: {damage}); "
                 "give another --workdir to begin anew."
             )
         return None
@@ -172,6 +175,7 @@ class Checkpoints:
                 params = self._read(step, abstract)[0].params
             except Exception as error:  # noqa: BLE001  as in `restore`
                 damaged.append(f" Checkpoint {step} is left out: it is damaged ({_brief(error)}).")
+                hush()
                 continue
             wide = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params)
             total = wide if total is None else jax.tree.map(jnp.add, total, wide)
@@ -247,9 +251,9 @@ class Checkpoints:
             raise ValueError("its arrays do not match their checksums")
         return items.state, items.record
 
-    def _notice(self, step: int, damaged: dict[int, Exception]) -> str:
+    def _notice(self, step: int, damaged: dict[int, str]) -> str:
         """Says what was passed over on the way to `step`."""
-        notes = [f"{bad} is damaged ({_brief(error)})" for bad, error in damaged.items()]
+        notes = [f"{bad} is damaged ({damage})" for bad, damage in damaged.items()]
         notes += [f"{bad} is only half written" for bad in self._half_written if bad > step]
         return f"Checkpoint {', '.join(notes)}; using {step} instead." if notes else ""
 
@@ -271,6 +275,22 @@ def checksums(tree: Any) -> jax.Array:
         return jnp.sum(bits.astype(jnp.uint32) * (2 * position + 1), dtype=jnp.uint32)
 
     return jnp.stack([checksum(x) for x in jax.tree.leaves(tree)])
+
+
+def hush() -> None:
+    """Leaves it to us to say that a checkpoint is damaged.
+
+    The coroutines and threads of the reader would print what they still find wrong with it, after
+    nobody asks them any more.
+    """
+    before = sys.unraisablehook
+
+    def hook(error):
+        late = asyncio.iscoroutine(error.object) or "Event loop is closed" in str(error.exc_value)
+        if not late:
+            before(error)
+
+    sys.unraisablehook = hook
 
 
 def _half_written(directory: epath.Path) -> dict[int, epath.Path]:

@@ -48,8 +48,9 @@ def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = No
     except (UserError, flags.Error) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
-    if flags.FLAGS["verbosity"].using_default_value:  # which absl makes INFO; libraries say much
-        flags.FLAGS.verbosity = logging.ERROR  # type: ignore[assignment]
+    if flags.FLAGS["verbosity"].using_default_value:
+        # absl makes it INFO; and of an error that matters libraries raise what they log.
+        flags.FLAGS.verbosity = logging.FATAL  # type: ignore[assignment]
     return rest
 
 

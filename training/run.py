@@ -22,8 +22,11 @@ from training.errors import UserError
 CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
 UNMADE = {CONFIG, LOCK, "log.txt"}  # all that is in a folder before its task is made
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # on some file systems
-# What changes no number of a run: on which devices it is, how often it speaks, where its data lie.
-MOVABLE = re.compile(r"mesh\..*|cpu_devices|train\.log_every|.*\.(data_)?dir|.*\.folder")
+# What changes no number of a run: on which devices it is, how often it speaks, which measure its
+# best checkpoint is the best by, where its data lie.
+MOVABLE = re.compile(
+    r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|.*\.folder"
+)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 

@@ -11,8 +11,6 @@ from tests.training.runs import assert_equal, checkpoints_of, restore, small, tr
 from training.checkpoints import Checkpoints, checksums
 from training.errors import UserError
 
-# A reader that meets damage leaves futures behind, and Python says so when it collects them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")

@@ -115,10 +115,13 @@ def test_workdir_of_another_config_names_the_key_and_both_values(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["peak"] == 0.01
 
 
-def test_more_steps_or_other_devices_are_the_same_run(tmp_path):
+def test_more_steps_other_devices_or_another_best_are_the_same_run(tmp_path):
     run.open_workdir(small(), str(tmp_path))
-    run.open_workdir(small(train__steps=50, mesh__fsdp=2, train__log_every=9), str(tmp_path))
-    assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 50
+    (tmp_path / "metrics.jsonl").touch()
+    more = {"train__best": "dev/cost", "train__best_mode": "max", "train__log_every": 9}
+    run.open_workdir(small(train__steps=50, mesh__fsdp=2, **more), str(tmp_path))
+    written = json.loads((tmp_path / "config.json").read_text())["train"]
+    assert written["steps"] == 50 and written["best"] == "dev/cost"
 
 
 @pytest.mark.parametrize("name", [run.CONFIG, run.SUMMARY])
