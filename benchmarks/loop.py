@@ -9,7 +9,6 @@ opened once, and what a save costs is taken by itself and spread over the steps 
 """
 
 import itertools
-import os
 import statistics
 import tempfile
 import time
@@ -115,7 +114,7 @@ def cost_of_saving(trainer: Trainer, checkpoints: Checkpoints) -> float:
     checkpoints.save(trainer.step, trainer.state, trainer.key, trainer.seconds())
     copying = time.perf_counter() - start
     checkpoints.wait()
-    cores = len(os.sched_getaffinity(0))
+    cores = mesh.cores()
     return max(copying, (time.process_time() - cpu_start) / cores)
 
 

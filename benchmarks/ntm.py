@@ -9,7 +9,6 @@ sequences a second. Before it, what an update costs here by the length of its se
 """
 
 import functools
-import os
 import time
 from collections.abc import Callable
 
@@ -98,7 +97,6 @@ def torch() -> Callable[[], None]:
     from torch import nn
     from torch.nn import functional
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     sizes = (WIDTH, 1, 1, SHIFTS, 1)  # key, strength, gate, shift, sharpness
     parts = (2 * sum(sizes), WIDTH, WIDTH)  # to both heads, erase, add

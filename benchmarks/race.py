@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from training import allocator
+from training import allocator, mesh
 
 # Builds what is to be timed and returns it: a call does one round.
 Contestant = Callable[[], Callable[[], None]]
@@ -60,9 +60,13 @@ def ratio(peer: Sequence[float], ours: Sequence[float]) -> float:
 
 
 def torch_device() -> str:
-    """Where PyTorch computes: on a GPU if there is one, as we do, and with products as exact."""
+    """Where PyTorch computes: on a GPU if there is one, as we do, with as many cores and as exact.
+
+    To be called by all of its contestants.
+    """
     import torch
 
+    torch.set_num_threads(mesh.cores())
     torch.set_float32_matmul_precision("high")  # on GPUs TensorFloat-32, as XLA has it
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -71,7 +75,6 @@ def train_ours(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Calla
     """The task's own step, compiled and fed as the loop does it; see `cpu_devices` in configs."""
     import jax
 
-    from training import mesh
     from training.step import first_state, make_update
 
     mesh.split_cpu(cpu_devices)

@@ -8,7 +8,6 @@ which the better is the peer. What counts is real images a second.
 """
 
 import itertools
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -167,7 +166,6 @@ def torch_networks(size: Size):
             seen = x.relu().sum((2, 3))
             return self.output(seen)[:, 0] + (seen * self.embedding(labels)).sum(1)
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     networks = Generator(size.generator), Discriminator(size.discriminator)
     for parameter in itertools.chain(*(network.parameters() for network in networks)):

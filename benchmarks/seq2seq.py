@@ -9,7 +9,6 @@ search that ends when it ends is not one graph); the better of the two is the pe
 cores: PyTorch as threads of an operation, we as the devices that our config makes of a CPU.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -121,7 +120,6 @@ def torch_model(size: Size):
     from torch.nn import functional
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
 
     class Model(nn.Module):

@@ -6,7 +6,6 @@ padding not included. PyTorch runs eager and compiled; the better of the two is 
 """
 
 import math
-import os
 from collections.abc import Callable
 from functools import partial
 
@@ -52,8 +51,6 @@ def torch(compiled: bool) -> Callable[[], None]:
     import torch
     from torch import nn
     from torch.nn import functional
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     class Model(nn.Module):
         def __init__(self):

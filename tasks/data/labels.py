@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tasks.data.solvers import Solver, padded
+from training import mesh
 from training.errors import UserError
 
 CHUNK = 5_120  # instances of a file
@@ -125,7 +126,7 @@ class Labels:
             futures = {}
             if missing:
                 pool = concurrent.futures.ProcessPoolExecutor(
-                    max_workers=os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+                    max_workers=mesh.cores(), mp_context=multiprocessing.get_context("spawn")
                 )
                 stack.callback(pool.shutdown, wait=False, cancel_futures=True)
                 futures = {n: pool.submit(self.make, n) for n in missing}

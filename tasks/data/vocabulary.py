@@ -11,6 +11,7 @@ from typing import SupportsInt
 import sentencepiece
 
 from tasks.data.files import replacing
+from training import mesh
 from training.choices import choose
 from training.errors import UserError
 
@@ -109,8 +110,8 @@ class BytePairs(Vocabulary):
         return self._processor.get_piece_size()
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Piece numbers of each sentence, without BOS or EOS, on all cores."""
-        return self._processor.encode(list(sentences), num_threads=os.cpu_count())
+        """Piece numbers of each sentence, without BOS or EOS, on all cores we have."""
+        return self._processor.encode(list(sentences), num_threads=mesh.cores())
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
         """Text of each row up to its first EOS; PAD and BOS are skipped."""

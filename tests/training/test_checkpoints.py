@@ -12,7 +12,6 @@ from training.checkpoints import Checkpoints, checksums
 from training.errors import UserError
 
 
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished")
