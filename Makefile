@@ -1,4 +1,4 @@
-# Needs GNU make, git and Python 3.11 or newer; another one than python3: `make PYTHON=python3.12`.
+# Needs GNU make, git and Python 3.11, 3.12 or 3.13; another one than python3: `make PYTHON=python3.12`.
 
 PYTHON ?= python3
 python := .venv/bin/python
@@ -65,8 +65,8 @@ table: .venv/installed
 	@touch $@
 
 .venv/bin/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "error: $(PYTHON) is not Python 3.11 or newer;" \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13;" \
 	    "install one and name it, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \

@@ -79,7 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best": "dev/fid_classifier",
         "best_mode": "min",
     }
-    config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1
 
     if variant == "smoke":

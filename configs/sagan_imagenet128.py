@@ -51,5 +51,4 @@ def get_config(variant: str = "") -> ConfigDict:
         keep=2,
         best="dev/fid",
     )
-    config.mesh.update(data=-1, fsdp=1)
     return config.lock()

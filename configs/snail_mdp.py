@@ -7,9 +7,9 @@ Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 4, N 
 
 Expected: `test/normalised_discounted` of 0.727 (results/snail_mdp_laptop), a little above the best
 planner's in the same processes, UCRL2 at 0.716. The paper's network comes to 0.753 on a GPU
-(results/snail_mdp), `--config.model.blocks="TC(32) TC(32) Att(32,32)"`; here it has half of
-its blocks. The printed figures seem to be parts of a discounted optimum (an agent that acts at
-random earns 0.458 of the undiscounted one, and 0.482 is printed), so they stand beside
+(results/snail_mdp), `--config.model.blocks="TC(32) TC(32) Att(32,32)"`; here it has half of its
+blocks. The printed figures seem to be parts of a discounted optimum (an agent that acts at
+random earns 0.460 of the undiscounted one, and 0.482 is printed), so they stand beside
 `normalised_discounted`; `normalised` and `reward` are there too.
 
 Twenty-five episodes, and the printed figures that belong to them: configs/sweeps/snail_mdp.py. The

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The run, or for 'smoke' a model of next to nothing for four steps, on a tiny corpus."""
+    """The run, or for 'smoke' a model of next to nothing for four steps."""
     config = ConfigDict()
     config.name = "transformer_base_wmt14"
     config.task = "translation"

@@ -1,7 +1,7 @@
 """Tables 1 and 2 and section 4.3 of Vinyals et al. 2015: tours, hulls and triangulations by size.
 
 One row of a table is one model: tours of 5, of 10, of 5 to 20 and of 50 cities (there with labels
-of a 2-opt search, 6.09), hulls of 5 to 50 and of 50 points, triangulations of 5 and 10.
+of a local search, 6.09), hulls of 5 to 50 and of 50 points, triangulations of 5 and 10.
 
     python sweep.py --sweep=configs/sweeps/ptrnet_tables.py --parallel=2
 
@@ -9,8 +9,8 @@ Printed: tours 2.12, 2.88, 3.88 at 20 of the model of 5 to 20, 6.09 at 50; hulls
 and 69.6% at 5, 10 and 50 of that of 5 to 50, 72.6% at 50 of that of 50; triangulations right 80.7%
 of 5 and 22.6% of 10.
 
-Sized for a laptop but for patience: from one to eight hours a run on two CPU cores, eight runs;
-the labels of tours of 50 cities take half a day besides.
+Sized for a laptop but for patience: a quarter of an hour to eight hours a run on two CPU cores,
+eight runs; the labels of tours of 50 cities take half a day besides.
 """
 
 from functools import partial
