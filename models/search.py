@@ -99,9 +99,16 @@ def beam_search(
         cache = jax.tree.map(lambda rows: jax.vmap(jnp.take, (0, 0, None))(rows, parent, 0), cache)
         return _Beams(position + 1, cache, tokens, log_probs, finished, scores)
 
-    empty = jnp.full((batch, width, length), pad, jnp.int32)
+    start = _start(cache, jnp.full((batch, width, length), pad, jnp.int32))
+    beams = lax.while_loop(lambda beams: unfinished(beams).any(), body, start)
+    return beams.finished, beams.scores
+
+
+def _start(cache: Any, empty: Int[Array, "B W T"]) -> _Beams:
+    """Before the first token, when all beams of a sentence are one."""
+    batch, width, _ = empty.shape
     only_first = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf)
-    start = _Beams(
+    return _Beams(
         position=jnp.int32(0),
         cache=cache,
         tokens=empty,
@@ -109,8 +116,6 @@ def beam_search(
         finished=empty,
         scores=jnp.full((batch, width), -jnp.inf),
     )
-    beams = lax.while_loop(lambda beams: unfinished(beams).any(), body, start)
-    return beams.finished, beams.scores
 
 
 @partial(custom_partitioning, static_argnums=(1,))
