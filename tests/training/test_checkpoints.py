@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.runs import assert_equal, checkpoints_of, restore, small, train
+from training import metrics
 from training.checkpoints import Checkpoints, checksums
 from training.errors import UserError
 
@@ -134,16 +135,20 @@ def test_a_best_that_no_measure_is_named_so_is_a_sentence(tmp_path):
         train(small(train__best="dev/eror"), tmp_path)
 
 
-def test_best_is_known_to_a_later_process(finished):
-    assert restore(finished, small(), "best").record["step"] in (20, 40)
-    lines = {m["step"]: m["dev/error"] for m in _lines(finished) if "dev/error" in m}
-    assert restore(finished, small(), "best").record["step"] == min(lines, key=lines.get)
-
-
-def _lines(workdir):
-    from training import metrics
-
-    return metrics.read(str(workdir))
+def test_best_is_known_to_a_later_process_and_stays(finished, copy):
+    found = {
+        line["step"]: line["dev/error"]
+        for line in metrics.read(str(finished))
+        if "dev/error" in line
+    }
+    assert (min(found, key=found.get), max(found, key=found.get)) == (40, 20)
+    worst = small(train__best_mode="max", train__steps=60)
+    assert restore(finished, small(), "best").record["step"] == 40
+    assert restore(finished, worst, "best").record["step"] == 20
+    train(worst, copy)
+    checkpoints = checkpoints_of(copy, worst)
+    assert checkpoints.steps() == [20, 40, 50, 60]
+    checkpoints.close()
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.bool_])

@@ -124,6 +124,22 @@ def test_more_steps_other_devices_or_another_best_are_the_same_run(tmp_path):
     assert written["steps"] == 50 and written["best"] == "dev/cost"
 
 
+def test_speeds_are_of_the_time_between_reports_but_for_pauses(monkeypatch):
+    clock = iter([0.0, 10.0, 11.0, 14.0, 15.0, 17.0])
+    monkeypatch.setattr(console.time, "perf_counter", lambda: next(clock))
+    screen = console.Console(100, "rows", quiet=True)
+    with screen.training(0, 1e11):  # from 10 on, at a peak of 1e11 FLOP/s
+        with screen.pause("evaluating"):  # from 11 to 14
+            pass
+        screen.advance(1, 10, 5e9)
+        screen.advance(2, 10, 5e9)
+        found = [screen.report(2, 0.5)]  # at 15, of two seconds
+        screen.advance(3, 10, 5e9)
+        found.append(screen.report(3, 0.5))
+    assert found[0] == {"items_per_second": 10.0, "peak_fraction": pytest.approx(0.05)}
+    assert found[1] == {"items_per_second": 5.0, "peak_fraction": pytest.approx(0.025)}
+
+
 @pytest.mark.parametrize("name", [run.CONFIG, run.SUMMARY])
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"{}", b'{"name": "M\xfc'])
 def test_damaged_records_are_named(name, content, tmp_path):

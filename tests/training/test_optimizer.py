@@ -1,4 +1,4 @@
-"""Schedules against the papers' formulas, Adam against its own by hand."""
+"""Schedules and optimizers against the papers' formulas."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +56,21 @@ def test_clipping_scales_the_whole_gradient_to_the_norm():
     )
     updates, _ = adam.update(jnp.array([3.0, 4.0]), adam.init(jnp.zeros(2)), jnp.zeros(2))
     np.testing.assert_allclose(updates, [-0.6 / 1.6, -0.8 / 1.8], rtol=1e-5)
+
+
+def test_rmsprop_is_that_of_graves_2013():
+    """Eq. 38 to 41, of gradients that are first brought between -10 and 10."""
+    rmsprop = optimizer.build(
+        method="rmsprop", peak=0.1, decay=0.95, momentum=0.9, eps=1e-4, clip=10.0
+    )
+    state = rmsprop.init(jnp.zeros(3))
+    n = g = delta = np.zeros(3)
+    for gradient in ([0.5, -3.0, 40.0], [0.1, 2.0, -7.0], [-1.0, 0.0, 12.0], [0.3, 0.2, 0.1]):
+        e = np.clip(gradient, -10, 10)
+        n, g = 0.95 * n + 0.05 * e**2, 0.95 * g + 0.05 * e
+        delta = 0.9 * delta - 0.1 * e / np.sqrt(n - g**2 + 1e-4)
+        updates, state = rmsprop.update(jnp.array(gradient), state, jnp.zeros(3))
+        np.testing.assert_allclose(updates, delta, rtol=1e-4)
 
 
 def test_wrong_schedules_are_sentences():

@@ -77,7 +77,8 @@ def test_bytes_and_flops_by_hand():
     assert found["arguments"] == 3 * weights + counters + batch + key_and_step
     first, second = 2 * 16 * 4 * 32, 2 * 16 * 32 * 8
     assert found["flops"] == 2 * first + 3 * second  # the input needs no gradient
-    assert found["total"] >= found["arguments"] + found["activations"]
+    metrics = found["total"] - found["arguments"] - found["activations"]
+    assert 0 <= metrics < weights, "the new state takes the place of the old"
 
 
 def test_split_by_rows_the_devices_exchange_the_gradient():
@@ -136,6 +137,40 @@ def test_the_largest_batch_is_one_of_the_batches(tmp_path):
     largest = tuple(x.shape for x in largest_batch(task).values())
     assert largest in seen
     assert max(seen, key=lambda shapes: shapes[0][1]) == largest
+
+
+@pytest.mark.parametrize("memory, verdict", [(4, "yes"), (2, "no")])
+def test_a_table_is_of_bytes_and_products_alone(memory, verdict):
+    """Two devices of 1e12 FLOP/s, half of it reached, do 3e12 FLOPs in three seconds."""
+    gib = 2**30
+    found = plan.Plan(
+        hardware="v0:2, 2 x TPU v0",
+        chip=plan.Chip(memory * gib, 1e12),
+        mesh={"data": 2, "fsdp": 1, "tensor": 1},
+        batch="x 8 x 4",
+        parameters=2**28,
+        weights=gib,
+        optimizer=gib,
+        arguments=2 * gib,
+        activations=gib,
+        total=3 * gib,
+        flops=3e12,
+        collectives={"all-reduce": (4, gib)},
+        refused="",
+        seconds=7.0,
+        core_seconds=9.0,
+    )
+    rows = plan.table(found, utilisation=0.5, steps=100)
+    assert rows["fits"] == verdict and rows["activations, a device"] == "1.00 GiB"
+    assert rows["all, a device"] == f"3.00 GiB, {300 // memory}% of {memory}.00 GiB"
+    assert rows["all-reduce"] == "4 a step, 1.00 GiB a device"
+    assert rows["step"] == "3000.0 ms at 50% of 1 TFLOP/s" and rows["100 steps"] == "5:00"
+
+
+def test_this_machine_fits_a_small_run():
+    rows = ask("--plan=here")
+    assert rows["hardware"].startswith("here, ") and rows["mesh"].startswith("data ")
+    assert rows["parameters"] == "6,848" and rows["fits"] == "yes" and "4 steps" in rows
 
 
 @pytest.mark.parametrize("hardware", ["v7:4x4", "v5e", "v5e:", "v5e:4*4", "cloud"])
