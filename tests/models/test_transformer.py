@@ -11,6 +11,7 @@ from flax import nnx
 
 from models import Transformer
 from models.search import beam_search
+from models.transformer import Residual
 from tests.models.tiny import (
     SIZES,
     SOURCE,
@@ -187,6 +188,37 @@ def test_dropout_follows_the_key():
     np.testing.assert_array_equal(logits(SOURCE, TARGET, dropout=0.5), plain)
 
 
+def test_a_residual_adds_what_dropout_leaves_of_the_update():
+    x, update = jax.random.normal(jax.random.key(0), (2, 100, 8))
+    residual = Residual(8, "pre", 0.75)
+    added = np.asarray(residual.after(x, update, jax.random.key(1)) - x)
+    kept = abs(added) > 1e-6
+    np.testing.assert_allclose(added[kept], 4 * np.asarray(update)[kept], atol=1e-5)
+    assert 0.2 < kept.mean() < 0.3
+    np.testing.assert_array_equal(residual.after(x, update, None), x + update)
+
+
+def test_every_sub_layer_and_every_sum_of_embeddings_has_dropout_of_its_own(monkeypatch):
+    """Vaswani et al. 2017, sec. 5.4: two sub-layers in an encoder's layer, three in a decoder's."""
+    graphdef, params = transformer(dropout=0.5, encoder_layers=2, decoder_layers=3, block=0)
+
+    @quick_jit
+    def keys_of(params, key):
+        found = []
+
+        def dropout(x, rate, key, positions):
+            assert rate == 0.5
+            found.append(jax.random.key_data(key))
+            return x
+
+        monkeypatch.setattr("models.transformer.dropout", dropout)
+        nnx.merge(graphdef, params)(SOURCE, TARGET, key)
+        return jnp.stack(found)
+
+    keys = keys_of(params, jax.random.key(0))
+    assert len(keys) == len(np.unique(keys, axis=0)) == (1 + 2 * 2) + (1 + 3 * 3)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_unknown_choices_are_sentences():
     with pytest.raises(ValueError, match="norm must be 'post' or 'pre', not 'both'"):
@@ -234,11 +266,10 @@ def test_every_weight_names_its_axes():
     """Shardings follow from the names."""
     params = abstract(16, 32, 2)
     variables = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nnx.Variable))
-    sizes = {"vocab": 37_000, "embed": 16, "mlp": 32, "heads": 2}
+    names = {37_000: "vocab", 16: "embed", 32: "mlp", 2: "heads", 8: None}  # 8 within a head
     assert len(variables) == 1 + 6 * (8 + 4 + 4) + 6 * (16 + 4 + 6)
     for variable in variables:
-        for name, size in zip(variable.axes, variable.shape, strict=True):
-            assert name is None or sizes[name] == size
+        assert variable.axes == tuple(names[size] for size in variable.shape)
 
 
 def test_it_learns_to_reverse_a_handful_of_sentences():
