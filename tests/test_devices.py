@@ -1,17 +1,20 @@
 """Every task trains on eight devices as on one, however they are laid out."""
 
 import importlib
+import math
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AbstractMesh, NamedSharding
 
 import tasks
 from tests import commands, losses
 from training import mesh, metrics, run
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8)]
+CUBE = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
 # What must be had from elsewhere first.
 DOWNLOADED = {"multi30k", "tfds", "folder"}
 
@@ -53,12 +56,17 @@ def test_tasks_are_found():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_axis_of_every_parameter_has_a_name_or_none(config, tmp_path):
-    """Of the rules, or one that is never split."""
+    """Of the rules, or one that is never split; and enough have one for every model to be split."""
     task = tasks.build(losses.smoke(config, tmp_path), str(tmp_path))
     params = jax.eval_shape(task.init, jax.random.key(0)).params
+    held = whole = 0
     for leaf in jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nnx.Variable)):
         axes, shape = leaf.get_metadata()["axes"], leaf.get_value().shape
         assert len(axes) == len(shape) and set(axes) <= {*mesh.RULES, None}
+        whole += math.prod(shape)
+        split = NamedSharding(CUBE, mesh.partition(shape, axes, CUBE))
+        held += math.prod(split.shard_shape(shape))
+    assert held < 0.6 * whole
 
 
 @pytest.mark.slow
