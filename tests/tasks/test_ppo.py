@@ -64,3 +64,28 @@ def test_what_has_moved_too_far_the_right_way_pulls_no_further():
 def test_entropy_is_that_of_the_policy():
     watched = surrogate(jnp.zeros((B, T, A)), jnp.zeros((B, T)), jnp.zeros((B, T), int), REWARDS)[1]
     np.testing.assert_allclose(watched["entropy"], np.log(A), rtol=1e-6)
+
+
+def test_the_loss_is_the_surrogate_the_error_of_values_and_the_entropy():
+    """Schulman et al. 2017, eq. 9, negated, with no part of it zero."""
+    logits, moved = RNG.normal(size=(B, T, A)), 0.4 * RNG.normal(size=(B, T))
+    values, returns, advantages = RNG.normal(size=(3, B, T))
+    actions = RNG.integers(0, A, (B, T))
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    old = np.log(np.take_along_axis(probs, actions[..., None], -1)[..., 0]) - moved
+    single = lambda x: jnp.asarray(x, jnp.float32)
+    experience = ppo.Experience(
+        jnp.zeros((B, T, 1)), jnp.asarray(actions), *map(single, (old, advantages, returns))
+    )
+    weights = {"value_weight": 0.7, "entropy_weight": 0.3}
+    found, watched = ppo.loss(single(logits), single(values), experience, clip=0.2, **weights)
+
+    ratio = np.exp(moved)
+    clipped = np.clip(ratio, 0.8, 1.2)
+    assert 0 < np.mean(clipped != ratio) < 1
+    gain = np.minimum(ratio * advantages, clipped * advantages).mean()
+    error, entropy = 0.5 * np.mean((values - returns) ** 2), -(probs * np.log(probs)).sum(-1).mean()
+    assert min(abs(gain), error, entropy) > 0.05
+    np.testing.assert_allclose(found, -gain + 0.7 * error - 0.3 * entropy, rtol=1e-5)
+    np.testing.assert_allclose(watched["value_loss"], error, rtol=1e-5)
+    np.testing.assert_allclose(watched["entropy"], entropy, rtol=1e-5)
