@@ -1,4 +1,6 @@
-"""Hard attention: its task and alignment go together, and the baseline follows the rewards."""
+"""Hard attention: what goes together, what a draw answers for, and the baseline's way."""
+
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ import pytest
 
 import tasks
 from configs import seq2seq_nmt
-from tasks.hard_attention import DECAY
+from models.mechanism import Aligned
+from tasks.data.vocabulary import PAD
+from tasks.hard_attention import DECAY, outline
 from training.errors import UserError
 
 
@@ -60,3 +64,40 @@ def test_the_baseline_is_a_moving_average_and_changes_the_gradient(tmp_path):
     np.testing.assert_allclose(one["output"][...], other["output"][...], atol=1e-5)
     one, other = (g["mechanism"]["query"][...] for g in (one, other))
     assert jnp.abs(one - other).max() > 0.1 * jnp.abs(one).max() > 0
+
+
+def test_a_draw_answers_for_the_tokens_from_its_own_on(tmp_path):
+    """And each bit of entropy is paid for alike; padding is neither."""
+    chosen, rng = config("hard_attention", "hard"), np.random.default_rng(0)
+    chosen.model.attention.entropy = 0.3
+    task = outline(chosen, str(tmp_path))
+    target = np.array([[5, 3, 4, 2], [4, 2, PAD, PAD]])
+    states, table = rng.normal(size=(2, 4, 3)), rng.normal(size=(7, 3))
+    baseline = np.array([-1.5, -2.5])
+    log_prob, entropy = (jnp.asarray(x, jnp.float32) for x in rng.random((2, 2, 4)))
+
+    @jax.jit
+    def gradients(log_prob, entropy):
+        model = SimpleNamespace(
+            output_table=jnp.asarray(table, jnp.float32), mechanism=SimpleNamespace(entropy=0.3)
+        )
+        taught = jnp.asarray(states, jnp.float32)
+
+        def loss(log_prob, entropy):
+            aligned = Aligned(jnp.zeros((2, 4, 5)), None, log_prob, entropy)
+            task._teach = lambda *_: (model, taught, aligned)
+            batch = {"target": jnp.asarray(target), "baseline": jnp.asarray(baseline, jnp.float32)}
+            return task.loss(None, batch, None)[0]
+
+        return jax.grad(loss, (0, 1))(log_prob, entropy)
+
+    found, bonus = gradients(log_prob, entropy)
+    logits = states @ table.T
+    rewards = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = np.zeros((2, 4))
+    for b, length in enumerate((4, 2)):
+        for t in range(length):
+            to_come = range(t, length)
+            expected[b, t] = -sum(rewards[b, u, target[b, u]] - baseline[b] for u in to_come)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(bonus, -0.3 * (target != PAD), rtol=1e-6)
