@@ -1,13 +1,22 @@
-"""The task on pronunciations: symbols, several references, and a word as a person types it."""
+"""Measures by hand; and pronunciations: symbols, several references, a word as it is typed."""
 
 import math
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
 import tasks
 from configs import transformer_nmt
+from tasks.data.batching import Side, TokenisedPairs
+from tasks.data.vocabulary import EOS, PAD
+from tasks.translation import outline
 from tests.commands import here, quick_compiling, write_words
+from tests.models.tiny import filled, quick_jit
 from training.loop import fit
+from training.state import TrainState
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +55,38 @@ def test_a_word_may_be_typed_as_it_is_written(spoken):
     done = here("eval.py", f"--workdir={spoken[1]}", "--translate=-", stdin=b"c a b\ncab\nCab\n")
     said = done.output.splitlines()
     assert len(said) == 3 and len(set(said)) == 1 and said[0].split()
+
+
+def test_perplexity_is_that_of_the_references_without_smoothing(tmp_path, monkeypatch):
+    """Nothing is searched for here: that is another matter."""
+
+    def nothing(step, cache, lengths, *, length, width, **_):
+        return jnp.full((len(lengths), width, length), EOS), None
+
+    monkeypatch.setattr("tasks.translation.beam_search", nothing)
+    config = transformer_nmt.get_config("smoke")
+    config.label_smoothing = 0.3
+    task = tasks.build(config, str(tmp_path))
+    model = filled(lambda: task.create(key=jax.random.key(0)))
+    state = TrainState(jnp.int32(0), nnx.state(model), None)
+    full = quick_jit(lambda params, *pair: nnx.merge(task.graphdef, params)(*pair)[0])
+    costs = []
+    for batch in task.batches("dev", 0):
+        logits = np.asarray(full(state.params, batch["source"], batch["target"]), np.float64)
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        for row, t in np.argwhere(batch["target"] != PAD):
+            costs.append(-log_probs[row, t, batch["target"][row, t]])
+    with quick_compiling():
+        found = task.evaluate(state, "dev")["perplexity"]
+    np.testing.assert_allclose(found, np.exp(np.mean(costs)), rtol=1e-4)
+
+
+def test_a_length_on_an_edge_belongs_below_it(tmp_path):
+    config = transformer_nmt.get_config("smoke")
+    config.measures, config.lengths = ("exact_match", "perplexity"), (4, 8, 12, 16)
+    task = outline(config, str(tmp_path))
+    lengths = np.array([5, 1, 16, 4, 8, 17])
+    side = Side(np.empty(0, np.uint16), np.zeros(6, int), lengths)
+    right = [["a"], ["-"], ["c"], ["d"], ["-"], ["f"]]
+    found = task._by_length(TokenisedPairs(side, side), list("abcdef"), right)
+    assert found == {"exact_match_1-4": 0.5, "exact_match_5-8": 0.5, "exact_match_13-16": 1.0}
