@@ -154,6 +154,16 @@ def test_whoever_answers_right_measures_perfectly(tmp_path):
             np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
 
 
+def test_an_untrained_network_tours_only_if_it_must(tmp_path):
+    task = tasks.build(tiny(ptrnet_tsp), str(tmp_path))
+    task.solve = lambda cities: list(nearest_neighbours(cities))
+    with quick_compiling():
+        state = TrainState(jnp.int32(0), jax.jit(task.init_params)(jax.random.key(0)), None)
+        assert task.measure(state, "dev", 6)["valid"] < 0.5
+        tours = np.sort(task.answer(state, task.points_of("dev", 6)), axis=1)
+    np.testing.assert_array_equal(tours, np.broadcast_to(np.arange(6), tours.shape))
+
+
 def test_labels_that_cannot_be_kept_are_not_made(tmp_path):
     config = tiny(ptrnet_hull)
     config.data.labels.folder = "/proc/x"
