@@ -88,13 +88,26 @@ def test_a_gate_at_zero_leaves_the_map_and_opens_with_a_gradient():
 
 def test_gradients_of_the_pooled_block_are_those_of_differences():
     maps, weights = drawn(2)
-    block = lambda maps, weights: attend_map(maps[:1, :2, :2], weights)[0]
+    block = lambda maps, weights: attend_map(maps[:1, :4, :4], weights)[0]
     check_grads(jax.jit(block), (maps, weights), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
 
 
 def test_the_largest_of_each_four_positions():
     maps = jnp.arange(16.0).reshape(4, 4, 1)
     np.testing.assert_array_equal(max_pool(maps)[..., 0], [[5, 7], [13, 15]])
+
+
+def test_the_largest_gets_the_gradient():
+    """That of a plain `max` over the four, where no two are equal."""
+    rng = np.random.default_rng(3)
+    maps = jnp.asarray(rng.permutation(B * Y * X * C).reshape(B, Y, X, C), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(B, Y // 2, X // 2, C)), jnp.float32)
+    plain = lambda maps: maps.reshape(B, Y // 2, 2, X // 2, 2, C).max((2, 4))
+    found, expected = (
+        jax.grad(lambda maps, pool=pool: jnp.sum(weights * pool(maps)))(maps)
+        for pool in (max_pool, plain)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_in_bfloat16_weights_stay_in_float32():
