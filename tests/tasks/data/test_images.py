@@ -149,3 +149,26 @@ def test_a_dot_moves_no_further_than_said_and_a_disc_keeps_its_place_when_turned
         difference[:, np.hypot(y, x) < 4].max() < 1e-4
         and difference[:, np.hypot(y, x) > 8].max() < 1e-4
     )
+
+
+Y, X = np.mgrid[:31, :31] - 15
+
+
+def grown(image, **changes):
+    """Changes of 64 copies, dark as 0 and light as 1."""
+    copies = np.broadcast_to(np.uint8(255 * image)[..., None], (64, 31, 31, 1))
+    return (changed(copies, **changes)[..., 0] + 1) / 2
+
+
+def test_a_spot_beside_the_middle_turns_about_it_as_far_as_said():
+    found = grown(np.exp(-(Y**2 + (X - 8) ** 2) / 4), rotate=45.0)
+    y, x = ((found * axis).sum((1, 2)) / found.sum((1, 2)) for axis in (Y, X))
+    np.testing.assert_allclose(np.hypot(y, x), 8, atol=0.1)
+    turned = np.rad2deg(np.arctan2(y, x))
+    assert -45.5 < turned.min() < -35 and 35 < turned.max() < 45.5
+
+
+def test_a_disc_grows_and_shrinks_as_far_as_said():
+    disc = np.float32(np.hypot(Y, X) < 9)
+    areas = grown(disc, scale=0.2).sum((1, 2)) / disc.sum()
+    assert 0.8**2 - 0.01 < areas.min() < 0.7 and 1.35 < areas.max() < 1.2**2 + 0.01
