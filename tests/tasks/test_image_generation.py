@@ -10,6 +10,8 @@ import tasks
 from configs import sagan_digits
 from models import spectral
 from models.classifier import Seen
+from models.convolutions import BatchNorm
+from models.sagan import Generated
 from tasks.data.augment import prepare
 from tasks.features import Network
 from tasks.image_generation import NETWORKS
@@ -97,7 +99,7 @@ def test_the_average_is_of_weights_as_they_are_used(steps):
 
 
 def test_losses_are_hinges(task, steps):
-    """By NumPy, of what the networks of the state before say."""
+    """By NumPy, of what the networks of the state before say; the generator's, of the new judge."""
     states, metrics, _ = steps
     state, keys = states[0], jax.random.split(jax.random.fold_in(KEY, 0), 3)
     batches = task.batches("train", 0)
@@ -106,23 +108,48 @@ def test_losses_are_hinges(task, steps):
     labels = batch["label"]
 
     @jax.jit
-    def scores(state):
-        models = {
-            name: nnx.merge(
-                task.graphs[name], spectral.normalise(state.params[name], state.vectors[name])[0]
-            )
-            for name in NETWORKS
-        }
-        noise = jax.random.normal(keys[1], (len(labels), task.config.model.latent))
+    def normalised(params, vectors):
+        pairs = [spectral.normalise(params[name], vectors[name]) for name in NETWORKS]
+        return [dict(zip(NETWORKS, x, strict=True)) for x in zip(*pairs, strict=True)]
+
+    @jax.jit
+    def scores(weights, key):
+        models = {name: nnx.merge(task.graphs[name], weights[name]) for name in NETWORKS}
+        noise = jax.random.normal(key, (len(labels), task.config.model.latent))
         fake = models["generator"](noise, labels).images
         real = prepare(batch["image"], task.augment, keys[0])
         return [models["discriminator"](images, labels) for images in (real, fake)]
 
     with quick_compiling():
-        of_real, of_fake = map(np.asarray, scores(state))
+        weights, vectors = normalised(state.params, state.vectors)
+        of_real, of_fake = map(np.asarray, scores(weights, keys[1]))
+        judge = {"discriminator": states[1].params["discriminator"]}
+        weights, _ = normalised(state.params | judge, vectors)
+        _, judged = map(np.asarray, scores(weights, keys[2]))
     expected = np.maximum(0, 1 - of_real).mean() + np.maximum(0, 1 + of_fake).mean()
     assert metrics[0]["loss"] == pytest.approx(expected, rel=1e-3)
     assert metrics[0]["fake_score"] == pytest.approx(of_fake.mean(), rel=1e-3, abs=1e-4)
+    assert metrics[0]["generator_loss"] == pytest.approx(-judged.mean(), rel=1e-3, abs=1e-4)
+
+
+def test_the_sampler_normalises_by_the_moments_of_all_batches_together(task, monkeypatch):
+    """As if they were one, which varies by more than each does around a mean of its own."""
+    norm, rows = BatchNorm(3), task.config.batch
+
+    def maps(key, labels):
+        return jax.random.normal(key, (rows, 2, 2, 3)) + labels[:, None, None, None]
+
+    def generate(weights, moments, key, labels):
+        images = maps(key, labels)
+        return Generated(images, (norm(images)[1],), None)
+
+    monkeypatch.setattr(task, "_generate", generate)
+    (found,) = task._moments(None)
+    labels = np.arange(task.config.model.moments * rows).reshape(-1, rows) % len(task.classes)
+    keys = [jax.random.fold_in(jax.random.key(2019), n) for n in range(len(labels))]
+    whole = np.concatenate([maps(key, told) for key, told in zip(keys, labels, strict=True)])
+    np.testing.assert_allclose(found.mean, whole.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found.variance, whole.var((0, 1, 2)), rtol=1e-4)
 
 
 def test_steps_without_hope_are_counted_and_one_with_some_begins_anew(task, steps):
