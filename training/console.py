@@ -1,8 +1,11 @@
 """What a person sees of a run: a few lines first, then a bar, or plain lines in a log file."""
 
+import errno
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
+from typing import IO, cast
 
 from rich.console import Console as Terminal
 from rich.live import Live
@@ -11,11 +14,46 @@ from rich.table import Table
 from rich.text import Text
 
 
+class Screen:
+    """Standard output, which does no harm if it is a terminal that was closed."""
+
+    def write(self, text: str) -> None:
+        with unless_closed():
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with unless_closed():
+            self._file.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+    @property
+    def _file(self):
+        # While there is a bar, rich has its own in the place of the standard output.
+        return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+
+
+@contextmanager
+def unless_closed():
+    """Passes over the error of writing to a closed terminal."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
+def make_terminal(*, quiet: bool = False) -> Terminal:
+    """Where lines go as they are, however long."""
+    return Terminal(file=cast(IO[str], Screen()), highlight=False, soft_wrap=True, quiet=quiet)
+
+
 class Console:
     """Prints the progress of a run of `steps` steps whose batches hold `unit`s, unless `quiet`."""
 
     def __init__(self, steps: int, unit: str, *, quiet: bool = False):
-        self.terminal = Terminal(highlight=False, soft_wrap=True, quiet=quiet)
+        self.terminal = make_terminal(quiet=quiet)
         self._steps, self._unit = steps, unit
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -105,7 +143,7 @@ class Board:
     """The states of a sweep's runs: a table that stays in its place, or lines in a log file."""
 
     def __init__(self):
-        self.terminal = Terminal(highlight=False, soft_wrap=True)
+        self.terminal = make_terminal()
         self._live = Live(console=self.terminal, auto_refresh=False, transient=True)
         self._words: dict[str, str] = {}
 

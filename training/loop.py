@@ -136,6 +136,7 @@ class Trainer:
         """The step compiled for a batch of this shape, and its FLOPs."""
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
         if shape not in self.compiled:
+            jax.block_until_ready(self.state)  # or steps would be done in what counts as a pause
             with self.console.pause("compiling"):
                 traced = trace(self.update, self.state, batch, self.key, self.mesh)
                 self.compiled[shape] = traced.lower().compile(), flops.count(traced.jaxpr)

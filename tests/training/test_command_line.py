@@ -1,6 +1,7 @@
 """Whatever is wrong with a command gets one sentence, before any long work."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -122,6 +123,16 @@ def test_more_steps_other_devices_or_another_best_are_the_same_run(tmp_path):
     run.open_workdir(small(train__steps=50, mesh__fsdp=2, **more), str(tmp_path))
     written = json.loads((tmp_path / "config.json").read_text())["train"]
     assert written["steps"] == 50 and written["best"] == "dev/cost"
+
+
+def test_a_terminal_that_is_gone_is_no_error(monkeypatch):
+    ours, theirs = os.openpty()
+    screen = open(theirs, "w")  # noqa: SIM115  closing it is an error, as is seen below
+    os.close(ours)
+    monkeypatch.setattr(sys, "stdout", screen)
+    console.Console(3, "rows").say("a line")
+    with pytest.raises(OSError, match="Input/output"):
+        screen.close()
 
 
 def test_speeds_are_of_the_time_between_reports_but_for_pauses(monkeypatch):
