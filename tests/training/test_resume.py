@@ -93,8 +93,10 @@ def test_a_terminal_that_is_closed_saves_first_unless_it_is_not_to_matter(tmp_pa
     output = log if nohup else name
     script = f"exec {'nohup' * nohup} {train_py} <{name} >{output} 2>&1"
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # we may run under nohup ourselves
     # The first terminal that a session opens is its own, and tells it when it is closed.
     process = subprocess.Popen(["sh", "-c", script], cwd=ROOT, env=env, start_new_session=True)
+    signal.signal(signal.SIGHUP, before)
     os.set_blocking(ours, False)
 
     def has_begun():
