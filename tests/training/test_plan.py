@@ -16,7 +16,7 @@ from configs import (
     transformer_nmt,
 )
 from tasks.base import largest_batch
-from tests.commands import told_by
+from tests.commands import NUMBERS, here, told_by
 from tests.training.runs import ROOT
 from training import collectives, plan
 from training.errors import UserError
@@ -168,7 +168,7 @@ def test_a_table_is_of_bytes_and_products_alone(memory, verdict):
 
 
 def test_this_machine_fits_a_small_run():
-    rows = ask("--plan=here")
+    rows = rows_of(here("train.py", NUMBERS, "--plan=here").output)
     assert rows["hardware"].startswith("here, ") and rows["mesh"].startswith("data ")
     assert rows["parameters"] == "6,848" and rows["fits"] == "yes" and "4 steps" in rows
 
@@ -181,11 +181,14 @@ def test_hardware_that_nobody_knows_is_a_sentence(hardware):
 
 def ask(*flags):
     """The rows that the command prints for a small Transformer."""
-    config = "--config=configs/transformer_nmt.py:smoke"
-    command = [sys.executable, "train.py", config, *flags]
+    command = [sys.executable, "train.py", NUMBERS, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return dict(line.strip().split("  ", 1) for line in done.stdout.splitlines())
+    return rows_of(done.stdout)
+
+
+def rows_of(output):
+    return dict(line.strip().split("  ", 1) for line in output.splitlines())
 
 
 on_tpus = pytest.mark.skipif(
