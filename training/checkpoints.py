@@ -8,6 +8,7 @@ a flipped bit would come back as a weight.
 
 import asyncio
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -148,7 +149,6 @@ class Checkpoints:
                 state, record = self._read(step, abstract)
             except Exception as error:  # noqa: BLE001  whatever damage does to the reader
                 damaged[step] = _brief(error)
-                hush()
                 continue
             notice = self._notice(step, damaged)
             if which == "average":
@@ -175,7 +175,6 @@ class Checkpoints:
                 params = self._read(step, abstract)[0].params
             except Exception as error:  # noqa: BLE001  as in `restore`
                 damaged.append(f" Checkpoint {step} is left out: it is damaged ({_brief(error)}).")
-                hush()
                 continue
             wide = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params)
             total = wide if total is None else jax.tree.map(jnp.add, total, wide)
@@ -240,6 +239,7 @@ class Checkpoints:
 
     def _read(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """One checkpoint, or an exception if a bit of it is wrong."""
+        hush()
         items = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -277,11 +277,12 @@ def checksums(tree: Any) -> jax.Array:
     return jnp.stack([checksum(x) for x in jax.tree.leaves(tree)])
 
 
+@functools.cache
 def hush() -> None:
-    """Leaves it to us to say that a checkpoint is damaged.
+    """Leaves it to us to say that a checkpoint is damaged; from the first reading on.
 
-    The coroutines and threads of the reader would print what they still find wrong with it, after
-    nobody asks them any more.
+    The coroutines and threads of the reader would print what they find wrong with it as well, while
+    the error is on its way to us and after that.
     """
     before = sys.unraisablehook
 

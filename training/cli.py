@@ -25,8 +25,9 @@ MAY_BE_NONE = {
     "radius",
     "warmup",
 }
-MOST_SEED = 2**32 - 1  # beyond which a key is that of a smaller one
 SHARES = {"b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum"}
+# Beyond this a seed's key is that of a smaller one.
+MOST = dict.fromkeys(SHARES, 1) | {"seed": 2**32 - 1}
 
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
@@ -170,7 +171,7 @@ def check_number(key: str, default: Any, text: str) -> None:
         return
     counts = isinstance(default, int) and default > 0 and name not in MAY_BE_NONE
     least = int(counts)
-    most = 1 if name in SHARES else MOST_SEED if name == "seed" else math.inf
+    most = MOST.get(name, math.inf)
     if not (least <= value <= most and math.isfinite(value)):
         bounds = f"a number of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise UserError(f"{key} must be {bounds}, not {text}.")

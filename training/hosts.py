@@ -124,7 +124,6 @@ def stop_signal() -> Iterator[Callable[[int], int]]:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    del frame
-    if number == signal.SIGHUP:
-        leave_closed_terminal()
+    del number, frame
+    leave_closed_terminal()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -17,7 +17,10 @@ def watched() -> list[int]:
 
 
 def leave_closed_terminal() -> None:
-    """Whatever is still said to a terminal that was closed goes nowhere; it would be an error."""
+    """If there is a terminal that was closed, what is still said to it goes nowhere.
+
+    It would be an error otherwise.
+    """
     for stream in (1, 2):
         device = stat.S_ISCHR(os.fstat(stream).st_mode)
         if device and not os.isatty(stream):
@@ -41,8 +44,7 @@ def signals() -> Iterator[list[int]]:
 
     def catch(number, frame):
         del frame
-        if number == signal.SIGHUP:
-            leave_closed_terminal()
+        leave_closed_terminal()
         if not caught:
             caught.append(number)
             times.append(time.monotonic())
