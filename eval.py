@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 
 import tasks
 from tasks.base import Solver, Translator
-from tasks.data.text_files import lines_of, read_bytes
+from tasks.translation.data.text_files import lines_of, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
 from training.console import Console
@@ -48,9 +48,9 @@ SHORT = {  # for which keys of a config
 def main(argv: list[str]) -> int:
     """Evaluates or translates, and turns what a user can mend into one sentence."""
     del argv
-    run.keep_compiled()
+    run.enable_compilation_cache()
     config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
-    mesh.split_cpu(config.cpu_devices)
+    mesh.set_cpu_device_count(config.cpu_devices)
     if (file := INSTANCE.value) is not None:
         return cli.exit_code(lambda: solve(config, workdir, file))
     if text is None:
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
-    """Prints the measures of a split beside the paper's."""
+    """Prints the metrics of a split beside the paper's."""
     task = open_task(config, workdir)
     splits = ("train", "dev", *task.splits)
     if split not in splits:
@@ -67,13 +67,13 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
             f"There is no split '{split}', only {', '.join(splits)}." + did_you_mean(split, splits)
         )
     which, restored = restore(task, config, workdir)
-    measures = task.evaluate(restored.state, split).items()
+    metrics = task.evaluate(restored.state, split).items()
     result = {
         "config": config.name,
         "checkpoint": which,
         "step": restored.record["step"],
         "changed": changes(),
-        "measures": {f"{split}/{name}": float(value) for name, value in measures},
+        "metrics": {f"{split}/{name}": float(value) for name, value in metrics},
         "paper": {name: x for name, x in config.paper.items() if name.startswith(f"{split}/")},
     }
     if JSON.value:
@@ -84,7 +84,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
     checkpoint = f"{which}, step {result['step']}"
     rows = {"config": f"{config.name}{changed}", "checkpoint": checkpoint}
     console.header(rows | task.describe())
-    console.table(result["measures"], result["paper"])
+    console.table(result["metrics"], result["paper"])
 
 
 def translate(config: ConfigDict, workdir: str, source: str) -> None:
@@ -117,7 +117,7 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
         raise UserError(f"The task '{config.task}' solves no instances.")
     if not os.path.isfile(file):
         raise UserError(f"There is no file {file}.")
-    path = Path(file).with_suffix(task.answer_ending)
+    path = Path(file).with_suffix(task.solution_suffix)
     if path == Path(file) or path.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"The answer would go to {path}, which cannot be: copy the file elsewhere.")
     text = "\n".join(lines_of(read_bytes(Path(file)), file))
@@ -169,7 +169,7 @@ def read_run(argv: list[str]) -> None:
         raise UserError("Say which run: --workdir=runs/NAME")
     if (TRANSLATE.value is not None) + (INSTANCE.value is not None) + JSON.value > 1:
         raise UserError(
-            "Give only one of --translate, --instance and --json, which is for measures."
+            "Give only one of --translate, --instance and --json, which is for metrics."
         )
     config = run.read_config(WORKDIR.value)
     known = dict(cli.all_values(config))

@@ -53,7 +53,7 @@ def run_all(file: str, workdir: str, smoke: bool) -> int:
     make_folder(Path(workdir))
     sweeps.execute(planned, make_launcher(planned, workdir))
     results = [one.result() for one in planned]
-    print(sweeps.record(results, sweep.measures, Path(workdir)))
+    print(sweeps.record(results, sweep.metrics, Path(workdir)))
     for failure in sweeps.failures(planned, lines=5):
         print(f"\n{failure}", file=sys.stderr)
     failed = sum(one.summary is None for one in results)

@@ -28,7 +28,7 @@ from training import allocator, hosts, mesh, plan, watcher
 from training.cli import exit_code, parse_flags
 from training.console import Console
 from training.loop import fit
-from training.run import alone, keep_compiled, open_workdir
+from training.run import enable_compilation_cache, lock_workdir, open_workdir
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "File in configs/, perhaps with ':smoke'.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/NAME unless given.")
@@ -47,21 +47,21 @@ def main(argv: list[str]) -> int:
     del argv
     if DISTRIBUTED.value and not watcher.is_watched():
         return watcher.watch([sys.executable, *sys.orig_argv[1:]])
-    allocator.keep_pages()
-    mesh.split_cpu(CONFIG.value.cpu_devices)
+    allocator.configure_malloc()
+    mesh.set_cpu_device_count(CONFIG.value.cpu_devices)
     if PLAN.value:  # what is compiled for other hardware could not be read back here
         return exit_code(show_plan)
-    keep_compiled()
+    enable_compilation_cache()
     return exit_code(train)
 
 
 def train() -> None:
     """The whole run."""
     if DISTRIBUTED.value:
-        hosts.join(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+        hosts.initialize_distributed(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)
-    with alone(workdir):
+    with lock_workdir(workdir):
         open_workdir(config, workdir)  # before the task, which may work long and writes there too
         fit(tasks.build(config, workdir), config, workdir)
 
@@ -71,7 +71,7 @@ def show_plan() -> None:
     config, console = CONFIG.value, Console(0, "")
     plan.find(PLAN.value)  # before the task, which may work long
     with tempfile.TemporaryDirectory() as nowhere:
-        task = tasks.outline(config, WORKDIR.value or nowhere)
+        task = tasks.build_abstract(config, WORKDIR.value or nowhere)
         found = plan.make(task, largest_batch(task), dict(config.mesh), PLAN.value)
     steps = config.train.steps
     rows = plan.table(found, utilisation=UTILISATION.value, steps=steps)

@@ -32,7 +32,7 @@ WARM = 60  # steps, in which every shape of batch is met and compiled
 
 def main() -> None:
     """Prints the loss of speed in percent and the line of JSON."""
-    allocator.keep_pages()
+    allocator.configure_malloc()
     config = transformer_nmt.get_config()
     between_saves = config.train.checkpoint_every
     config.optimizer.steps = config.train.steps  # where the cosine ends, whatever is timed
@@ -114,7 +114,7 @@ def cost_of_saving(trainer: Trainer, checkpoints: Checkpoints) -> float:
     checkpoints.save(trainer.step, trainer.state, trainer.key, trainer.seconds())
     copying = time.perf_counter() - start
     checkpoints.wait()
-    cores = mesh.cores()
+    cores = mesh.available_cpus()
     return max(copying, (time.process_time() - cpu_start) / cores)
 
 

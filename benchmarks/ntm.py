@@ -30,11 +30,11 @@ def our_step(longest: int) -> Callable[[int], None]:
     from flax import nnx
 
     from models.ntm import NTM
-    from tasks.data.episodes import Copy
-    from tasks.memory import answer_cost
+    from tasks.memory.sequences import Copy
+    from tasks.memory.task import answer_cost
     from training import mesh
 
-    mesh.split_cpu(CPU_DEVICES)
+    mesh.set_cpu_device_count(CPU_DEVICES)
     devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
     rows = mesh.shard_batch(np.arange(BATCH), devices)
     family = Copy(length=(1, longest))

@@ -38,8 +38,8 @@ def our_task() -> Any:
     """The task of configs/ptrnet_tsp.py at this size, given its instances."""
     import jax.numpy as jnp
 
-    from tasks.data.points import Points
-    from tasks.tsp import TSP
+    from tasks.pointing.instances import Points
+    from tasks.pointing.tsp import TSP
 
     class Given(TSP):
         def example(self, batch, key):
@@ -64,7 +64,7 @@ def decode_ours() -> Callable[[], None]:
 
     from training import mesh
 
-    mesh.split_cpu(CPU_DEVICES)
+    mesh.set_cpu_device_count(CPU_DEVICES)
     task = our_task()
     params = jax.jit(task.init)(jax.random.key(1)).params
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))

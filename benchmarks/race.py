@@ -44,7 +44,7 @@ def race(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, list[f
 
 
 def _serve(contestant, pipe):
-    allocator.keep_pages()  # what it gains us, it gains the others
+    allocator.configure_malloc()  # what it gains us, it gains the others
     run = contestant()
     run()
     pipe.send(None)
@@ -66,7 +66,7 @@ def torch_device() -> str:
     """
     import torch
 
-    torch.set_num_threads(mesh.cores())
+    torch.set_num_threads(mesh.available_cpus())
     torch.set_float32_matmul_precision("high")  # on GPUs TensorFloat-32, as XLA has it
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -75,13 +75,13 @@ def train_ours(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Calla
     """The task's own step, compiled and fed as the loop does it; see `cpu_devices` in configs."""
     import jax
 
-    from training.step import first_state, make_update
+    from training.step import init_state, make_update
 
-    mesh.split_cpu(cpu_devices)
+    mesh.set_cpu_device_count(cpu_devices)
     devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
     key = mesh.replicate(jax.random.key(1), devices)
     abstract = mesh.abstract(jax.eval_shape(task.init, key), devices)
-    state = first_state(task, abstract, key)
+    state = init_state(task, abstract, key)
     update = make_update(task, abstract, devices)
     placed, steps = [mesh.shard_batch(batch, devices) for batch in batches], itertools.count()
 

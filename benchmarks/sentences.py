@@ -39,7 +39,7 @@ def our_task(create: Callable[..., Any]) -> Any:
     from ml_collections import ConfigDict
 
     from tasks.base import Supervised
-    from tasks.translation import Translation
+    from tasks.translation.task import Translation
     from training import optimizer
 
     class Task(Translation):

@@ -81,10 +81,10 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
     import jax.numpy as jnp
     from flax import nnx
 
-    from models.search import beam_search
+    from models.beam_search import beam_search
     from training import mesh
 
-    mesh.split_cpu(CPU_DEVICES)
+    mesh.set_cpu_device_count(CPU_DEVICES)
     graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
     with mesh.split_rows(params) as split:

@@ -186,7 +186,7 @@ def step_seconds(longest: int, batch: int = 32) -> float:
     import jax
     import jax.numpy as jnp
 
-    from models.snail import SNAIL
+    from models.snail.network import SNAIL
 
     model = SNAIL(
         inputs=7,

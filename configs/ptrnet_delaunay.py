@@ -22,7 +22,7 @@ from configs import ptrnet_hull
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_hull.get_config(variant)
     config.name = "ptrnet_delaunay"
-    config.task = "delaunay"
+    config.task = "pointing.delaunay"
     config.paper = {"test/accuracy_n5": 0.807, "test/coverage_n5": 0.930}
     config.model.inputs = "annotations"
     config.train.best = "dev/accuracy_n5"

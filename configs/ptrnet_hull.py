@@ -21,7 +21,7 @@ from configs import ptrnet_tsp
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_hull"
-    config.task = "convex_hull"
+    config.task = "pointing.convex_hull"
     config.paper = {
         "test/accuracy_n5": 0.920,
         "test/accuracy_n10": 0.870,

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.name = "ptrnet_tsp"
-    config.task = "tsp"
+    config.task = "pointing.tsp"
     config.seed = 0
     config.paper = {}
 

@@ -4,7 +4,7 @@ Paper: Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement 
 a greedy tour of 3.89 at 20 cities; with the encoder and so the figure of Kool et al. 2019,
 "Attention, Learn to Solve Routing Problems!", table 1: 3.85, 0.34% above the shortest, after 128
 million instances. Theirs is also the baseline `rollout`, {"by": "rollout", "every": 250, "held":
-1_000}; that of `others` is of a later paper, see tasks/tsp_reinforce.py.
+1_000}; that of `others` is of a later paper, see tasks/pointing/tsp_reinforce.py.
 
     python train.py --config=configs/ptrnet_tsp20_rl.py --workdir=runs/ptrnet_tsp20_rl
 
@@ -22,7 +22,7 @@ from configs import ptrnet_tsp
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_tsp20_rl"
-    config.task = "tsp_reinforce"
+    config.task = "pointing.tsp_reinforce"
     config.paper = {"test/length_n20": 3.85, "test/gap_n20": 0.0034}
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)

@@ -5,9 +5,9 @@ CIFAR-10. Sizes follow the copy of StudioGAN (attention at 16 x 16 in both netwo
 64, learning rates 1e-4 and 4e-4), whose own figures are FID 14.0 and Inception Score 8.68, of
 10,000 images beside the 10,000 of the test; without attention it reports 13.2 and 8.68.
 
-    python -m tasks.data.prepare cifar10 --data_dir=DIR   # once; see README
+    python -m tasks.prepare cifar10 --data_dir=DIR   # once; see README
     python train.py --config=configs/sagan_cifar10.py --config.data.data_dir=DIR \
-        --config.measure.inception_weights=FILE --workdir=runs/cifar10
+        --config.evaluation.inception_weights=FILE --workdir=runs/cifar10
 
 Not run here: no figure of ours stands beside these.
 Sized for one accelerator.
@@ -29,6 +29,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch = 64
     config.data.resolution = 32
     config.model.feature = 16
-    config.measure.update(samples=10_000)
+    config.evaluation.update(samples=10_000)
     config.train.update(steps=500_000, eval_every=5_000, checkpoint_every=5_000)
     return config.lock()

@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # When a run is stopped: after `patience` steps in a row in which the discriminator's loss or
     # the difference of drawn images, beside that of real ones, is less than this.
     config.health = {"patience": 300, "least_loss": 0.01, "least_diversity": 0.05}
-    config.measure = {
+    config.evaluation = {
         "samples": 2500,
         "rows": 250,
         "neighbours_among": 2000,
@@ -87,7 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.resolution = 16
         config.model.update(latent=4, feature=8, moments=1)
         config.model.width = {"generator": 4, "discriminator": 8}
-        config.measure.update(samples=16, rows=8, neighbours_among=16)
-        config.measure.classifier.update(width=2, features=4, steps=2, rows=8)
+        config.evaluation.update(samples=16, rows=8, neighbours_among=16)
+        config.evaluation.classifier.update(width=2, features=4, steps=2, rows=8)
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     return config.lock()

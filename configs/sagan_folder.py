@@ -3,7 +3,7 @@
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64 on images of your
 own; the paper has no such figures. DIR holds `train/CLASS/` and `test/CLASS/`, or lacks either
 level. Without classes add `--config.model.conditional=False --config.train.best=dev/fid` and, by
-`--config.measure.inception_weights=FILE`, the weights of Inception.
+`--config.evaluation.inception_weights=FILE`, the weights of Inception.
 
     python train.py --config=configs/sagan_folder.py --config.data.dir=DIR --workdir=runs/folder
 
@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch = 64
     config.data.resolution = 64
     config.model.feature = 32
-    config.measure.update(samples=10_000)
+    config.evaluation.update(samples=10_000)
     config.train.update(
         steps=200_000, eval_every=5_000, checkpoint_every=5_000, best="dev/fid_classifier"
     )

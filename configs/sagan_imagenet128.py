@@ -4,9 +4,9 @@ Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", Table 1, at
 (feat_64): FID 18.65, Inception Score 52.52, of 50,000 images after a million steps of 256. All
 sizes are the paper's, and where it is silent those of the authors' code.
 
-    python -m tasks.data.prepare imagenet2012 --data_dir=DIR   # once; see README
+    python -m tasks.prepare imagenet2012 --data_dir=DIR   # once; see README
     python train.py --config=configs/sagan_imagenet128.py --config.data.data_dir=DIR \
-        --config.measure.inception_weights=FILE --workdir=runs/imagenet128
+        --config.evaluation.inception_weights=FILE --workdir=runs/imagenet128
 
 Not the paper's are the average of the generator over time and the horizontal flips.
 Not run here: no figure of ours stands beside the paper's.
@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.generator.peak = 1e-4
     config.optimizer.discriminator.peak = 4e-4
     config.health.patience = 2000
-    config.measure.update(samples=50_000, neighbours_among=10_000)
+    config.evaluation.update(samples=50_000, neighbours_among=10_000)
     config.train.update(
         steps=1_000_000,
         log_every=100,

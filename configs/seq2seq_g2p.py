@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "eps": 1e-8,
         "clip": 1.0,
     }
-    config.measures = ("wer", "per", "perplexity", "truncated")
+    config.metrics = ("wer", "per", "perplexity", "truncated")
     config.lengths = (6, 8, 10, 12, 36)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 8}
 

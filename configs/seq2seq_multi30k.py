@@ -60,7 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "eps": 1e-8,
         "clip": 5.0,
     }
-    config.measures = ("bleu", "bleu_tok_lc", "chrf", "exact_match", "perplexity", "truncated")
+    config.metrics = ("bleu", "bleu_tok_lc", "chrf", "exact_match", "perplexity", "truncated")
     config.lengths = (10, 15, 20, 25, 60)
     config.decode = {"width": 5, "dev_width": 1, "length_penalty": 1.0, "extra": 50}
 

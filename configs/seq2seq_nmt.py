@@ -9,7 +9,7 @@ monotonic but for "einundzwanzig", one-and-twenty, which it turns round.
 
 Sized for a laptop: a few minutes on two CPU cores. `model.attention` takes any score with any
 alignment: `--config.model.attention.score=general --config.model.attention.alignment=local_p`; and
-`alignment=hard` also takes `--config.task=hard_attention`;
+`alignment=hard` also takes `--config.task=translation.hard_attention`;
 `alignment=none` is the control, the encoder–decoder of Cho et al. 2014 that has one fixed vector
 for the whole source.
 """
@@ -69,7 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 1.0,
     }
     # Not BLEU, which counts runs of four words: a German number is a single one.
-    config.measures = ("exact_match", "chrf", "perplexity", "truncated")
+    config.metrics = ("exact_match", "chrf", "perplexity", "truncated")
     config.lengths = (8, 12, 16, 20, 24)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 20}
 

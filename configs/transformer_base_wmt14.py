@@ -6,7 +6,7 @@ compounds split at hyphens; `test/bleu` is sacrebleu's 13a of plain text, which 
 0.5 to 1.0 lower for the same translations.
 
     pip install -r requirements-prepare.txt
-    python -m tasks.data.prepare wmt14_translate/de-en --data_dir=DIR
+    python -m tasks.prepare wmt14_translate/de-en --data_dir=DIR
     python train.py --config=configs/transformer_base_wmt14.py --config.data.data_dir=DIR
 
 Sized for the paper: 63.1M parameters, for 8 accelerators or a TPU slice. Not yet trained here to
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "eps": 1e-9,
         "clip": 0.0,
     }
-    config.measures = ("bleu", "chrf", "perplexity", "truncated")
+    config.metrics = ("bleu", "chrf", "perplexity", "truncated")
     config.lengths = (10, 20, 30, 40, 50, 100)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 50}
 

@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 0.0,
     }
     # Not BLEU, which counts runs of four words: a German number is a single one.
-    config.measures = ("exact_match", "chrf", "perplexity", "truncated")
+    config.metrics = ("exact_match", "chrf", "perplexity", "truncated")
     config.lengths = (8, 12, 16, 20, 24)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 20}
 

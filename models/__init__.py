@@ -1,8 +1,8 @@
 """Models: flax.nnx containers of weights around the kernels of `attention`."""
 
 from models.encoder_decoder import Attention, EncoderDecoder
-from models.luong import Luong
-from models.rnnsearch import RNNsearch
+from models.seq2seq.luong import Luong
+from models.seq2seq.rnnsearch import RNNsearch
 from models.transformer import Transformer
 
 __all__ = ["Attention", "EncoderDecoder", "Luong", "RNNsearch", "Transformer"]

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import affine
 from models import stencils
 from models.layers import glorot, param
-from models.spectral import kernel
+from models.spectral_norm import kernel
 
 # Which of three taps meet each of two neighbours, seen from an even and from an odd position.
 _UP = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)

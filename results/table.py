@@ -13,7 +13,7 @@ from training.console import duration
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-COLUMNS = ("run", "measure", "ours", "paper", "steps", "time", "seed", "device")
+COLUMNS = ("run", "metric", "ours", "paper", "steps", "time", "seed", "device")
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def table() -> str:
-    """The table, a row for each measure that a paper prints or that a run is judged by."""
+    """The table, a row for each metric that a paper prints or that a run is judged by."""
     rows = [row for path in sorted(RESULTS.glob("*/summary.json")) for row in rows_of(path)]
     if not rows:
         return "No run is on record yet."
@@ -30,22 +30,22 @@ def table() -> str:
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, ...]]:
-    """Rows of a `summary.json`: one for each measure of a run, or for the whole of a sweep."""
+    """Rows of a `summary.json`: one for each metric of a run, or for the whole of a sweep."""
     content = json.loads(path.read_text())
     link = f"[{path.parent.name}](results/{path.parent.name})"
     if isinstance(content, list):
         yield from rows_of_sweep(f"{link}, {len(content)} runs", content)
         return
-    for measure in dict.fromkeys([headline(content["config"]), *content["paper"]]):
-        figures = (figure(content[side], measure) for side in ("measures", "paper"))
-        yield (link, measure, *figures, *conditions([content]))
+    for metric in dict.fromkeys([headline(content["config"]), *content["paper"]]):
+        figures = (figure(content[side], metric) for side in ("metrics", "paper"))
+        yield (link, metric, *figures, *conditions([content]))
 
 
 def rows_of_sweep(name: str, runs: list[dict]) -> Iterator[tuple[str, ...]]:
-    """From the least to the most that a measure is; the sweep has a table of its own."""
-    for measure in dict.fromkeys(headline(run["config"]) for run in runs):
-        found = [run["measures"][measure] for run in runs if measure in run["measures"]]
-        yield (name, measure, f"{min(found):.4g} to {max(found):.4g}", "–", *conditions(runs))
+    """From the least to the most that a metric is; the sweep has a table of its own."""
+    for metric in dict.fromkeys(headline(run["config"]) for run in runs):
+        found = [run["metrics"][metric] for run in runs if metric in run["metrics"]]
+        yield (name, metric, f"{min(found):.4g} to {max(found):.4g}", "–", *conditions(runs))
 
 
 def conditions(runs: list[dict]) -> tuple[str, ...]:
@@ -59,13 +59,13 @@ def conditions(runs: list[dict]) -> tuple[str, ...]:
     )
 
 
-def figure(figures: dict[str, float], measure: str) -> str:
+def figure(figures: dict[str, float], metric: str) -> str:
     """Four digits, or a dash where there is no such figure."""
-    return f"{figures[measure]:.4g}" if measure in figures else "–"
+    return f"{figures[metric]:.4g}" if metric in figures else "–"
 
 
 def headline(config: str) -> str:
-    """The measure on the test split by which a config chooses its best checkpoint."""
+    """The metric on the test split by which a config chooses its best checkpoint."""
     best = importlib.import_module(f"configs.{config}").get_config().train.best
     return best.replace("dev/", "test/", 1)
 

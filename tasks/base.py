@@ -59,7 +59,7 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class Outlined(Protocol):
+class HasLargestBatch(Protocol):
     """A task that knows its largest batch before it has any data."""
 
     def largest_batch(self) -> Batch:
@@ -69,7 +69,7 @@ class Outlined(Protocol):
 
 def largest_batch(task: Any) -> Batch:
     """Shapes of the training batch that needs most memory; of the first if the task cannot tell."""
-    if isinstance(task, Outlined):
+    if isinstance(task, HasLargestBatch):
         return task.largest_batch()
     first = next(task.batches("train", 0))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), first)
@@ -98,7 +98,7 @@ class Answer(NamedTuple):
 class Solver(Protocol):
     """A task that solves instances of a user's as well."""
 
-    answer_ending: str  # of the file that an answer goes to: '.tour'
+    solution_suffix: str  # of the file that an answer goes to: '.tour'
 
     def solve_instance(self, state: Any, text: str) -> Answer:
         """The answer to the instance that a file holds."""
@@ -195,13 +195,13 @@ def microbatches(x: Array, count: int) -> Array:
     return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
 
 
-def row_numbers(rows: int) -> Iterator[Batch]:
+def example_indices(rows: int) -> Iterator[Batch]:
     """Batches of a task that makes its data inside the step: only how many rows there are."""
     while True:
         yield {"row": np.arange(rows)}
 
 
-def key_of(split: str, number: int) -> PRNGKeyArray:
+def evaluation_key(split: str, number: int) -> PRNGKeyArray:
     """The key of a split whose data are drawn; no seed of training shares it.
 
     Args:

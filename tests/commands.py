@@ -30,7 +30,7 @@ class Done(NamedTuple):
     errors: str
 
 
-def here(*argv: str, stdin: bytes = b"") -> Done:
+def run_in_process(*argv: str, stdin: bytes = b"") -> Done:
     """`python *argv` in this process, which spares the imports."""
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
@@ -41,10 +41,13 @@ def here(*argv: str, stdin: bytes = b"") -> Done:
         stack.enter_context(contextlib.redirect_stderr(errors))
         stack.enter_context(mock.patch("sys.argv", list(argv)))
         stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
-        for name in ("run.keep_compiled", "mesh.split_cpu"):  # JAX is as it is by now
+        for name in (
+            "run.enable_compilation_cache",
+            "mesh.set_cpu_device_count",
+        ):  # JAX is as it is by now
             stack.enter_context(mock.patch(f"training.{name}", return_value=None))
         stack.callback(forget_flags, argv[0])
-        stack.enter_context(quick_compiling())
+        stack.enter_context(fast_compilation())
         try:
             runpy.run_path(argv[0], run_name="__main__")
         except SystemExit as end:
@@ -52,7 +55,7 @@ def here(*argv: str, stdin: bytes = b"") -> Done:
     raise AssertionError("an entry point ends with sys.exit")
 
 
-def apart(*argv: str, stdin: bytes = b"") -> Done:
+def run_in_subprocess(*argv: str, stdin: bytes = b"") -> Done:
     """`python *argv` in a process of its own."""
     done = subprocess.run(
         [sys.executable, *argv],
@@ -64,7 +67,7 @@ def apart(*argv: str, stdin: bytes = b"") -> Done:
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def told_by(devices: int, *arguments: str) -> Any:
+def run_with_devices(devices: int, *arguments: str) -> Any:
     """What Python says in its last line, as JSON, on a CPU that counts as so many devices."""
     split = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": split}
@@ -82,7 +85,7 @@ def forget_flags(script: str) -> None:
 
 
 @contextlib.contextmanager
-def quick_compiling():
+def fast_compilation():
     """What runs for a second need not be fast, and compiles in half the time if it is not."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
@@ -90,7 +93,7 @@ def quick_compiling():
 
 
 @contextlib.contextmanager
-def recording(config: ConfigDict, read: set[str]):
+def record_config_reads(config: ConfigDict, read: set[str]):
     """Adds to `read` the keys whose values the config is asked for, as 'train.steps'."""
     names: dict[int, list[str]] = {}  # several, where two keys have one section for their value
 

@@ -26,11 +26,11 @@ def recorded_run(tmp_path_factory):
     with contextlib.ExitStack() as stack:
 
         def recorded_build(config, workdir):
-            stack.enter_context(commands.recording(config, read))
+            stack.enter_context(commands.record_config_reads(config, read))
             return build(config, workdir)
 
         stack.enter_context(mock.patch("tasks.build", recorded_build))
-        done = commands.here("train.py", commands.NUMBERS, f"--workdir={workdir}")
+        done = commands.run_in_process("train.py", commands.NUMBERS, f"--workdir={workdir}")
     assert done.code == 0, done.errors
     return workdir, read
 

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import tasks
-from tests.commands import quick_compiling, write_words
+from tests.commands import fast_compilation, write_words
 from training import mesh
-from training.step import first_state, make_update
+from training.step import init_state, make_update
 
 STEPS = 20
 ROWS = 8  # as many as devices, or more
@@ -44,8 +44,8 @@ def losses(config, sizes, workdir):
     state = mesh.abstract(jax.eval_shape(task.init, first), layout)
     update = make_update(task, state, layout)
     weights = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.params))
-    share = mesh.bytes_on_a_device(state.params) / weights
-    state = first_state(task, state, first)
+    share = mesh.bytes_per_device(state.params) / weights
+    state = init_state(task, state, first)
     key, found = mesh.replicate(key, layout), []
     with jax.set_mesh(layout), contextlib.closing(task.batches("train", 0)) as batches:
         for step in range(STEPS):
@@ -59,7 +59,7 @@ def main(data, fsdp, tensor, *names):
     sizes = {"data": int(data), "fsdp": int(fsdp), "tensor": int(tensor)}
     found = {}
     for name in names:
-        with tempfile.TemporaryDirectory() as folder, quick_compiling():
+        with tempfile.TemporaryDirectory() as folder, fast_compilation():
             config = smoke(name, Path(folder))
             found[name] = losses(config, sizes, folder)
     print(json.dumps(found))

@@ -6,9 +6,9 @@ import urllib.error
 
 import pytest
 
-from tasks.data import corpora, multi30k
-from tasks.data.pairs import TextPairs
-from tests.commands import NUMBERS, TEXT, apart, here, write_text
+from tasks.translation.data import corpora, multi30k
+from tasks.translation.data.pairs import TextPairs
+from tests.commands import NUMBERS, TEXT, run_in_process, run_in_subprocess, write_text
 from training.errors import UserError
 
 
@@ -49,20 +49,20 @@ def train_on(tmp_path, folder):
 
 
 def test_a_misspelt_key_is_met_with_the_nearest():
-    done = apart("train.py", NUMBERS, "--config.model.widht=4")
+    done = run_in_subprocess("train.py", NUMBERS, "--config.model.widht=4")
     assert sentence(done).endswith("no key 'model.widht'. Did you mean 'model.width'?\n")
 
 
 def test_a_misspelt_key_of_a_run_is_too(smoke_run):
-    done = here("eval.py", f"--workdir={smoke_run}", "--config.decode.widht=4")
+    done = run_in_process("eval.py", f"--workdir={smoke_run}", "--config.decode.widht=4")
     assert sentence(done).endswith("no key 'decode.widht'. Did you mean 'decode.width'?\n")
 
 
 def test_a_word_that_is_no_flag_is_not_passed_over(smoke_run):
     said = "is no flag: write --name=value, with quotes around what has blanks.\n"
-    done = here("train.py", NUMBERS, "workdir=runs/x")
+    done = run_in_process("train.py", NUMBERS, "workdir=runs/x")
     assert sentence(done) == f"error: 'workdir=runs/x' {said}"
-    done = here("eval.py", f"--workdir={smoke_run}", "--translate", "twenty", "one")
+    done = run_in_process("eval.py", f"--workdir={smoke_run}", "--translate", "twenty", "one")
     assert sentence(done) == f"error: 'one' {said}"
 
 
@@ -71,7 +71,7 @@ def test_a_word_that_is_no_flag_is_not_passed_over(smoke_run):
     ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"],
 )
 def test_a_flag_that_cannot_be_read(flag, tmp_path):
-    sentence(here("train.py", NUMBERS, flag, f"--workdir={tmp_path / 'run'}"))
+    sentence(run_in_process("train.py", NUMBERS, flag, f"--workdir={tmp_path / 'run'}"))
     assert not (tmp_path / "run").exists()
 
 
@@ -95,7 +95,7 @@ def test_a_flag_that_cannot_be_read(flag, tmp_path):
 )
 @pytest.mark.usefixtures("unchecked")
 def test_a_value_that_means_nothing(flag, said, tmp_path):
-    done = here("train.py", NUMBERS, f"--config.{flag}", f"--workdir={tmp_path}")
+    done = run_in_process("train.py", NUMBERS, f"--config.{flag}", f"--workdir={tmp_path}")
     assert re.search(said, done.errors.splitlines()[-1]), done.errors
     assert done.code == 2 and done.errors.startswith("error: ") and done.errors.count("\n") == 1
     assert not (tmp_path / "checkpoints/2").exists()
@@ -148,7 +148,7 @@ def test_a_corpus_neither_local_nor_reachable(folder, train_on, monkeypatch):
 
 
 def test_a_dataset_that_was_not_prepared(tmp_path):
-    done = here(
+    done = run_in_process(
         "train.py",
         "--config=configs/transformer_base_wmt14.py:smoke",
         f"--config.data.data_dir={tmp_path}",
@@ -165,12 +165,12 @@ def test_a_dataset_that_was_not_prepared(tmp_path):
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    done = here("train.py", NUMBERS, f"--workdir={tmp_path}/file/run")
+    done = run_in_process("train.py", NUMBERS, f"--workdir={tmp_path}/file/run")
     assert f"Cannot write to {tmp_path}/file/run: " in sentence(done)
 
 
 def test_a_workdir_made_by_another_config(smoke_run):
-    done = here("train.py", NUMBERS, "--config.seed=1", f"--workdir={smoke_run}")
+    done = run_in_process("train.py", NUMBERS, "--config.seed=1", f"--workdir={smoke_run}")
     assert "was made by another config: seed was 0 there and is 1 now" in sentence(done)
     assert json.loads((smoke_run / "config.json").read_text())["seed"] == 0
 
@@ -179,7 +179,7 @@ def test_a_workdir_made_by_another_config(smoke_run):
 
 
 def test_an_empty_folder_is_no_run(tmp_path):
-    done = apart("eval.py", f"--workdir={tmp_path}", "--json")
+    done = run_in_subprocess("eval.py", f"--workdir={tmp_path}", "--json")
     assert sentence(done) == (
         f"error: {tmp_path} is not the folder of a run: it has no config.json.\n"
     )
@@ -187,12 +187,12 @@ def test_an_empty_folder_is_no_run(tmp_path):
 
 
 def test_a_workdir_must_be_named():
-    assert sentence(here("eval.py")) == "error: Say which run: --workdir=runs/NAME\n"
+    assert sentence(run_in_process("eval.py")) == "error: Say which run: --workdir=runs/NAME\n"
 
 
 def test_a_run_without_checkpoints(smoke_run, tmp_path):
     (tmp_path / "config.json").write_text((smoke_run / "config.json").read_text())
-    done = here("eval.py", f"--workdir={tmp_path}")
+    done = run_in_process("eval.py", f"--workdir={tmp_path}")
     assert "has no checkpoint yet: train it first" in sentence(done)
     assert not (tmp_path / "vocabulary.model").exists()
 
@@ -201,7 +201,7 @@ def test_a_run_that_lost_its_vocabulary_does_not_learn_another(smoke_run, tmp_pa
     (tmp_path / "config.json").write_text((smoke_run / "config.json").read_text())
     (tmp_path / "checkpoints").symlink_to(smoke_run / "checkpoints")
     for command in ("eval.py",), ("train.py", NUMBERS):
-        done = here(*command, f"--workdir={tmp_path}")
+        done = run_in_process(*command, f"--workdir={tmp_path}")
         assert "vocabulary.model is missing or damaged: restore the file" in sentence(done)
     assert not (tmp_path / "vocabulary.model").exists()
 
@@ -220,5 +220,5 @@ def test_a_run_that_lost_its_vocabulary_does_not_learn_another(smoke_run, tmp_pa
     ],
 )
 def test_what_a_run_cannot_be_asked(smoke_run, flags, said):
-    done = here("eval.py", f"--workdir={smoke_run}", *flags, stdin=b"one\ntw\xff\n")
+    done = run_in_process("eval.py", f"--workdir={smoke_run}", *flags, stdin=b"one\ntw\xff\n")
     assert said in sentence(done)

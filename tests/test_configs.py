@@ -15,7 +15,7 @@ from ml_collections.config_flags import config_flags
 from PIL import Image
 
 import tasks
-from tests.commands import ROOT, quick_compiling, recording, write_text, write_words
+from tests.commands import ROOT, fast_compilation, record_config_reads, write_text, write_words
 from training import cli, run
 from training.errors import UserError
 from training.loop import fit
@@ -133,7 +133,7 @@ def smoke(corpora, images):
         if "channels" in config.get("data", {}):
             config.data.update(images[config.data.source])
         read = set()
-        stack.enter_context(recording(config, read))
+        stack.enter_context(record_config_reads(config, read))
         return config, read
 
     with contextlib.ExitStack() as stack:
@@ -150,7 +150,7 @@ def read_by_a_run(smoke, recorded_run, tmp_path_factory):
             first = next(file for file in FILES if load(file).task == task)
             workdir = str(tmp_path_factory.mktemp(task))
             config, known[task] = smoke(first)
-            with quick_compiling():
+            with fast_compilation():
                 fit(tasks.build(config, workdir), config, workdir)
         return known[task]
 
@@ -219,9 +219,9 @@ def test_builds_and_every_key_is_read(file, smoke, read_by_a_run, tmp_path):
 @each
 def test_a_smoke_run_goes_all_the_way(file, smoke, tmp_path):
     config, read = smoke(file)
-    with quick_compiling():
+    with fast_compilation():
         summary = fit(tasks.build(config, str(tmp_path)), config, str(tmp_path))
     assert not keys(config) - read - BY_TRAIN, "never read"
-    assert config.train.best in summary["measures"]
-    assert {name.split("/")[0] for name in summary["measures"]} >= {"dev", "test"}
-    assert summary["paper"].keys() - summary["measures"].keys() <= {*WITH_INCEPTION}
+    assert config.train.best in summary["metrics"]
+    assert {name.split("/")[0] for name in summary["metrics"]} >= {"dev", "test"}
+    assert summary["paper"].keys() - summary["metrics"].keys() <= {*WITH_INCEPTION}

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, NamedSharding
 
 import tasks
 from tests import commands, losses
-from training import mesh, metrics, run
+from training import mesh, metric_writer, run
 
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8)]
 CUBE = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
@@ -34,7 +34,7 @@ CONFIGS = one_of_each()
 
 
 def losses_on(devices, layout, configs):
-    return commands.told_by(devices, "-m", "tests.losses", *map(str, layout), *configs)
+    return commands.run_with_devices(devices, "-m", "tests.losses", *map(str, layout), *configs)
 
 
 @pytest.fixture(scope="module")
@@ -83,30 +83,32 @@ def test_eight_devices_give_the_losses_of_one(config, one_device, eight_devices)
 def test_the_transformer_by_the_command_line(smoke_run, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     layout = [f"--config.mesh.{axis}=2" for axis in ("data", "fsdp", "tensor")]
-    done = commands.apart("train.py", commands.NUMBERS, f"--workdir={tmp_path}", *layout)
+    done = commands.run_in_subprocess(
+        "train.py", commands.NUMBERS, f"--workdir={tmp_path}", *layout
+    )
     assert done.code == 0, done.errors
     ours, theirs = (
-        [line["loss"] for line in metrics.read(workdir) if "loss" in line]
+        [line["loss"] for line in metric_writer.read(workdir) if "loss" in line]
         for workdir in (str(tmp_path), str(smoke_run))
     )
     assert len(ours) == 4
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
-@pytest.mark.skipif(mesh.cores() < 2, reason="one core is one device")
+@pytest.mark.skipif(mesh.available_cpus() < 2, reason="one core is one device")
 def test_cores_of_a_cpu_as_devices(tmp_path):
     """Training and evaluation by two of them equal those by one, rows split and all."""
     found = []
     for count in (1, 2):
         workdir = str(tmp_path / str(count))
         command = ["--config=configs/seq2seq_nmt.py:smoke", f"--config.cpu_devices={count}"]
-        done = commands.apart("train.py", *command, f"--workdir={workdir}")
+        done = commands.run_in_subprocess("train.py", *command, f"--workdir={workdir}")
         assert done.code == 0, done.errors
         assert f"data {count} x" in done.output
         found.append(
             (
-                [line["loss"] for line in metrics.read(workdir) if "loss" in line],
-                run.read_summary(workdir)["measures"],
+                [line["loss"] for line in metric_writer.read(workdir) if "loss" in line],
+                run.read_summary(workdir)["metrics"],
             )
         )
     (one, measured_by_one), (two, measured_by_two) = found

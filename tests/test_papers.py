@@ -41,14 +41,14 @@ def test_the_table_of_results_is_the_one_made_from_the_runs_on_record():
 def test_the_table_has_what_the_paper_prints_and_what_the_run_is_judged_by(tmp_path, monkeypatch):
     run = {
         "config": "transformer_multi30k",
-        "measures": {"test/bleu": 35.14159, "test/bleu_tok_lc": 40.1, "test/chrf": 60.0},
+        "metrics": {"test/bleu": 35.14159, "test/bleu_tok_lc": 40.1, "test/chrf": 60.0},
         "paper": {"test/bleu_tok_lc": 41.02},
         "steps": 8000,
         "seconds": 3665,
         "seed": 3,
         "device": "an abacus",
     }
-    other = run | {"seed": 4, "seconds": 5, "measures": {"test/bleu": 20.0}}
+    other = run | {"seed": 4, "seconds": 5, "metrics": {"test/bleu": 20.0}}
     for name, content in (("one", run), ("sweep", [run, other])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps(content))

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from tests.commands import apart, here, write_words
+from tests.commands import run_in_process, run_in_subprocess, write_words
 from tests.training.runs import ROOT, wait_for
 from training import cli, plots, sweeps
 from training.errors import Interrupted, UserError
@@ -27,8 +27,8 @@ from functools import partial
 from training.plots import bars
 from training.sweeps import Run
 
-MEASURES = ("test/error",)
-figure = partial(bars, measures=MEASURES)
+METRICS = ("test/error",)
+figure = partial(bars, metrics=METRICS)
 
 def runs():
     for peak in {peaks}:
@@ -78,7 +78,7 @@ class Instant:
         else:
             summary = {
                 "config": config.name,
-                "measures": {"test/error": 0.1 * config.model.width, "dev/error": 1.0},
+                "metrics": {"test/error": 0.1 * config.model.width, "dev/error": 1.0},
                 "paper": {"test/error": 0.5},
                 "steps": config.train.steps,
                 "seconds": 65.0,
@@ -137,13 +137,13 @@ def test_a_folder_of_another_run_is_too(tmp_path):
 def test_a_file_that_is_no_sweep(tmp_path):
     with pytest.raises(UserError, match="There is no sweep file nope.py"):
         sweeps.load("nope.py")
-    (tmp_path / "bad.py").write_text("MEASURES = ()\nfigure = None\n")
+    (tmp_path / "bad.py").write_text("METRICS = ()\nfigure = None\n")
     with pytest.raises(UserError, match=r"bad\.py is no sweep: it has no runs"):
         sweeps.load(str(tmp_path / "bad.py"))
-    (tmp_path / "bad.py").write_text("MEASURES = (\n")
+    (tmp_path / "bad.py").write_text("METRICS = (\n")
     with pytest.raises(UserError, match=r"bad\.py: '\(' was never closed"):
         sweeps.load(str(tmp_path / "bad.py"))
-    (tmp_path / "bad.py").write_text("MEASURES, figure, runs = (), None, lambda: [1][2]\n")
+    (tmp_path / "bad.py").write_text("METRICS, figure, runs = (), None, lambda: [1][2]\n")
     with pytest.raises(UserError, match=r"bad\.py: list index out of range"):
         sweeps.load(str(tmp_path / "bad.py"))
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_sweep(tmp_path):
     ],
 )
 def test_a_wrong_command_is_a_sentence(flags, sentence, tmp_path):
-    done = here("sweep.py", f"--workdir={tmp_path}", *flags)
+    done = run_in_process("sweep.py", f"--workdir={tmp_path}", *flags)
     assert (done.code, done.output) == (2, "")
     assert done.errors.startswith("error: ") and sentence in done.errors
     assert done.errors.count("\n") == 1 and not any(tmp_path.iterdir())
@@ -294,7 +294,7 @@ def test_tables_and_summaries(tmp_path):
 
 
 def summary(**measures):
-    return {"measures": {name.replace("__", "/"): x for name, x in measures.items()}}
+    return {"metrics": {name.replace("__", "/"): x for name, x in measures.items()}}
 
 
 def test_bars_are_means_beside_the_paper():
@@ -321,7 +321,7 @@ def test_a_heat_map_says_its_numbers_and_leaves_gaps():
 
 def test_lines_over_length_are_of_the_middles_of_their_ranges():
     measures = {"test/m_2-3": 1.0, "test/m_4-7": 0.5, "test_long/m_8-8": 0.2, "test/m": 0.7}
-    found = [Result(Run("", {"attention": "none"}, {}), {"measures": measures})]
+    found = [Result(Run("", {"attention": "none"}, {}), {"metrics": measures})]
     (axes,) = plots.by_length(found, "m").axes
     assert [list(map(tuple, line.get_xydata())) for line in axes.lines] == [
         [(2.5, 1.0), (5.5, 0.5)],
@@ -357,7 +357,7 @@ def test_a_sweep_goes_all_the_way_with_a_run_that_fails(tmp_path):
         "--parallel=2",
         "--config.train.steps=10",
     )
-    done = apart(*command)
+    done = run_in_subprocess(*command)
     assert done.code == 1
     assert "9.0 failed, as" in done.errors and "The loss is nan at step 4" in done.errors
     assert "1 of 2 runs failed; the same command tries them again." in done.output
@@ -393,6 +393,6 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     )
     assert process.returncode == 130
     step = re.search(r"Stopped at step (\d+) of 300, saved", log.read_text())[1]
-    done = apart(*command)
+    done = run_in_subprocess(*command)
     assert done.code == 0 and "0.01: finished in" in done.output
     assert f"300, resuming from {step}" in log.read_text()

@@ -7,7 +7,7 @@ import sys
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 
 
-def keep_pages() -> None:
+def configure_malloc() -> None:
     """Makes glibc keep freed memory instead of giving it back to the system.
 
     XLA on a CPU allocates its temporaries anew at each step. By default glibc maps every large one

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
 
-from training import hosts, metrics
+from training import hosts, metric_writer
 from training.errors import UserError, did_you_mean, first_line, is_full
 
 FOLDER = "checkpoints"
@@ -43,7 +44,7 @@ class Checkpoints:
             stops a run, serves only to go on from and takes no part in the average.
         keep: how many of the newest regular ones stay.
         average: over how many of them `average` goes.
-        best: the measure ('dev/bleu') whose best checkpoint stays as well; '' for none.
+        best: the metric ('dev/bleu') whose best checkpoint stays as well; '' for none.
         best_mode: 'max' or 'min'.
 
     Raises:
@@ -69,7 +70,9 @@ class Checkpoints:
             raise UserError(f"{self._directory} is a file, where checkpoints are to be: remove it.")
         self._every, self._keep, self._average = checkpoint_every, keep, average
         self._best, self._sign = best, 1 if best_mode == "max" else -1
-        lines = [line for line in metrics.read(workdir) if np.isfinite(line.get(best, np.nan))]
+        lines = [
+            line for line in metric_writer.read(workdir) if np.isfinite(line.get(best, np.nan))
+        ]
         self._scores = {line["step"]: line[best] for line in lines}
         self._half_written = _half_written(self._directory)
         self._manager = ocp.CheckpointManager(
@@ -102,7 +105,7 @@ class Checkpoints:
             "step": step,
             "key": np.asarray(jax.random.key_data(key)).tolist(),
             "seconds": seconds,
-            "checksums": np.asarray(hosts.gather(checksums(state))).tolist(),
+            "checksums": np.asarray(hosts.all_gather(checksums(state))).tolist(),
         }
         with self._writing():
             self._manager.save(
@@ -112,19 +115,19 @@ class Checkpoints:
                 ),
             )
 
-    def score(self, step: int, measures: dict[str, float]) -> None:
+    def score(self, step: int, metrics: dict[str, float]) -> None:
         """Tells what an evaluation found, for the choice of the best.
 
         Raises:
-            UserError: if the measure that decides is not among them.
+            UserError: if the metric that decides is not among them.
         """
-        if self._best and self._best not in measures:
+        if self._best and self._best not in metrics:
             raise UserError(
-                f"train.best '{self._best}' is not a measure of this task, which are "
-                f"{', '.join(measures)}." + did_you_mean(self._best, measures)
+                f"train.best '{self._best}' is not a metric of this task, which are "
+                f"{', '.join(metrics)}." + did_you_mean(self._best, metrics)
             )
-        if self._best and np.isfinite(measures[self._best]):
-            self._scores[step] = measures[self._best]
+        if self._best and np.isfinite(metrics[self._best]):
+            self._scores[step] = metrics[self._best]
 
     def restore(self, abstract: Any, which: str = "latest") -> Restored | None:
         """Reads the latest, best or average checkpoint, or an older one if that is damaged.
@@ -193,7 +196,7 @@ class Checkpoints:
         for later in self.steps():
             if later > step:
                 self._manager.delete(later)
-        if hosts.is_first():
+        if hosts.is_primary():
             for path in _half_written(self._directory).values():
                 path.rmtree()
 
@@ -246,7 +249,7 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
             ),
         )
-        found = np.asarray(hosts.gather(checksums(items.state))).tolist()
+        found = np.asarray(hosts.all_gather(checksums(items.state))).tolist()
         if items.record["step"] != step or items.record["checksums"] != found:
             raise ValueError("its arrays do not match their checksums")
         return items.state, items.record
@@ -292,6 +295,7 @@ def hush() -> None:
             before(error)
 
     sys.unraisablehook = hook
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
 
 
 def _half_written(directory: epath.Path) -> dict[int, epath.Path]:

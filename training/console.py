@@ -116,13 +116,13 @@ class Console:
         self._clock, self._step, self._items, self._flops = now, step, 0.0, 0.0
         return {"items_per_second": rate, "peak_fraction": use}
 
-    def table(self, measures: Mapping[str, float], paper: Mapping[str, float]) -> None:
-        """The end of a run: its measures beside the paper's."""
-        table = Table("measure", box=None, header_style="bold", pad_edge=False)
+    def table(self, metrics: Mapping[str, float], paper: Mapping[str, float]) -> None:
+        """The end of a run: its metrics beside the paper's."""
+        table = Table("metric", box=None, header_style="bold", pad_edge=False)
         table.add_column("ours", justify="right")
         table.add_column("paper", justify="right")
-        for name in [*measures, *(name for name in paper if name not in measures)]:
-            table.add_row(name, *(f"{d[name]:.4g}" if name in d else "" for d in (measures, paper)))
+        for name in [*metrics, *(name for name in paper if name not in metrics)]:
+            table.add_row(name, *(f"{d[name]:.4g}" if name in d else "" for d in (metrics, paper)))
         self.terminal.print()
         self.terminal.print(table)
 

@@ -25,7 +25,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
+def initialize_distributed(
+    coordinator: str | None, processes: int | None, process_id: int | None
+) -> None:
     """Meets the other processes of the run; to be called before anything else of JAX.
 
     Args:
@@ -53,18 +55,18 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
         ) from error
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes; a process alone is."""
     return jax.process_index() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Returns when all processes have come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("wait")
 
 
-def gather(tree: Any) -> Any:
+def all_gather(tree: Any) -> Any:
     """Whole copies, on a device of this host, of arrays that are split over hosts."""
     if jax.process_count() == 1:
         return tree
@@ -72,7 +74,7 @@ def gather(tree: Any) -> Any:
     return jax.device_put(whole, jax.local_devices()[0])
 
 
-def deal(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_over_hosts(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map(work, items)`, each item done by one host and its result, in order, given to all.
 
     Every host must ask for the same items. Results are pickled: let them be NumPy's.

@@ -18,8 +18,8 @@ from training import flops, hosts, mesh, run
 from training.checkpoints import Checkpoints
 from training.console import Console, binary, duration
 from training.errors import Interrupted, UserError
-from training.metrics import Log, learning_curve
-from training.step import first_state, make_update, trace
+from training.metric_writer import MetricWriter, learning_curve
+from training.step import init_state, make_update, trace
 
 
 def fit(task: Any, config: Any, workdir: str) -> dict:
@@ -39,24 +39,24 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     """
     run.open_workdir(config, workdir)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
-    sizes = mesh.settle(dict(config.mesh), state, jax.device_count(), mesh.memory())
+    sizes = mesh.resolve_mesh_shape(dict(config.mesh), state, jax.device_count(), mesh.memory())
     devices = mesh.make_mesh(**sizes)
-    console = Console(config.train.steps, task.unit, quiet=not hosts.is_first())
+    console = Console(config.train.steps, task.unit, quiet=not hosts.is_primary())
     with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
         summary = run.read_summary(workdir)
         if summary and config.train.steps <= summary["steps"] in checkpoints.steps():
             console.say(f"This run is finished; its results are in {workdir}.")
-            console.table(summary["measures"], summary["paper"])
+            console.table(summary["metrics"], summary["paper"])
             return summary
         trainer = Trainer(task, config, workdir, devices, console, checkpoints)
-        with contextlib.closing(trainer.log):
+        with contextlib.closing(trainer.writer):
             with console.training(trainer.step, flops.peak()), hosts.stop_signal() as stop:
                 trainer.train(stop)
             return trainer.finish()
 
 
 @runtime_checkable
-class Watchful(Protocol):
+class ChecksDivergence(Protocol):
     """A task that sees in its metrics more than that they are finite."""
 
     def fault(self, metrics: dict[str, Any]) -> str:
@@ -64,7 +64,7 @@ class Watchful(Protocol):
         ...
 
 
-class Pending(NamedTuple):
+class InFlightMetrics(NamedTuple):
     """Metrics of a step that the device may still be computing."""
 
     step: int
@@ -89,10 +89,10 @@ class Trainer:
             self.start -= restored.record["seconds"]
         else:
             self.step = 0
-            self.state = first_state(task, abstract, first_key)
+            self.state = init_state(task, abstract, first_key)
         checkpoints.clear_after(self.step)
         self.abstract, self.key = abstract, mesh.replicate(key, devices)
-        self.log = Log(workdir, self.step, writes=hosts.is_first())
+        self.writer = MetricWriter(workdir, self.step, writes=hosts.is_primary())
         self.update = make_update(task, abstract, devices)
         self._introduce(restored)
 
@@ -112,7 +112,7 @@ class Trainer:
                 batch = self.place(batches)
             if pending:
                 self.read(pending)
-            pending = Pending(self.step, metrics, cost)
+            pending = InFlightMetrics(self.step, metrics, cost)
             evaluating = self.step % every.eval_every == 0
             saving = self.step % every.checkpoint_every == 0 or self.step == last
             stopping = stop(self.step)
@@ -142,7 +142,7 @@ class Trainer:
                 self.compiled[shape] = traced.lower().compile(), flops.count(traced.jaxpr)
         return self.compiled[shape]
 
-    def read(self, pending: Pending) -> None:
+    def read(self, pending: InFlightMetrics) -> None:
         """Waits for a step's metrics; records them if due.
 
         Raises:
@@ -157,7 +157,7 @@ class Trainer:
         if step % self.config.train.log_every == 0 or step == self.config.train.steps:
             speed = self.console.report(step, float(metrics["loss"]))
             values = {name: float(value) for name, value in metrics.items()}
-            self.log.write(step, self.seconds(), values | speed)
+            self.writer.write(step, self.seconds(), values | speed)
 
     def fault(self, step: int, metrics: dict[str, Any]) -> str:
         """Why the run should stop here, or ''."""
@@ -167,56 +167,58 @@ class Trainer:
                     f"The {name} is {metrics[name]} at step {step} (batch {step - 1}): lower the "
                     "learning rate or look at that batch"
                 )
-        if isinstance(self.task, Watchful) and (fault := self.task.fault(metrics)):
+        if isinstance(self.task, ChecksDivergence) and (fault := self.task.fault(metrics)):
             return f"At step {step}: {fault}"
         return ""
 
     def evaluate_dev(self) -> None:
         """Evaluates the dev split, unless an earlier process already did at this step."""
-        if not self.log.found(self.step, "dev/"):
+        if not self.writer.found(self.step, "dev/"):
             with self.console.pause("evaluating"):
-                measures = self.evaluate(self.state, "dev")
+                metrics = self.evaluate(self.state, "dev")
             self.console.say(
-                f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in measures.items())
+                f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
             )
-        self.checkpoints.score(self.step, self.log.found(self.step, "dev/"))
+        self.checkpoints.score(self.step, self.writer.found(self.step, "dev/"))
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """Measures of a split as 'split/measure', recorded."""
-        found = self.task.evaluate(hosts.gather(state), split)
-        measures = {f"{split}/{name}": float(value) for name, value in found.items()}
-        self.log.write(self.step, self.seconds(), measures)
-        return measures
+        """Measures of a split as 'split/metric', recorded."""
+        found = self.task.evaluate(hosts.all_gather(state), split)
+        metrics = {f"{split}/{name}": float(value) for name, value in found.items()}
+        self.writer.write(self.step, self.seconds(), metrics)
+        return metrics
 
     def finish(self) -> dict:
         """Averages, evaluates, draws, and leaves `summary.json`."""
         self.checkpoints.wait()
-        state, measures = self.state, self.log.found(self.step, "dev/")
+        state, metrics = self.state, self.writer.found(self.step, "dev/")
         if self.config.train.average > 1:
             params, said = self.checkpoints.average(self.abstract)
             state = state._replace(params=params)
             self.console.say(said)
         for split in self.task.splits:
-            found = self.log.found(self.step, f"{split}/")  # by an earlier process
-            measures |= found or self.evaluate(state, split)
-        state = hosts.gather(state)
+            found = self.writer.found(self.step, f"{split}/")  # by an earlier process
+            metrics |= found or self.evaluate(state, split)
+        state = hosts.all_gather(state)
         self.draw(state)
-        summary = run.write_summary(self.workdir, self.config, measures, self.step, self.seconds())
-        self.console.table(summary["measures"], summary["paper"])
+        summary = run.write_summary(self.workdir, self.config, metrics, self.step, self.seconds())
+        self.console.table(summary["metrics"], summary["paper"])
         if samples := self.task.samples(state):
             self.console.say("\n" + samples)
         self.console.say(
             f"\nFinished in {duration(self.seconds())}; all of it is in {self.workdir}."
         )
-        hosts.wait()  # for the one that writes
+        hosts.barrier()  # for the one that writes
         return summary
 
     def draw(self, state: Any) -> None:
         """Saves the pictures. One that cannot be drawn is a pity, not the end of a run."""
         try:
-            figures = {"learning_curve": learning_curve(self.log.lines)} | self.task.figures(state)
+            figures = {"learning_curve": learning_curve(self.writer.lines)} | self.task.figures(
+                state
+            )
             for name, figure in figures.items():
-                self.log.figure(name, figure, self.step)
+                self.writer.figure(name, figure, self.step)
         except Exception as error:  # noqa: BLE001  whatever a picture may stumble over
             self.console.say(f"A figure could not be drawn: {type(error).__name__}: {error}.")
 
@@ -227,7 +229,7 @@ class Trainer:
     def _introduce(self, restored: Any) -> None:
         """The first lines that a person sees."""
         count = sum(x.size for x in jax.tree.leaves(self.abstract.params))
-        weights, whole = map(mesh.bytes_on_a_device, (self.abstract.params, self.abstract))
+        weights, whole = map(mesh.bytes_per_device, (self.abstract.params, self.abstract))
         sizes = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         resuming = f", resuming from {self.step:,}" if restored else ""
         rows = {

@@ -25,19 +25,19 @@ RULES: dict[str | None, str] = {
     "mlp": "tensor",
     "embed": "fsdp",
 }
-ROWS = ("data", "fsdp")  # the rows of a batch are split over both
+BATCH_AXES = ("data", "fsdp")  # the rows of a batch are split over both
 DEVICE_COUNT = "xla_force_host_platform_device_count"
 THREADS = 8  # for each device of a CPU with fewer cores than devices
 
 
-def cores() -> int:
+def available_cpus() -> int:
     """How many cores of the CPU this process may use."""
     if hasattr(os, "sched_getaffinity"):  # where a process can be confined
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def split_cpu(count: int) -> None:
+def set_cpu_device_count(count: int) -> None:
     """Makes a CPU count as so many devices; to be called before anything else of JAX.
 
     XLA's CPU backend shares a large operation among the cores, and a small one, as loops over time
@@ -47,8 +47,8 @@ def split_cpu(count: int) -> None:
     """
     forced = re.search(rf"{DEVICE_COUNT}=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if not forced:
-        jax.config.update("jax_num_cpu_devices", count if count <= cores() else 1)
-    elif int(forced[1]) > cores():
+        jax.config.update("jax_num_cpu_devices", count if count <= available_cpus() else 1)
+    elif int(forced[1]) > available_cpus():
         # Where a device waits for the others it holds a thread, at times several; XLA starts as
         # many as there are cores, and if all are held, nobody comes.
         os.environ.setdefault("NPROC", str(THREADS * int(forced[1])))
@@ -79,7 +79,9 @@ def make_mesh(
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), kinds, devices=devices)
 
 
-def settle(sizes: Mapping[str, int], state: Any, devices: int, memory: float) -> dict[str, int]:
+def resolve_mesh_shape(
+    sizes: Mapping[str, int], state: Any, devices: int, memory: float
+) -> dict[str, int]:
     """Chooses for those who let both data and fsdp be -1, "as you like"; others get their own.
 
     A state that is whole on every device needs no exchange but of gradients. So it is split only if
@@ -107,7 +109,7 @@ def memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
 
 
-def bytes_on_a_device(tree: Any) -> int:
+def bytes_per_device(tree: Any) -> int:
     """What one device holds of arrays, or their shapes, that know how they are split."""
     return sum(
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
@@ -163,25 +165,25 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     Raises:
         UserError: if the rows cannot be split evenly.
     """
-    sharding = rows_sharding(batch, mesh)
+    sharding = batch_sharding(batch, mesh)
     place = lambda x: jax.make_array_from_callback(np.shape(x), sharding, x.__getitem__)
     return jax.tree.map(place, batch)
 
 
-def rows_sharding(batch: Any, mesh: Mesh) -> NamedSharding:
+def batch_sharding(batch: Any, mesh: Mesh) -> NamedSharding:
     """Where the arrays of a batch (or their shapes) go: rows split over data and fsdp.
 
     Raises:
         UserError: if the rows cannot be split evenly.
     """
-    parts = math.prod(mesh.shape[axis] for axis in ROWS)
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     rows = {np.shape(x)[0] for x in jax.tree.leaves(batch)}
     if uneven := [n for n in rows if n % parts]:
         raise UserError(
             f"A batch of {uneven[0]} rows cannot be split over {parts} devices: "
             "make the batch sizes multiples of mesh.data x mesh.fsdp."
         )
-    return NamedSharding(mesh, PartitionSpec(ROWS))
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 @contextlib.contextmanager
@@ -196,7 +198,7 @@ def split_rows(tree: Any) -> Iterator[Callable[[Any], Any]]:
     if not isinstance(mesh, Mesh) or mesh.size == 1:
         yield lambda batch: batch
         return
-    parts = math.prod(mesh.shape[axis] for axis in ROWS)
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     rows = lambda batch: len(jax.tree.leaves(batch)[0])
     with jax.set_mesh(mesh):
         yield lambda batch: batch if rows(batch) % parts else shard_batch(batch, mesh)

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from training import collectives, flops, mesh
 from training.console import binary, duration
 from training.errors import UserError
-from training.mesh import bytes_on_a_device
+from training.mesh import bytes_per_device
 from training.step import make_update, trace
 
 GIB = 2**30
@@ -87,10 +87,10 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
     start = [clock() for clock in clocks]
     devices, chip = find(hardware)
     shapes = jax.eval_shape(task.init, jax.random.key(0))
-    sizes = mesh.settle(sizes, shapes, len(devices), chip.memory)
+    sizes = mesh.resolve_mesh_shape(sizes, shapes, len(devices), chip.memory)
     layout = mesh.make_mesh(devices, **sizes)
     state = mesh.abstract(shapes, layout)
-    rows = mesh.rows_sharding(batch, layout)
+    rows = mesh.batch_sharding(batch, layout)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
     key = jax.eval_shape(jax.random.key, 0)
     whole = NamedSharding(layout, PartitionSpec())
@@ -108,8 +108,8 @@ def make(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) -> Plan
             for path, x in jax.tree.leaves_with_path(batch)
         ),
         parameters=sum(x.size for x in jax.tree.leaves(state.params)),
-        weights=bytes_on_a_device(state.params),
-        optimizer=bytes_on_a_device(state) - bytes_on_a_device(state.params),
+        weights=bytes_per_device(state.params),
+        optimizer=bytes_per_device(state) - bytes_per_device(state.params),
         arguments=memory.argument_size_in_bytes if memory else 0,
         activations=memory.temp_size_in_bytes if memory else 0,
         total=_total(memory) if memory else 0,

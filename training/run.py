@@ -22,7 +22,7 @@ from training.errors import UserError
 CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
 UNMADE = {CONFIG, LOCK, "log.txt"}  # all that is in a folder before its task is made
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # on some file systems
-# What changes no number of a run: on which devices it is, how often it speaks, which measure its
+# What changes no number of a run: on which devices it is, how often it speaks, which metric its
 # best checkpoint is the best by, where its data lie.
 MOVABLE = re.compile(
     r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|.*\.folder"
@@ -30,7 +30,7 @@ MOVABLE = re.compile(
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
-def keep_compiled() -> None:
+def enable_compilation_cache() -> None:
     """Keeps what XLA compiles for the next process that needs the same."""
     cache = os.path.expanduser("~/.cache/attention_atlas/xla")
     jax.config.update("jax_compilation_cache_dir", cache)
@@ -60,18 +60,18 @@ def open_workdir(config: Any, workdir: str) -> None:
     make_folder(path := Path(workdir))
     ours = json.loads(config.to_json_best_effort())
     check_same(config, workdir)
-    if hosts.is_first():
+    if hosts.is_primary():
         write_json(path / CONFIG, ours)
 
 
 @contextlib.contextmanager
-def alone(workdir: str) -> Iterator[None]:
+def lock_workdir(workdir: str) -> Iterator[None]:
     """Lets no other process train in the folder meanwhile; the hosts of one run count as one.
 
     Raises:
         UserError: if one does, or the folder cannot be written.
     """
-    if not hosts.is_first():
+    if not hosts.is_primary():
         yield
         return
     make_folder(Path(workdir))
@@ -157,12 +157,12 @@ def read_summary(workdir: str) -> dict | None:
 
 
 def write_summary(
-    workdir: str, config: Any, measures: dict[str, float], steps: int, seconds: float
+    workdir: str, config: Any, metrics: dict[str, float], steps: int, seconds: float
 ) -> dict:
     """Writes `summary.json`, the fixed form by which runs are recorded, and returns it."""
     summary = {
         "config": config.name,
-        "measures": measures,
+        "metrics": metrics,
         "paper": dict(config.paper),
         "steps": steps,
         "seconds": round(seconds, 1),
@@ -171,7 +171,7 @@ def write_summary(
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
-    if hosts.is_first():
+    if hosts.is_primary():
         write_json(Path(workdir) / SUMMARY, summary)
     return summary
 
@@ -212,7 +212,7 @@ def device() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    cores = mesh.cores()
+    cores = mesh.available_cpus()
     name = names[0] if names else platform.machine()
     return f"{several}{name}, {cores} core{'s' * (cores != 1)}"
 

@@ -24,7 +24,7 @@ def make_update(task: Any, abstract: Any, mesh: Mesh) -> Any:
     return jax.jit(update, out_shardings=(shardings, everywhere), donate_argnums=0)
 
 
-def first_state(task: Any, abstract: Any, key: Any) -> Any:
+def init_state(task: Any, abstract: Any, key: Any) -> Any:
     """The state at step 0, each part made on the devices that hold it.
 
     Args:

@@ -2,7 +2,7 @@
 
 A sweep file has
 
-    MEASURES = ("test/wer",)                     # the columns of its table
+    METRICS = ("test/wer",)                     # the columns of its table
 
     def runs() -> Iterator[Run]: ...             # what is run
 
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from training import cli, metrics, run
+from training import cli, metric_writer, run
 from training.console import Board, duration
 from training.errors import Interrupted, UserError, first_line
 from training.launchers import Command, Job, Launcher
@@ -43,7 +43,7 @@ class Run(NamedTuple):
             in `seed` alone are repetitions. The values together are its name, in which "_" stands
             for what a folder should not be called.
         overrides: values of the config's keys, {"model.score": "dot"}.
-        paper: what the paper prints for it, by measure.
+        paper: what the paper prints for it, by metric.
     """
 
     config: str
@@ -70,7 +70,7 @@ class Result(NamedTuple):
 class Sweep(NamedTuple):
     """What a sweep file says."""
 
-    measures: Sequence[str]
+    metrics: Sequence[str]
     runs: list[Run]
     figure: Callable[[list[Result]], Figure]
 
@@ -93,7 +93,7 @@ class Planned(NamedTuple):
 
     def result(self) -> Result:
         """What there is of the run so far."""
-        return Result(self.run, self.summary(), metrics.read(str(self.workdir)))
+        return Result(self.run, self.summary(), metric_writer.read(str(self.workdir)))
 
     def summary(self) -> dict | None:
         """What the run ended with, or None while it has steps to go."""
@@ -102,7 +102,7 @@ class Planned(NamedTuple):
 
     def progress(self) -> str:
         """How far it is."""
-        lines = metrics.read(str(self.workdir))
+        lines = metric_writer.read(str(self.workdir))
         return f"step {lines[-1]['step']:,} of {self.config.train.steps:,}" if lines else ""
 
 
@@ -119,10 +119,10 @@ def load(path: str) -> Sweep:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        for part in ("MEASURES", "runs", "figure"):
+        for part in ("METRICS", "runs", "figure"):
             if not hasattr(module, part):
                 raise UserError(f"{path} is no sweep: it has no {part}.")
-        return Sweep(module.MEASURES, list(module.runs()), module.figure)
+        return Sweep(module.METRICS, list(module.runs()), module.figure)
     except UserError:
         raise
     except Exception as error:  # a file is run, and may do whatever it likes
@@ -225,7 +225,7 @@ def failures(planned: Sequence[Planned], lines: int) -> Iterator[str]:
             yield "\n    ".join([f"{one.run.name} failed, as {one.log} tells:", *end])
 
 
-def record(results: Sequence[Result], measures: Sequence[str], workdir: Path) -> str:
+def record(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> str:
     """Writes `summary.json`, `table.md` and `table.csv`; returns the table."""
     run.write_json(
         workdir / "summary.json",
@@ -237,7 +237,7 @@ def record(results: Sequence[Result], measures: Sequence[str], workdir: Path) ->
             if summary
         ],
     )
-    table = markdown(results, measures)
+    table = markdown(results, metrics)
     (workdir / "table.md").write_text(table + "\n")
     with (workdir / "table.csv").open("w", newline="") as file:
         rows = list(csv_rows(results))
@@ -254,7 +254,7 @@ def csv_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {"run": one.name, **one.labels, **papers}
         if summary:
             rest = ("steps", "seconds", "seed", "device", "commit")
-            row |= summary["measures"] | {key: summary[key] for key in rest}
+            row |= summary["metrics"] | {key: summary[key] for key in rest}
         yield row
 
 
@@ -267,15 +267,15 @@ def repetitions(results: Sequence[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
-def markdown(results: Sequence[Result], measures: Sequence[str]) -> str:
+def markdown(results: Sequence[Result], metrics: Sequence[str]) -> str:
     """A row for each run, or for the mean and standard deviation of its repetitions."""
     labels = list(dict.fromkeys(k for one in results for k in one.run.labels if k != "seed"))
     printed = list(dict.fromkeys(name for one in results for name in one.run.paper))
-    header = [*labels, *measures, *(f"paper's {name}" for name in printed), "runs", "steps", "time"]
+    header = [*labels, *metrics, *(f"paper's {name}" for name in printed), "runs", "steps", "time"]
     rows = [header, ["---"] * len(header)]
     for group in repetitions(results):
         first, done = group[0].run, [one.summary for one in group if one.summary]
-        ours = ([x["measures"][name] for x in done if name in x["measures"]] for name in measures)
+        ours = ([x["metrics"][name] for x in done if name in x["metrics"]] for name in metrics)
         papers = ([first.paper[name]] if name in first.paper else [] for name in printed)
         rows.append(
             [

@@ -17,11 +17,11 @@ from training.sweeps import Run
 SCORES = ("content", "additive", "location", "general", "dot", "scaled_dot")
 TASKS = {
     "soft": "translation",
-    "hard": "hard_attention",
+    "hard": "translation.hard_attention",
     "local_m": "translation",
     "local_p": "translation",
 }
-MEASURES = ("test/exact_match", "test_long/exact_match")
+METRICS = ("test/exact_match", "test_long/exact_match")
 
 
 def runs(config="configs/seq2seq_nmt.py"):
@@ -38,4 +38,4 @@ def runs(config="configs/seq2seq_nmt.py"):
             )
 
 
-figure = partial(heat_map, measure="test/exact_match", rows="score", columns="alignment")
+figure = partial(heat_map, metric="test/exact_match", rows="score", columns="alignment")

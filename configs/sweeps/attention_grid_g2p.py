@@ -14,7 +14,7 @@ from functools import partial
 from configs.sweeps import attention_grid
 from training.plots import heat_map
 
-MEASURES = ("test/wer", "test/per")
+METRICS = ("test/wer", "test/per")
 
 runs = partial(attention_grid.runs, config="configs/seq2seq_g2p.py")
-figure = partial(heat_map, measure="test/wer", rows="score", columns="alignment")
+figure = partial(heat_map, metric="test/wer", rows="score", columns="alignment")

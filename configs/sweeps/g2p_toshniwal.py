@@ -20,7 +20,7 @@ PAPER = {  # per, wer
     "local_m": (0.0511, 0.2185),
     "local_p": (0.0539, 0.2283),
 }
-MEASURES = ("test/per", "test/wer")
+METRICS = ("test/per", "test/wer")
 
 
 def runs():
@@ -33,4 +33,4 @@ def runs():
         )
 
 
-figure = partial(bars, measures=(*MEASURES, "cmudict_2007/per", "cmudict_2007/wer"))
+figure = partial(bars, metrics=(*METRICS, "cmudict_2007/per", "cmudict_2007/wer"))

@@ -41,7 +41,7 @@ GRID = {  # Table 4, each with all of the above
     ("local_p", "general"): (5.9, 19.0),
     ("local_p", "additive"): None,
 }
-MEASURES = ("test/perplexity", "test/bleu")
+METRICS = ("test/perplexity", "test/bleu")
 
 
 def runs():
@@ -64,4 +64,4 @@ def _run(name, overrides, printed):
     )
 
 
-figure = partial(bars, measures=(*MEASURES, "wmt14/perplexity", "wmt14/bleu"))
+figure = partial(bars, metrics=(*METRICS, "wmt14/perplexity", "wmt14/bleu"))

@@ -13,7 +13,7 @@ from functools import partial
 from training.plots import bars
 from training.sweeps import Run
 
-MEASURES = ("test/bits_per_sequence", "test_20/wrong_bits", "test_120/wrong_bits")
+METRICS = ("test/bits_per_sequence", "test_20/wrong_bits", "test_120/wrong_bits")
 
 
 def runs():
@@ -21,4 +21,4 @@ def runs():
         yield Run(config="configs/ntm_copy.py", labels={"seed": seed}, overrides={"seed": seed})
 
 
-figure = partial(bars, measures=MEASURES)
+figure = partial(bars, metrics=METRICS)

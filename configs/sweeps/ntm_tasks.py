@@ -68,7 +68,7 @@ CURVES: dict[str, dict[str, float]] = {
 # At configs/ntm_repeat_copy.py's rate this controller forgets again and again what it knew.
 CALMER = {("repeat_copy", FEED_FORWARD): 1e-3}
 FEWER = {("repeat_copy", ALONE): 2_000}  # an hour and a half for every 100,000 sequences
-MEASURES = ("test/bits_per_sequence", "test/wrong_bits")
+METRICS = ("test/bits_per_sequence", "test/wrong_bits")
 
 
 def runs():
@@ -87,6 +87,4 @@ def runs():
             )
 
 
-figure = partial(
-    curves, measure="bits_per_sequence", panels="task", lines="model", unit="sequences"
-)
+figure = partial(curves, metric="bits_per_sequence", panels="task", lines="model", unit="sequences")

@@ -62,7 +62,7 @@ ROWS = {
     "delaunay_5": of("ptrnet_delaunay", 5, 5, (5,), "accuracy"),
     "delaunay_10": of("ptrnet_delaunay", 10, 10, (10,), "accuracy"),
 }
-MEASURES = tuple(dict.fromkeys(name for printed in PRINTED.values() for name in printed))
+METRICS = tuple(dict.fromkeys(name for printed in PRINTED.values() for name in printed))
 
 
 def runs():
@@ -70,4 +70,4 @@ def runs():
         yield Run(labels={"row": row}, paper=PRINTED[row], **run)
 
 
-figure = partial(bars, measures=("test/length_n10", "test/accuracy_n5"))
+figure = partial(bars, metrics=("test/length_n10", "test/accuracy_n5"))

@@ -16,7 +16,7 @@ from functools import partial
 from training.plots import bars
 from training.sweeps import Run
 
-MEASURES = ("test/fid_classifier", "test/class_accuracy", "test/recall_classifier")
+METRICS = ("test/fid_classifier", "test/class_accuracy", "test/recall_classifier")
 
 
 def runs():
@@ -34,4 +34,4 @@ def runs():
             )
 
 
-figure = partial(bars, measures=MEASURES)
+figure = partial(bars, metrics=METRICS)

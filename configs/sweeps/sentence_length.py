@@ -16,7 +16,7 @@ from training.plots import by_length
 from training.sweeps import Run
 
 LENGTHS = (6, *range(7, 20))  # the end of the sentence among them
-MEASURES = ("test/exact_match", "test_long/exact_match")
+METRICS = ("test/exact_match", "test_long/exact_match")
 
 
 def runs():
@@ -33,4 +33,4 @@ def runs():
             )
 
 
-figure = partial(by_length, measure="exact_match")
+figure = partial(by_length, metric="exact_match")

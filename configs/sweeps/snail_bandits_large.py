@@ -13,9 +13,9 @@ Sized for one GPU, on which many runs share: 24 runs, each of a few minutes if i
 from functools import partial
 
 from configs.sweeps import snail_bandits_short
-from configs.sweeps.snail_bandits_short import MEASURES, figure
+from configs.sweeps.snail_bandits_short import METRICS, figure
 
-__all__ = ["MEASURES", "figure", "runs"]
+__all__ = ["METRICS", "figure", "runs"]
 
 PRINTED = {  # of SNAIL and RL²
     (10, 50): (6.7, 6.8),

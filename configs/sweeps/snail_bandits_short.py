@@ -19,7 +19,7 @@ PRINTED = {  # of SNAIL and RL²
     (10, 10): (6.7, 6.7),
 }
 MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
-MEASURES = ("test/reward", "test/reward_gittins", "test/reward_ucb1")
+METRICS = ("test/reward", "test/reward_gittins", "test/reward_ucb1")
 
 
 def runs(table=PRINTED, more: dict[int, dict[str, Any]] | None = None):
@@ -38,4 +38,4 @@ def runs(table=PRINTED, more: dict[int, dict[str, Any]] | None = None):
                 )
 
 
-figure = partial(bars, measures=MEASURES)
+figure = partial(bars, metrics=METRICS)

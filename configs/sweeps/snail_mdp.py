@@ -19,7 +19,7 @@ from training.sweeps import Run
 PRINTED = {10: (0.766, 0.752), 25: (0.862, 0.859), 50: (0.908, 0.902)}  # of SNAIL and RL²
 STEPS = {10: 1_200, 25: 700, 50: 700}
 MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
-MEASURES = ("test/normalised_discounted", "test/normalised", "test/reward")
+METRICS = ("test/normalised_discounted", "test/normalised", "test/reward")
 
 
 def runs():
@@ -40,4 +40,4 @@ def runs():
                 )
 
 
-figure = partial(bars, measures=MEASURES)
+figure = partial(bars, metrics=METRICS)

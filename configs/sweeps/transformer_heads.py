@@ -16,7 +16,7 @@ from training.sweeps import Run
 
 WIDTH = 128
 PAPER = {1: 24.9, 4: 25.5, 8: 25.8}
-MEASURES = ("test/exact_match", "test_long/exact_match")
+METRICS = ("test/exact_match", "test_long/exact_match")
 
 
 def runs():
@@ -34,4 +34,4 @@ def runs():
         )
 
 
-figure = partial(bars, measures=(*MEASURES, "dev/bleu"))
+figure = partial(bars, metrics=(*METRICS, "dev/bleu"))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from models.layers import dropout
 from models.packing import Rows
-from tasks.losses import linear_cross_entropy
+from tasks.translation.cross_entropy import linear_cross_entropy
 from tests.models.tiny import SOURCE, TARGET, quick_jit, transformer
 
 VALID = np.array(

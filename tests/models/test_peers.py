@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from models.layers import sinusoids
-from tasks.losses import linear_cross_entropy
+from tasks.translation.cross_entropy import linear_cross_entropy
 from tests.models.tiny import SOURCE, TARGET, VOCABULARY, quick_jit, transformer
 
 torch = pytest.importorskip("torch")

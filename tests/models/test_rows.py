@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from tests.commands import told_by
+from tests.commands import run_with_devices
 
 # The program of a function of rows and weights, on two devices; what it exchanges, all steps told.
 COUNT = """
 import json, sys
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from models.search import beam_search
+from models.beam_search import beam_search
 from tests.models import test_seq2seq
 from training import collectives
 
@@ -56,7 +56,7 @@ MODELS = [
 
 @pytest.fixture(scope="module")
 def exchanges():
-    return told_by(2, "-c", COUNT, json.dumps(MODELS))
+    return run_with_devices(2, "-c", COUNT, json.dumps(MODELS))
 
 
 @pytest.mark.parametrize("n", range(len(MODELS)), ids=map(" ".join, MODELS))

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from models import Transformer
-from models.search import beam_search
+from models.beam_search import beam_search
 from models.transformer import Residual
 from tests.models.tiny import (
     SIZES,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from tests import toy
-from training import metrics
+from training import metric_writer
 from training.checkpoints import Checkpoints
 from training.loop import fit
 
@@ -73,12 +73,13 @@ def restore(workdir, config, which="latest"):
 def record(workdir):
     """The lines of metrics.jsonl without what depends on the clock."""
     return [
-        {k: v for k, v in line.items() if k not in TIMED} for line in metrics.read(str(workdir))
+        {k: v for k, v in line.items() if k not in TIMED}
+        for line in metric_writer.read(str(workdir))
     ]
 
 
 def measures(workdir):
-    return json.loads((Path(workdir) / "summary.json").read_text())["measures"]
+    return json.loads((Path(workdir) / "summary.json").read_text())["metrics"]
 
 
 def assert_equal(tree, other):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.runs import assert_equal, checkpoints_of, restore, small, train
-from training import metrics
+from training import metric_writer
 from training.checkpoints import Checkpoints, checksums
 from training.errors import UserError
 
@@ -138,7 +138,7 @@ def test_a_best_that_no_measure_is_named_so_is_a_sentence(tmp_path):
 def test_best_is_known_to_a_later_process_and_stays(finished, copy):
     found = {
         line["step"]: line["dev/error"]
-        for line in metrics.read(str(finished))
+        for line in metric_writer.read(str(finished))
         if "dev/error" in line
     }
     assert (min(found, key=found.get), max(found, key=found.get)) == (40, 20)

@@ -9,7 +9,7 @@ import pytest
 
 from tests import toy
 from tests.training.runs import ROOT, small, start
-from training import cli, console, metrics, run
+from training import cli, console, metric_writer, run
 from training.errors import UserError
 
 # ml_collections loads config files by a method that Python 3.12 drops.
@@ -162,20 +162,23 @@ def test_damaged_records_are_named(name, content, tmp_path):
 
 def test_lines_that_are_no_records_are_passed_over(tmp_path):
     lines = [b'{"step": 1, "loss": 2}', b"3", b'{"loss": 2}', b'{"step": 2, "\xff', b'{"step": 3}']
-    (tmp_path / metrics.FILE).write_bytes(b"\n".join(lines))
-    assert [line["step"] for line in metrics.read(str(tmp_path))] == [1, 3]
+    (tmp_path / metric_writer.FILE).write_bytes(b"\n".join(lines))
+    assert [line["step"] for line in metric_writer.read(str(tmp_path))] == [1, 3]
 
 
 def test_a_folder_has_one_process_that_trains(tmp_path):
-    with run.alone(str(tmp_path)), pytest.raises(UserError, match="Another process trains in"):
-        run.alone(str(tmp_path)).__enter__()
-    with run.alone(str(tmp_path)):
+    with (
+        run.lock_workdir(str(tmp_path)),
+        pytest.raises(UserError, match="Another process trains in"),
+    ):
+        run.lock_workdir(str(tmp_path)).__enter__()
+    with run.lock_workdir(str(tmp_path)):
         pass
 
 
 def test_one_that_has_to_wait_changes_nothing(tmp_path):
     run.open_workdir(small(), str(tmp_path))
-    with run.alone(str(tmp_path)):
+    with run.lock_workdir(str(tmp_path)):
         output, errors = start(tmp_path, "--config.train.steps=50").communicate()
     assert output == "" and errors.startswith(f"error: Another process trains in {tmp_path}: ")
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 40

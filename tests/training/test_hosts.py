@@ -26,15 +26,17 @@ import json, sys
 import jax, numpy as np
 from training import hosts, mesh
 
-hosts.join(sys.argv[1], 2, int(sys.argv[2]))
+hosts.initialize_distributed(sys.argv[1], 2, int(sys.argv[2]))
 dealt = [
     (who, x.tolist())
-    for who, x in hosts.deal(lambda i: (jax.process_index(), np.arange(i)), iter(range(5)))
+    for who, x in hosts.map_over_hosts(
+        lambda i: (jax.process_index(), np.arange(i)), iter(range(5))
+    )
 ]
 batch = mesh.shard_batch({"x": np.arange(8)}, mesh.make_mesh(data=2, fsdp=1, tensor=1))
 mine = [row for shard in batch["x"].addressable_shards for row in shard.data.tolist()]
-whole = hosts.gather(batch)["x"].tolist()
-print(json.dumps([hosts.is_first(), dealt, mine, whole]))
+whole = hosts.all_gather(batch)["x"].tolist()
+print(json.dumps([hosts.is_primary(), dealt, mine, whole]))
 """
 
 

@@ -104,7 +104,7 @@ def test_a_mesh_that_does_not_fit_is_a_sentence(sizes):
 def test_a_mesh_that_chooses_itself_splits_what_fills_half_a_device(sizes, memory, chosen):
     """A state of 16 bytes on 8 devices."""
     sizes, chosen = (dict(zip(mesh_axes(), x, strict=True)) for x in (sizes, chosen))
-    assert mesh.settle(sizes, np.zeros(4, np.float32), 8, memory) == chosen
+    assert mesh.resolve_mesh_shape(sizes, np.zeros(4, np.float32), 8, memory) == chosen
 
 
 def test_what_a_device_holds():
@@ -112,7 +112,7 @@ def test_what_a_device_holds():
     eight = fake_mesh(2, 2, 2)
     split = NamedSharding(eight, PartitionSpec("tensor", ("data", "fsdp")))
     y = jax.ShapeDtypeStruct((4, 8), np.int16, sharding=split)
-    assert mesh.bytes_on_a_device({"x": x, "y": y}) == 4 * 6 * 4 + (4 // 2) * (8 // 4) * 2
+    assert mesh.bytes_per_device({"x": x, "y": y}) == 4 * 6 * 4 + (4 // 2) * (8 // 4) * 2
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such thing here")
@@ -123,7 +123,7 @@ import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax
 from training import mesh
-mesh.split_cpu(2)
+mesh.set_cpu_device_count(2)
 print(jax.device_count())
 """
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

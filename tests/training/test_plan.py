@@ -16,7 +16,7 @@ from configs import (
     transformer_nmt,
 )
 from tasks.base import largest_batch
-from tests.commands import NUMBERS, here, told_by
+from tests.commands import NUMBERS, run_in_process, run_with_devices
 from tests.training.runs import ROOT
 from training import collectives, plan
 from training.errors import UserError
@@ -61,7 +61,7 @@ backend_config={"known_trip_count":{"n":"2"}}
 
 
 def plan_of_the_toy(*sizes):
-    return told_by(8, "-c", PLAN, *map(str, sizes))
+    return run_with_devices(8, "-c", PLAN, *map(str, sizes))
 
 
 def test_bytes_and_flops_by_hand():
@@ -102,7 +102,7 @@ def test_collectives_of_a_program():
     [(transformer_base_wmt14, 63_082_496), (transformer_big_wmt14, 214_245_376)],
 )
 def test_a_plan_needs_no_corpus(config, parameters, tmp_path):
-    task = tasks.outline(config.get_config(), str(tmp_path))
+    task = tasks.build_abstract(config.get_config(), str(tmp_path))
     state = jax.eval_shape(task.init, jax.random.key(0))
     assert sum(x.size for x in jax.tree.leaves(state.params)) == parameters
     assert {x.shape for x in largest_batch(task).values()} == {(128, 256)}
@@ -112,7 +112,7 @@ def test_a_plan_needs_no_corpus(config, parameters, tmp_path):
 def test_a_plan_needs_no_images(tmp_path):
     config = sagan_imagenet128.get_config()
     config.data.data_dir = str(tmp_path)
-    task = tasks.outline(config, str(tmp_path))
+    task = tasks.build_abstract(config, str(tmp_path))
     params = jax.eval_shape(task.init, jax.random.key(0)).params["discriminator"]
     assert (1000, 1024) in {x.shape for x in jax.tree.leaves(params)}, "a row for each class"
     assert largest_batch(task)["image"].shape == (256, 128, 128, 3)
@@ -168,7 +168,7 @@ def test_a_table_is_of_bytes_and_products_alone(memory, verdict):
 
 
 def test_this_machine_fits_a_small_run():
-    rows = rows_of(here("train.py", NUMBERS, "--plan=here").output)
+    rows = rows_of(run_in_process("train.py", NUMBERS, "--plan=here").output)
     assert rows["hardware"].startswith("here, ") and rows["mesh"].startswith("data ")
     assert rows["parameters"] == "6,848" and rows["fits"] == "yes" and "4 steps" in rows
 

@@ -173,5 +173,5 @@ def test_a_nan_on_a_saving_step_is_not_saved(tmp_path):
 
 def test_a_broken_figure_loses_nothing(tmp_path, capsys):
     summary = train(small(train__steps=10, data__bad_figure=True), tmp_path)
-    assert summary["measures"].keys() == {"test/error"}
+    assert summary["metrics"].keys() == {"test/error"}
     assert "A figure could not be drawn: ValueError: no ink" in capsys.readouterr().out

@@ -11,15 +11,15 @@ import time
 import pytest
 
 from tests.training.runs import ROOT
-from training import metrics, slurm
+from training import metric_writer, slurm
 
 FILE = """
 from functools import partial
 from training.plots import bars
 from training.sweeps import Run
 
-MEASURES = ("test/error", "dev/error")
-figure = partial(bars, measures=MEASURES)
+METRICS = ("test/error", "dev/error")
+figure = partial(bars, metrics=METRICS)
 
 def runs():
     for width in {widths}:
@@ -83,7 +83,7 @@ class Sweep:
         return json.loads((self.workdir / slurm.JOBS).read_text())[str(width)]
 
     def lines(self, width):
-        return metrics.read(str(self.workdir / str(width)))
+        return metric_writer.read(str(self.workdir / str(width)))
 
     def table(self):
         """Without the time, which is no run's own."""

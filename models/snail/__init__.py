@@ -1,0 +1,6 @@
+"""SNAIL (Mishra et al. 2018) for reinforcement learning and for few-shot classification."""
+
+from models.snail.few_shot import FewShot
+from models.snail.network import SNAIL
+
+__all__ = ["SNAIL", "FewShot"]

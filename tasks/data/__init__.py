@@ -1,1 +1,0 @@
-"""Reads, makes, downloads, tokenises and batches data."""

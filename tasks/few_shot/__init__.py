@@ -1,0 +1,5 @@
+"""Few-shot image classification."""
+
+from tasks.few_shot.task import FewShotTask, build
+
+__all__ = ["FewShotTask", "build"]

@@ -1,0 +1,5 @@
+"""Meta-reinforcement learning: bandits, tabular MDPs and mazes."""
+
+from tasks.meta_rl.task import MetaRL, build
+
+__all__ = ["MetaRL", "build"]

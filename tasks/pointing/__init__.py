@@ -1,0 +1,1 @@
+"""Combinatorial optimization by pointing: TSP, convex hulls, Delaunay triangulations."""

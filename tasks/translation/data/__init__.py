@@ -1,0 +1,1 @@
+"""Parallel text: corpora, vocabularies, and batches of token sequences."""

@@ -1,0 +1,138 @@
+"""Cross-entropy without logits: against loops, the plain form, and what it needs."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.translation.cross_entropy import linear_cross_entropy
+from tests import naive
+
+# Compiling is what these tests spend their time on; its effort changes no result.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def inputs(shape, d, v, seed=0, dtype=jnp.float32):
+    rng = np.random.default_rng(seed)
+    states, table = (jnp.asarray(rng.normal(size=s), dtype) for s in ((*shape, d), (v, d)))
+    valid = rng.random(shape) < rng.choice([0.0, 0.3, 0.7, 1.0])
+    return states, table, jnp.asarray(rng.integers(0, v, shape)), jnp.asarray(valid)
+
+
+def plain(states, table, labels, valid, smoothing=0.0):
+    """With all logits at once."""
+    log_probs = jax.nn.log_softmax(states @ table.T)
+    on_label = jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
+    expected = (1 - smoothing) * on_label + smoothing * log_probs.mean(-1)
+    return -jnp.sum(jnp.where(valid, expected, 0.0))
+
+
+def with_gradients(form, **settings):
+    """Value, and gradients by states and table, of three times the loss."""
+    scaled = lambda *x: 3.0 * form(*x, **settings)
+    return quick_jit(jax.value_and_grad(scaled, (0, 1)))
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    shape=st.sampled_from([(1,), (7,), (2, 3), (3, 4), (2, 2, 2)]),
+    d=st.integers(1, 5),
+    v=st.integers(2, 9),
+    block=st.sampled_from([1, 3, 4, 256]),
+    smoothing=st.sampled_from([0.0, 0.1, 0.6]),
+)
+def test_value_and_gradients_equal_loops(shape, d, v, block, smoothing):
+    ours = with_gradients(linear_cross_entropy, smoothing=smoothing, block=block)
+    for seed in range(3):
+        case = inputs(shape, d, v, seed)
+        states, table, labels, valid = (np.asarray(x) for x in case)
+
+        def loops(states, table, labels=labels, valid=valid):
+            rows = (states.reshape(-1, d), table, labels.ravel(), valid.ravel())
+            return 3 * naive.cross_entropy(*rows, smoothing)
+
+        value, (d_states, d_table) = ours(*case)
+        np.testing.assert_allclose(value, loops(states, table), rtol=1e-5, atol=1e-5)
+        by_states = naive.gradient(lambda x, table=table: loops(x, table), states)
+        np.testing.assert_allclose(d_states, by_states, atol=1e-5)
+        by_table = naive.gradient(lambda x, states=states: loops(states, x), table)
+        np.testing.assert_allclose(d_table, by_table, atol=1e-5)
+
+
+def test_by_hand():
+    """Logits log 1, log 2, log 5 of a row; the label has 2/8, smoothing 0.3 gives 0.1 to each."""
+    states, table = jnp.array([[1.0]]), jnp.log(jnp.array([[1.0], [2.0], [5.0]]))
+    label, valid = jnp.array([1]), jnp.array([True])
+    assert linear_cross_entropy(states, table, label, valid) == pytest.approx(math.log(4))
+    smoothed = -(0.1 * math.log(1 / 8) + 0.8 * math.log(2 / 8) + 0.1 * math.log(5 / 8))
+    found = linear_cross_entropy(states, table, label, valid, smoothing=0.3)
+    assert found == pytest.approx(smoothed)
+
+
+def test_nothing_valid_costs_nothing():
+    states, table, labels, _ = inputs((2, 3), 4, 5)
+    ours = with_gradients(linear_cross_entropy, smoothing=0.1, block=4)
+    value, gradients = ours(states, table, labels, jnp.zeros((2, 3), bool))
+    assert value == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_what_invalid_positions_hold_does_not_matter():
+    states, table, labels, _ = inputs((2, 3), 4, 5)
+    valid = jnp.array([[True, False, True], [False, False, True]])
+    ours = with_gradients(linear_cross_entropy, smoothing=0.1, block=4)
+    one = ours(states, table, labels, valid)
+    other_states = jnp.where(valid[..., None], states, 1e6)
+    other = ours(other_states, table, jnp.where(valid, labels, 0), valid)
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(x, y)
+    d_states = one[1][0]
+    np.testing.assert_array_equal(abs(d_states).sum(-1) > 0, valid)
+
+
+def test_large_logits_do_not_overflow():
+    states = jnp.array([[1e4], [-1e4]])
+    table, labels = jnp.array([[1.0], [-1.0]]), jnp.array([0, 0])
+    value, gradients = with_gradients(linear_cross_entropy)(
+        states, table, labels, jnp.array([True, True])
+    )
+    assert value == pytest.approx(3 * 2e4)
+    assert all(jnp.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_bfloat16_sums_in_float32():
+    """Of 512 positions: a sum in bfloat16 would be off by per cents."""
+    case = inputs((512,), 8, 16, seed=1, dtype=jnp.bfloat16)
+    wide = (*(x.astype(jnp.float32) for x in case[:2]), *case[2:])
+    value, gradients = with_gradients(linear_cross_entropy, smoothing=0.1)(*case)
+    expected, expected_gradients = with_gradients(plain, smoothing=0.1)(*wide)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    for found, gradient in zip(gradients, expected_gradients, strict=True):
+        assert found.dtype == jnp.bfloat16
+        error = abs(found.astype(jnp.float32) - gradient).max()
+        assert error < 0.01 * abs(gradient).max()
+
+
+def test_logits_of_all_rows_never_exist():
+    """Temporaries of value and gradients, as compiled; nothing runs."""
+    rows, d, v = 8192, 16, 32_000
+    case = (
+        jax.ShapeDtypeStruct((rows, d), jnp.float32),
+        jax.ShapeDtypeStruct((v, d), jnp.float32),
+        jax.ShapeDtypeStruct((rows,), jnp.int32),
+        jax.ShapeDtypeStruct((rows,), jnp.bool_),
+    )
+
+    def temporaries(form):
+        compiled = jax.jit(jax.value_and_grad(form, (0, 1))).lower(*case).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    logits = rows * v * 4
+    assert temporaries(partial(plain, smoothing=0.1)) >= logits
+    assert temporaries(partial(linear_cross_entropy, smoothing=0.1)) < logits / 10
