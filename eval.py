@@ -1,12 +1,12 @@
-"""Evaluates a run, translates or solves an instance with it, from its folder alone.
+"""Evaluate a trained run, or apply its model to user input.
 
     python eval.py --workdir=runs/nmt
     python eval.py --workdir=runs/nmt --split=test_long --beam=8 --json
     python eval.py --workdir=runs/nmt --translate="twenty-one"
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
 
-`--translate` also takes a file with a sentence a line, or `-` for standard input. Any value of the
-run's config can be given anew, as where its data are now: `--config.data.dir=ELSEWHERE`.
+`--translate` also accepts a file with one sentence per line, or `-` for standard input. Config
+values of the run can be overridden, for example if its data has moved: `--config.data.dir=DIR`.
 """
 
 import contextlib
@@ -29,42 +29,50 @@ from training.checkpoints import Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean
 
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
-SPLIT = flags.DEFINE_string("split", "test", "What to evaluate on.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Run directory.")
+SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
 CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", None, ["best", "latest", "average"], "'average' if the run averages, or 'best'."
+    "checkpoint",
+    None,
+    ["best", "latest", "average"],
+    "Checkpoint to evaluate; 'average' by default if the run averages checkpoints, else 'best'.",
 )
 JSON = flags.DEFINE_bool("json", False, "Print one line of JSON instead of a table.")
-TRANSLATE = flags.DEFINE_string("translate", None, "A sentence, a file of them, or - for stdin.")
-INSTANCE = flags.DEFINE_string("instance", None, "A file with a question; answered beside it.")
-flags.DEFINE_integer("beam", None, "Width of the beam.", lower_bound=1)
-flags.DEFINE_float("length_penalty", None, "Exponent of the beam's length penalty.")
-SHORT = {  # for which keys of a config
+TRANSLATE = flags.DEFINE_string(
+    "translate", None, "Sentence, file of sentences, or - for standard input, to translate."
+)
+INSTANCE = flags.DEFINE_string(
+    "instance", None, "File with a problem instance to solve; the solution is written next to it."
+)
+flags.DEFINE_integer("beam", None, "Beam width.", lower_bound=1)
+flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length penalty.")
+ALIASES = {  # config keys that a flag overrides
     "beam": ("decode.width", "decode.dev_width"),
     "length_penalty": ("decode.length_penalty",),
 }
 
 
 def main(argv: list[str]) -> int:
-    """Evaluates or translates, and turns what a user can mend into one sentence."""
+    """Evaluate, translate or solve, and return the exit code."""
     del argv
     run.enable_compilation_cache()
     config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
     mesh.set_cpu_device_count(config.cpu_devices)
     if (file := INSTANCE.value) is not None:
-        return cli.exit_code(lambda: solve(config, workdir, file))
+        return cli.run_main(lambda: solve(config, workdir, file))
     if text is None:
-        return cli.exit_code(lambda: evaluate(config, workdir, SPLIT.value))
-    return cli.exit_code(lambda: translate(config, workdir, text))
+        return cli.run_main(lambda: evaluate(config, workdir, SPLIT.value))
+    return cli.run_main(lambda: translate(config, workdir, text))
 
 
 def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
-    """Prints the metrics of a split beside the paper's."""
-    task = open_task(config, workdir)
+    """Print the metrics of a split and the paper's."""
+    task = build_task(config, workdir)
     splits = ("train", "dev", *task.splits)
     if split not in splits:
         raise UserError(
-            f"There is no split '{split}', only {', '.join(splits)}." + did_you_mean(split, splits)
+            f"Unknown split '{split}'; choose from {', '.join(splits)}."
+            + did_you_mean(split, splits)
         )
     which, restored = restore(task, config, workdir)
     metrics = task.evaluate(restored.state, split).items()
@@ -72,7 +80,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         "config": config.name,
         "checkpoint": which,
         "step": restored.record["step"],
-        "changed": changes(),
+        "overrides": overrides(),
         "metrics": {f"{split}/{name}": float(value) for name, value in metrics},
         "paper": {name: x for name, x in config.paper.items() if name.startswith(f"{split}/")},
     }
@@ -80,108 +88,105 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         print(json.dumps(result))
         return
     console = Console(config.train.steps, task.unit)
-    changed = "".join(f", {key}={value}" for key, value in result["changed"].items())
-    checkpoint = f"{which}, step {result['step']}"
-    rows = {"config": f"{config.name}{changed}", "checkpoint": checkpoint}
+    changes = "".join(f", {key}={value}" for key, value in result["overrides"].items())
+    checkpoint = f"{which}, step {result['step']:,}"
+    rows = {"config": f"{config.name}{changes}", "checkpoint": checkpoint}
     console.header(rows | task.describe())
     console.table(result["metrics"], result["paper"])
 
 
 def translate(config: ConfigDict, workdir: str, source: str) -> None:
-    """Prints the translation of a sentence, or line by line of a file or of standard input."""
+    """Print the translation of a sentence, or of each line of a file or standard input."""
     if source == "-":
         sentences = lines_of(sys.stdin.buffer.read(), "standard input")
     elif os.path.isfile(source):
         sentences = lines_of(read_bytes(Path(source)), source)
     else:
         sentences = lines_of(os.fsencode(source), "--translate") if source else [source]
-    task = open_task(config, workdir)
+    task = build_task(config, workdir)
     if not isinstance(task, Translator):
-        raise UserError(f"The task '{config.task}' does not translate.")
+        raise UserError(f"The task '{config.task}' does not support --translate.")
     _, restored = restore(task, config, workdir)
-    translations, cut = task.translate(restored.state, sentences)
+    translations, truncated = task.translate(restored.state, sentences)
     for translation in translations:
         print(translation)
-    if cut:
+    if truncated:
         print(
-            f"note: of {len(sentences)} sentences {cut} were too long and were cut to the longest "
-            "that the model takes",
+            f"note: {truncated} of {len(sentences)} sentences were truncated to the model's "
+            "maximum length",
             file=sys.stderr,
         )
 
 
 def solve(config: ConfigDict, workdir: str, file: str) -> None:
-    """Answers what a file asks, in a file beside it."""
-    task = open_task(config, workdir)
+    """Solve the problem instance in a file, and write the solution to a file next to it."""
+    task = build_task(config, workdir)
     if not isinstance(task, Solver):
-        raise UserError(f"The task '{config.task}' solves no instances.")
+        raise UserError(f"The task '{config.task}' does not support --instance.")
     if not os.path.isfile(file):
-        raise UserError(f"There is no file {file}.")
+        raise UserError(f"The file {file} does not exist.")
     path = Path(file).with_suffix(task.solution_suffix)
     if path == Path(file) or path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"The answer would go to {path}, which cannot be: copy the file elsewhere.")
+        raise UserError(f"Cannot write the solution to {path}: copy or rename the instance file.")
     text = "\n".join(lines_of(read_bytes(Path(file)), file))
     _, restored = restore(task, config, workdir)
     try:
-        answer = task.solve_instance(restored.state, text)
+        solution = task.solve_instance(restored.state, text)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    path.write_text(answer.text)
-    print(f"{answer.said} It is in {path}.")
+    path.write_text(solution.text)
+    print(f"{solution.said} Solution written to {path}.")
 
 
-def open_task(config: ConfigDict, workdir: str) -> Any:
-    """The task of a run that has something to restore."""
-    with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
+def build_task(config: ConfigDict, workdir: str) -> Any:
+    """Build the task of a run that has a checkpoint."""
+    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         if not checkpoints.steps():
-            raise UserError(f"{workdir} has no checkpoint yet: train it first.")
+            raise UserError(f"{workdir} has no checkpoint: train the run first.")
     return tasks.build(config, workdir)
 
 
 def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]:
-    """Reads the checkpoint asked for, spread over whatever devices there are."""
+    """Restore the checkpoint selected by `--checkpoint`, sharded over all devices."""
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
-    devices = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
-    abstract = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), devices)
-    with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
+    device_mesh = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
+    abstract = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), device_mesh)
+    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         try:
             restored = checkpoints.restore(abstract, which)
         except UserError as error:
-            if not (changed := changes()):
+            if not overrides():
                 raise
-            said = ", ".join(f"{key}={value}" for key, value in changed.items())
-            raise UserError(f"The run's weights cannot be read with {said}: {error}") from error
-    assert restored is not None  # or `open_task` would not have opened it
-    if restored.notice:
-        print(f"note: {restored.notice}", file=sys.stderr)
+            changes = ", ".join(f"{key}={value}" for key, value in overrides().items())
+            raise UserError(f"Cannot restore the run with {changes}: {error}") from error
+    assert restored is not None  # `build_task` has found a checkpoint
+    if restored.message:
+        print(f"note: {restored.message}", file=sys.stderr)
     return which, restored
 
 
-def changes() -> dict[str, Any]:
-    """What the command line gives in the place of the run's own values."""
+def overrides() -> dict[str, Any]:
+    """Config values of the run that the command line overrides."""
     return config_flags.get_override_values(flags.FLAGS["config"])
 
 
-def read_run(argv: list[str]) -> None:
-    """Makes the config of the run, which stands in its folder, known to the flags that follow."""
+def define_config_flag(argv: list[str]) -> None:
+    """Define `--config` from the run's `config.json`, and expand the flags in `ALIASES`."""
     flags.FLAGS(argv, known_only=True)
     if not WORKDIR.value:
-        raise UserError("Say which run: --workdir=runs/NAME")
+        raise UserError("No run directory: pass --workdir=runs/NAME.")
     if (TRANSLATE.value is not None) + (INSTANCE.value is not None) + JSON.value > 1:
-        raise UserError(
-            "Give only one of --translate, --instance and --json, which is for metrics."
-        )
+        raise UserError("Pass only one of --translate, --instance and --json.")
     config = run.read_config(WORKDIR.value)
-    known = dict(cli.all_values(config))
-    for flag, keys in SHORT.items():
+    known = dict(cli.config_items(config))
+    for flag, candidates in ALIASES.items():
         if (value := flags.FLAGS[flag].value) is not None:
-            if not (own := [key for key in keys if key in known]):
-                raise UserError(f"The task '{config.task}' has no beam for --{flag}.")
-            # Spelt out, for `argv` is parsed anew after this.
-            argv += [f"--config.{key}={value}" for key in own]
+            if not (keys := [key for key in candidates if key in known]):
+                raise UserError(f"The task '{config.task}' does not support --{flag}.")
+            argv += [f"--config.{key}={value}" for key in keys]  # `argv` is parsed after this
     cli.check_keys(argv, config)
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=partial(cli.parse_flags, prepare=read_run))
+    app.run(main, flags_parser=partial(cli.parse_flags, prepare=define_config_flag))

@@ -1,1 +1,1 @@
-"""What every run needs and no paper is about: the loop, state, meshes, checkpoints, metrics."""
+"""Task-independent training code: loop, state, meshes, checkpoints, optimizers, metrics, sweeps."""

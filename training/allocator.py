@@ -1,4 +1,4 @@
-"""The C library's memory allocator, set for programs that free and ask for the same every step."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 import sys
@@ -8,12 +8,13 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 
 
 def configure_malloc() -> None:
-    """Makes glibc keep freed memory instead of giving it back to the system.
+    """Make glibc reuse freed memory instead of returning it to the operating system.
 
-    XLA on a CPU allocates its temporaries anew at each step. By default glibc maps every large one
-    afresh, and the system fills it with zeros page by page when it is first touched, which can
-    take a sixth of a step. The arenas that glibc gives to further threads hold nothing so large,
-    so there is one for all. Elsewhere than on glibc this does nothing.
+    XLA allocates its CPU temporaries again at every step. By default, glibc maps each large one
+    with mmap, and the page faults of the first access can take a sixth of the step time. A single
+    arena is used because the additional per-thread arenas cannot hold blocks of that size.
+
+    Has no effect without glibc.
     """
     if not sys.platform.startswith("linux"):
         return

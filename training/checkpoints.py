@@ -1,14 +1,13 @@
-"""Checkpoints: saved while training goes on, verified when read, averaged at the end.
+"""Checkpoints: asynchronous saving, checksums verified on restore, parameter averaging.
 
-Each holds the whole state (parameters, optimizer, step) and a small record: the step, which is
-also the position in the data, the root key, the seconds spent so far and a checksum of every
-array. Checksums are ours because the storage below checks its indices, not the arrays themselves:
-a flipped bit would come back as a weight.
+Each checkpoint contains the state (parameters, optimizer, step) and a small JSON record: the step,
+which is also the position in the training data, the root PRNG key, the elapsed seconds and a
+checksum of every array. The checksums are necessary because TensorStore verifies its index but not
+the array data: without them, a flipped bit would be restored as a weight.
 """
 
 import asyncio
 import contextlib
-import functools
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,33 +21,34 @@ from etils import epath
 from jax import lax
 
 from training import hosts, metric_writer
-from training.errors import UserError, did_you_mean, first_line, is_full
+from training.errors import UserError, did_you_mean, first_line, is_disk_full
 
-FOLDER = "checkpoints"
+DIRECTORY = "checkpoints"
 
 
 class Restored(NamedTuple):
-    """A state, its record, and a sentence for the user if not all went smoothly."""
+    """A restored checkpoint, and a message that names skipped or averaged checkpoints, or ''."""
 
     state: Any
     record: dict
-    notice: str = ""
+    message: str = ""
 
 
 class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        workdir: the run's folder.
-        checkpoint_every: the regular interval in steps. A checkpoint between, made when a signal
-            stops a run, serves only to go on from and takes no part in the average.
-        keep: how many of the newest regular ones stay.
-        average: over how many of them `average` goes.
-        best: the metric ('dev/bleu') whose best checkpoint stays as well; '' for none.
+        workdir: run directory.
+        checkpoint_every: steps between regular checkpoints. The checkpoint of an interrupted run,
+            saved at any other step, is used to resume but not to average.
+        keep: number of latest regular checkpoints to keep.
+        average: number of latest regular checkpoints that `average` includes.
+        best: metric ('dev/bleu') whose best checkpoint is kept as well, or ''.
         best_mode: 'max' or 'min'.
 
     Raises:
-        UserError: if fewer are kept than averaged, or `best_mode` is neither.
+        UserError: if `keep` is less than `average`, `best_mode` is unknown, or the checkpoint
+            directory is a file.
     """
 
     def __init__(
@@ -62,19 +62,20 @@ class Checkpoints:
         best_mode: str,
     ):
         if keep < max(average, 1):
-            raise UserError(f"train.keep={keep} is too few for train.average={average}.")
+            least = max(average, 1)
+            raise UserError(
+                f"train.keep must be at least {least} for train.average={average}, not {keep}."
+            )
         if best_mode not in ("max", "min"):
-            raise UserError(f"train.best_mode is 'max' or 'min', not '{best_mode}'.")
-        self._directory = epath.Path(workdir).resolve() / FOLDER
+            raise UserError(f"train.best_mode must be 'max' or 'min', not '{best_mode}'.")
+        self._directory = epath.Path(workdir).resolve() / DIRECTORY
         if self._directory.exists() and not self._directory.is_dir():
-            raise UserError(f"{self._directory} is a file, where checkpoints are to be: remove it.")
+            raise UserError(f"{self._directory} must be a directory but is a file: remove it.")
         self._every, self._keep, self._average = checkpoint_every, keep, average
         self._best, self._sign = best, 1 if best_mode == "max" else -1
-        lines = [
-            line for line in metric_writer.read(workdir) if np.isfinite(line.get(best, np.nan))
-        ]
-        self._scores = {line["step"]: line[best] for line in lines}
-        self._half_written = _half_written(self._directory)
+        lines = metric_writer.read(workdir)
+        self._scores = {x["step"]: x[best] for x in lines if np.isfinite(x.get(best, np.nan))}
+        self._incomplete = _incomplete(self._directory)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
@@ -85,19 +86,25 @@ class Checkpoints:
         )
 
     @classmethod
-    def of(cls, workdir: str, train: Any) -> "Checkpoints":
-        """Those of a run, given the `train` section of its config."""
+    def from_config(cls, workdir: str, train: Any) -> "Checkpoints":
+        """Open the checkpoints of a run, given the `train` section of its config."""
         names = ("checkpoint_every", "keep", "average", "best", "best_mode")
         return cls(workdir, **{name: train[name] for name in names})
 
     def steps(self) -> list[int]:
-        """All steps that have a checkpoint, rising."""
+        """Return the steps of all checkpoints in increasing order."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, key: jax.Array, seconds: float) -> None:
-        """Starts to save and returns once the state may be overwritten. Saving again is no error.
+        """Start saving, and return once the buffers of the state may be donated.
 
-        `key` is the run's root key, `seconds` the time it has taken so far.
+        Does nothing if the step has a checkpoint.
+
+        Args:
+            step: number of finished steps.
+            state: training state.
+            key: root PRNG key of the run.
+            seconds: elapsed time of the run.
         """
         if step in self._manager.all_steps():
             return
@@ -107,7 +114,7 @@ class Checkpoints:
             "seconds": seconds,
             "checksums": np.asarray(hosts.all_gather(checksums(state))).tolist(),
         }
-        with self._writing():
+        with self._report_full_disk():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -115,69 +122,71 @@ class Checkpoints:
                 ),
             )
 
-    def score(self, step: int, metrics: dict[str, float]) -> None:
-        """Tells what an evaluation found, for the choice of the best.
+    def record_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Record the metrics of an evaluation, which determine the best checkpoint.
 
         Raises:
-            UserError: if the metric that decides is not among them.
+            UserError: if `best` is not one of the metrics.
         """
         if self._best and self._best not in metrics:
             raise UserError(
-                f"train.best '{self._best}' is not a metric of this task, which are "
+                f"train.best='{self._best}' is not a metric of this task; choose from "
                 f"{', '.join(metrics)}." + did_you_mean(self._best, metrics)
             )
         if self._best and np.isfinite(metrics[self._best]):
             self._scores[step] = metrics[self._best]
 
     def restore(self, abstract: Any, which: str = "latest") -> Restored | None:
-        """Reads the latest, best or average checkpoint, or an older one if that is damaged.
+        """Restore the selected checkpoint, or the next one in order if it is corrupted.
+
+        Deletes nothing; see `delete_after`.
 
         Args:
-            abstract: the state's shapes, dtypes and shardings; any mesh will do.
-            which: 'latest', 'best' (the latest if none was evaluated) or 'average': the latest,
-                with the parameters replaced by the mean of the last regular checkpoints.
+            abstract: shapes, dtypes and shardings of the state, on any mesh.
+            which: 'latest', 'best' (falls back to the latest if none was evaluated) or 'average'
+                (the latest state with averaged parameters, see `average`).
 
         Returns:
-            None if there are no checkpoints. Nothing is deleted: see `clear_after`.
+            None if there are no checkpoints.
 
         Raises:
-            UserError: if none can be read.
+            UserError: if all checkpoints are corrupted.
         """
         order = self.steps()[::-1]
         if which == "best":
             order.sort(key=self._rank)
-        damaged: dict[int, str] = {}
+        corrupted: dict[int, str] = {}
         for step in order:
             try:
                 state, record = self._read(step, abstract)
-            except Exception as error:  # noqa: BLE001  whatever damage does to the reader
-                damaged[step] = _brief(error)
+            except Exception as error:  # noqa: BLE001 - corruption raises errors of many types
+                corrupted[step] = _shorten(error)
                 continue
-            notice = self._notice(step, damaged)
+            message = self._skipped_message(step, corrupted)
             if which == "average":
-                params, said = self.average(abstract)
-                state, notice = state._replace(params=params), f"{notice} {said}".strip()
-            return Restored(state, record, notice)
-        if damaged:
-            step, damage = next(iter(damaged.items()))
+                params, averaged = self.average(abstract)
+                state, message = state._replace(params=params), f"{message} {averaged}".strip()
+            return Restored(state, record, message)
+        if corrupted:
+            step, reason = next(iter(corrupted.items()))
             raise UserError(
-                f"No checkpoint in {self._directory} can be read (step {step}: {damage}); "
-                "give another --workdir to begin anew."
+                f"All checkpoints in {self._directory} are corrupted (step {step}: {reason}); "
+                "use a different --workdir to start again."
             )
         return None
 
     def average(self, abstract: Any) -> tuple[Any, str]:
-        """Mean of the parameters of the last regular checkpoints, read one at a time.
+        """Average the parameters of the latest regular checkpoints, read one at a time.
 
         Returns:
-            The parameters, and a sentence that says which checkpoints they come from.
+            The parameters, and a message that names the averaged checkpoints.
         """
-        total, used, damaged = None, [], []
+        total, used, skipped = None, [], []
         for step in self._regular(self.steps())[::-1]:
             try:
                 params = self._read(step, abstract)[0].params
-            except Exception as error:  # noqa: BLE001  as in `restore`
-                damaged.append(f" Checkpoint {step} is left out: it is damaged ({_brief(error)}).")
+            except Exception as error:  # noqa: BLE001 - as in `restore`
+                skipped.append(f" Skipped checkpoint {step}: corrupted ({_shorten(error)}).")
                 continue
             wide = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params)
             total = wide if total is None else jax.tree.map(jnp.add, total, wide)
@@ -186,87 +195,93 @@ class Checkpoints:
                 break
         mean = jax.tree.map(lambda t, x: (t / len(used)).astype(x.dtype), total, abstract.params)
         steps = ", ".join(map(str, sorted(used)))
-        return mean, f"Parameters are the mean of checkpoints {steps}." + "".join(damaged)
+        return mean, f"Parameters are averaged over checkpoints {steps}." + "".join(skipped)
 
-    def clear_after(self, step: int) -> None:
-        """Deletes what is damaged or half written beyond `step`, as a run will make it again.
+    def delete_after(self, step: int) -> None:
+        """Delete corrupted and incomplete checkpoints after `step`, which the run will save again.
 
-        Only the process that trains may do this: another would delete what it is writing.
+        Must be called only by the training process, because another process would delete the
+        checkpoint that is being written.
         """
         for later in self.steps():
             if later > step:
                 self._manager.delete(later)
         if hosts.is_primary():
-            for path in _half_written(self._directory).values():
+            for path in _incomplete(self._directory).values():
                 path.rmtree()
 
     def wait(self) -> None:
-        """Blocks until everything asked for is on disk."""
-        with self._writing():
+        """Wait until all checkpoints are written."""
+        with self._report_full_disk():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then ends the background threads."""
-        with self._writing():
+        """Wait until all checkpoints are written, and stop the background threads."""
+        with self._report_full_disk():
             self._manager.close()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Says what a user can mend of what goes wrong on the way to the disk."""
+    def _report_full_disk(self) -> Iterator[None]:
+        """Convert errors caused by a full disk into a `UserError`."""
         try:
             yield
         except Exception as error:
-            if not is_full(error):
+            if not is_disk_full(error):
                 raise
             raise UserError(
-                f"A checkpoint cannot be written to {self._directory} ({_brief(error)}): make "
-                "room, and the same command goes on from the last whole one."
+                f"Cannot write a checkpoint to {self._directory} ({_shorten(error)}): free some "
+                "disk space and run the same command again to resume."
             ) from error
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Orbax asks which to keep: the newest, the newest regular ones, and the best."""
+        """Preservation policy of orbax: keep the latest, the latest regular ones and the best."""
         del context
         steps = [info.step for info in checkpoints]
         kept = {*steps[-1:], *self._regular(steps)[-self._keep :]}
-        if scored := [step for step in steps if step in self._scores]:
-            kept.add(min(scored, key=self._rank))
+        if evaluated := [step for step in steps if step in self._scores]:
+            kept.add(min(evaluated, key=self._rank))
         return [step in kept for step in steps]
 
     def _rank(self, step: int) -> float:
-        """Smaller is better; those without a score come last."""
+        """Sort key: the best checkpoint first, checkpoints that were not evaluated last."""
         return -self._sign * self._scores[step] if step in self._scores else np.inf
 
     def _regular(self, steps: Sequence[int]) -> list[int]:
-        """Those at the regular interval and the last; others are left from interruptions."""
+        """Return the steps at the regular interval and the last step."""
         return [step for step in steps if step % self._every == 0 or step == steps[-1]]
 
     def _read(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        """One checkpoint, or an exception if a bit of it is wrong."""
-        hush()
-        items = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
-            ),
-        )
-        found = np.asarray(hosts.all_gather(checksums(items.state))).tolist()
-        if items.record["step"] != step or items.record["checksums"] != found:
+        """Read and verify one checkpoint.
+
+        Raises:
+            Exception: of any type if the checkpoint is corrupted.
+        """
+        with _silence_corruption():
+            items = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
+                ),
+            )
+        actual = np.asarray(hosts.all_gather(checksums(items.state))).tolist()
+        if items.record["step"] != step or items.record["checksums"] != actual:
             raise ValueError("its arrays do not match their checksums")
         return items.state, items.record
 
-    def _notice(self, step: int, damaged: dict[int, str]) -> str:
-        """Says what was passed over on the way to `step`."""
-        notes = [f"{bad} is damaged ({damage})" for bad, damage in damaged.items()]
-        notes += [f"{bad} is only half written" for bad in self._half_written if bad > step]
-        return f"Checkpoint {', '.join(notes)}; using {step} instead." if notes else ""
+    def _skipped_message(self, step: int, corrupted: dict[int, str]) -> str:
+        """Name the checkpoints that were skipped in favor of `step`."""
+        skipped = [f"checkpoint {bad} is corrupted ({why})" for bad, why in corrupted.items()]
+        skipped += [f"checkpoint {bad} is incomplete" for bad in self._incomplete if bad > step]
+        message = f"{', '.join(skipped)}; using checkpoint {step} instead." if skipped else ""
+        return message[:1].upper() + message[1:]
 
 
 @jax.jit
 def checksums(tree: Any) -> jax.Array:
-    """One uint32 per array, the same on any mesh.
+    """Compute one uint32 per array, independent of the sharding.
 
-    The bits of each element times an odd number made from its position, summed modulo 2^32: any
-    change to a single element changes the sum, as odd numbers are invertible.
+    Sums the bits of each element times an odd number derived from its position, modulo 2^32. Odd
+    numbers are invertible, so any change to a single element changes the sum.
     """
 
     def checksum(x):
@@ -280,32 +295,38 @@ def checksums(tree: Any) -> jax.Array:
     return jnp.stack([checksum(x) for x in jax.tree.leaves(tree)])
 
 
-@functools.cache
-def hush() -> None:
-    """Leaves it to us to say that a checkpoint is damaged; from the first reading on.
+@contextlib.contextmanager
+def _silence_corruption() -> Iterator[None]:
+    """Suppress what TensorStore and orbax print about a corrupted checkpoint.
 
-    The coroutines and threads of the reader would print what they find wrong with it as well, while
-    the error is on its way to us and after that.
+    The error that they raise is reported by the caller. Their threads and coroutines print further
+    messages until the garbage collector has removed them, so if reading fails, the process-wide
+    hook and warning filter stay installed. If it succeeds, both are restored.
     """
-    before = sys.unraisablehook
+    original = sys.unraisablehook
 
     def hook(error):
-        late = asyncio.iscoroutine(error.object) or "Event loop is closed" in str(error.exc_value)
-        if not late:
-            before(error)
+        from_reader = asyncio.iscoroutine(error.object)
+        if not from_reader and "Event loop is closed" not in str(error.exc_value):
+            original(error)
 
-    sys.unraisablehook = hook
+    stack = contextlib.ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    stack.callback(setattr, sys, "unraisablehook", original)
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+    sys.unraisablehook = hook
+    yield
+    stack.close()  # not in a `finally`: an error must leave both in place
 
 
-def _half_written(directory: epath.Path) -> dict[int, epath.Path]:
-    """Folders of steps whose saving a crash cut short."""
+def _incomplete(directory: epath.Path) -> dict[int, epath.Path]:
+    """Temporary directories of checkpoints whose saving was interrupted, by step."""
     names = {path.name: path for path in directory.iterdir()} if directory.exists() else {}
     steps = {name.split(".orbax-checkpoint-tmp")[0]: name for name in names if "-tmp" in name}
     return {int(step): names[name] for step, name in sorted(steps.items()) if step.isdigit()}
 
 
-def _brief(error: Exception) -> str:
-    """The first line of an error, short enough for a sentence."""
+def _shorten(error: Exception) -> str:
+    """Return the first line of an error message, limited to 120 characters."""
     line = first_line(error)
     return line if len(line) <= 120 else line[:117] + "..."

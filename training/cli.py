@@ -1,4 +1,4 @@
-"""Command lines of the entry points: a wrong one gets a sentence, not a stack trace."""
+"""Command lines of the entry points; mistakes are reported as one sentence."""
 
 import math
 import os
@@ -11,10 +11,10 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from training.errors import Interrupted, UserError, did_you_mean, first_line, is_full
+from training.errors import Interrupted, UserError, did_you_mean, first_line, is_disk_full
 
-# Counts that 0 is good for.
-MAY_BE_NONE = {
+# Integers with a positive default for which 0 is valid too.
+ZERO_ALLOWED = {
     "average",
     "block",
     "extra",
@@ -23,54 +23,58 @@ MAY_BE_NONE = {
     "heads",
     "held_out",
     "radius",
-    "warmup",
+    "warmup_steps",
 }
-SHARES = {"b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum"}
-# Beyond this a seed's key is that of a smaller one.
-MOST = dict.fromkeys(SHARES, 1) | {"seed": 2**32 - 1}
+FRACTIONS = {"b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum"}
+# A larger seed would give the same PRNG key as a smaller one.
+UPPER_BOUNDS = dict.fromkeys(FRACTIONS, 1) | {"seed": 2**32 - 1}
 
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
-    """For `app.run(main, flags_parser=parse_flags)`; exits with code 2 if the line is wrong.
+    """Parse flags, for `app.run(main, flags_parser=parse_flags)`; exits with code 2 on mistakes.
 
-    `prepare` sees the line first; unless given, `check_config_flags`. A '~/' that begins a value is
-    the home, for which shells do not take it there.
+    A '~/' at the start of a value is expanded, because shells do not expand it after '='.
+
+    Args:
+        argv: command line; modified in place.
+        prepare: called with `argv` before parsing; `check_config_flags` by default.
     """
     home = os.path.expanduser("~/")
     argv[:] = [re.sub(r"^(--?[\w.]+=)~/", lambda flag: flag[1] + home, arg) for arg in argv]
     try:
         if not any(arg.startswith("--help") for arg in argv):
             (prepare or check_config_flags)(argv)
-        rest = flags.FLAGS(argv)
-        if stray := rest[1:]:
+        remaining = flags.FLAGS(argv)
+        if positional := remaining[1:]:
             raise UserError(
-                f"'{stray[0]}' is no flag: write --name=value, with quotes around what has blanks."
+                f"Unexpected argument '{positional[0]}': write flags as --name=value, and quote "
+                "values that contain spaces."
             )
     except (UserError, flags.Error) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
     if flags.FLAGS["verbosity"].using_default_value:
-        # absl makes it INFO; and of an error that matters libraries raise what they log.
+        # absl's default is INFO. Libraries also log the errors that they raise.
         flags.FLAGS.verbosity = logging.FATAL  # type: ignore[assignment]
-    return rest
+    return remaining
 
 
-def exit_code(work: Callable[[], int | None]) -> int:
-    """Does the work of an entry point; what a user can mend ends in one sentence."""
+def run_main(function: Callable[[], int | None]) -> int:
+    """Run the main function of an entry point; returns the exit code and prints expected errors."""
     try:
-        return work() or 0
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 128 + stop.signal
+        return function() or 0
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return 128 + error.signal
     except KeyboardInterrupt:
-        print("Stopped. What was saved is kept; the same command goes on.", file=sys.stderr)
+        print("Interrupted; run the same command again to continue.", file=sys.stderr)
         return 130
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         print(
-            f"error: {error.filename or 'The disk'} cannot be written: {error.strerror}; make "
-            "room, and the same command goes on.",
+            f"error: Cannot write {error.filename or 'to disk'}: {error.strerror}; free some disk "
+            "space and run the same command again.",
             file=sys.stderr,
         )
         return 2
@@ -79,11 +83,11 @@ def exit_code(work: Callable[[], int | None]) -> int:
         return 2
 
 
-def read_config(argv: list[str]) -> ConfigDict:
-    """The config that these flags of `train.py` ask for.
+def parse_config(argv: list[str]) -> ConfigDict:
+    """Return the config that `train.py` would use for a command line.
 
     Raises:
-        UserError: if they are wrong.
+        UserError: if the flags are invalid.
     """
     check_config_flags(argv)
     values = flags.FlagValues()
@@ -96,90 +100,91 @@ def read_config(argv: list[str]) -> ConfigDict:
 
 
 def check_config_flags(argv: list[str]) -> None:
-    """Checks that `--config` names a config file, and each `--config.key` a key in it.
+    """Check that `--config` names a config file and that every `--config.key` is valid.
 
     Raises:
-        UserError: if not, with the nearest valid key.
+        UserError: naming the closest valid key.
     """
-    given = dict(given_flags(argv)).get("config", "")
-    if not given:
-        raise UserError("Say which run to do: --config=configs/NAME.py")
-    check_keys(argv, load_config(given))
+    file = dict(iter_flags(argv)).get("config", "")
+    if not file:
+        raise UserError("No config: pass --config=configs/NAME.py.")
+    check_keys(argv, load_config(file))
 
 
-def load_config(given: str) -> ConfigDict:
-    """What a config file, perhaps with ':smoke' after its name, says.
+def load_config(file: str) -> ConfigDict:
+    """Load a config file, with an optional variant: 'configs/transformer_nmt.py:smoke'.
 
     Raises:
-        UserError: if there is none, or it does not say it.
+        UserError: if the file does not exist or does not define a config.
     """
-    if not os.path.isfile(path := given.split(":")[0]):
-        raise UserError(f"There is no config file {path}.")
+    if not os.path.isfile(path := file.split(":")[0]):
+        raise UserError(f"Config file {path} does not exist.")
     try:
-        config = config_flags.ConfigFileFlagParser("config").parse(given)
-    except Exception as error:  # a file is run, and may do whatever it likes
+        config = config_flags.ConfigFileFlagParser("config").parse(file)
+    except Exception as error:  # a config file can raise any error
         wrapped = isinstance(error, ValueError | TypeError) and error.__context__
-        raise UserError(f"{given}: {first_line(wrapped or error)}") from error
+        raise UserError(f"{file}: {first_line(wrapped or error)}") from error
     if not isinstance(config, ConfigDict):
-        raise UserError(f"{path}: it has no function get_config that returns a ConfigDict.")
+        raise UserError(f"{path}: no function get_config that returns a ConfigDict.")
     return config
 
 
-def given_flags(argv: list[str]) -> Iterator[tuple[str, str]]:
-    """Names and values as they are written: '--name=value', or '--name value'."""
-    for arg, after in zip(argv, [*argv[1:], ""], strict=True):
+def iter_flags(argv: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield names and values of flags written as '--name=value' or '--name value'."""
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
         if flag := re.fullmatch(r"--?([^=]+)(?:=(.*))?", arg, re.DOTALL):
-            yield flag[1], after if flag[2] is None else flag[2]
+            yield flag[1], following if flag[2] is None else flag[2]
 
 
 def check_keys(argv: list[str], config: ConfigDict, flag: str = "config") -> None:
-    """Checks that each `--flag.key` is one of the config's, and numbers are of its kind.
+    """Check that every `--flag.key` exists in the config, and that numbers are within bounds.
 
     Raises:
-        UserError: if not.
+        UserError: if a key or a number is invalid.
     """
-    values = dict(all_values(config))
-    for name, value in given_flags(argv):
-        if not (given := re.fullmatch(rf"(?:no)?{flag}\.([^[]+)(\[.*)?", name)):
+    values = dict(config_items(config))
+    for name, value in iter_flags(argv):
+        if not (match := re.fullmatch(rf"(?:no)?{flag}\.([^[]+)(\[.*)?", name)):
             continue
-        key, part = given.groups()
+        key, index = match.groups()
         if key not in values:
             raise UserError(f"--{flag} has no key '{key}'." + did_you_mean(key, values))
-        if part:
-            raise UserError(f"Give all of {key}, as --{flag}.{key}='(3,5)', and not {part} alone.")
+        if index:
+            raise UserError(
+                f"Cannot set {key}{index} alone: give the whole value, --{flag}.{key}='(3,5)'."
+            )
         check_number(key, values[key], value)
 
 
 def check_number(key: str, default: Any, text: str) -> None:
-    """Checks that a count stays a count, a share a share, and no amount falls below nothing.
+    """Check that a number is finite and within the bounds implied by its key and default.
 
     Args:
-        key: of a config.
-        default: what stands there; one that is no number, or below zero, sets no bounds.
-        text: what is to take its place; if it is no number, that is for others to say.
+        key: config key.
+        default: value in the config; a negative number or another type implies no bounds.
+        text: value on the command line; not checked if it is not a number.
 
     Raises:
-        UserError: if it is out of bounds.
+        UserError: if the number is out of bounds.
     """
     name = key.split(".")[-1]
-    known = isinstance(default, int | float) and not isinstance(default, bool) and default >= 0
-    if not known or key.startswith("mesh."):  # -1 is "all that remain" there
+    bounded = isinstance(default, int | float) and not isinstance(default, bool) and default >= 0
+    if not bounded or key.startswith("mesh."):  # a mesh axis may be -1
         return
     try:
         value = float(text)
     except ValueError:
         return
-    counts = isinstance(default, int) and default > 0 and name not in MAY_BE_NONE
-    least = int(counts)
-    most = MOST.get(name, math.inf)
+    positive = isinstance(default, int) and default > 0 and name not in ZERO_ALLOWED
+    least, most = int(positive), UPPER_BOUNDS.get(name, math.inf)
     if not (least <= value <= most and math.isfinite(value)):
-        bounds = f"a number of at least {least}" if most == math.inf else f"from {least} to {most}"
+        bounds = f"at least {least}" if most == math.inf else f"between {least} and {most}"
         raise UserError(f"{key} must be {bounds}, not {text}.")
 
 
-def all_values(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """'train' and its section, 'train.steps' and its number, ..."""
+def config_items(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield sections and values with their full keys: ('train', ...), ('train.steps', 1000), ..."""
     for name, value in config.items():
         yield f"{prefix}{name}", value
         if isinstance(value, ConfigDict):
-            yield from all_values(value, f"{prefix}{name}.")
+            yield from config_items(value, f"{prefix}{name}.")

@@ -1,9 +1,9 @@
-"""What a person sees of a run: a few lines first, then a bar, or plain lines in a log file."""
+"""Terminal output of a run: a header, then a progress bar, or plain lines in a log file."""
 
 import errno
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, cast
 
@@ -14,15 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 
-class Screen:
-    """Standard output, which does no harm if it is a terminal that was closed."""
+class Stdout:
+    """Standard output that ignores writes to a closed terminal."""
 
     def write(self, text: str) -> None:
-        with unless_closed():
+        with ignore_closed_terminal():
             self._file.write(text)
 
     def flush(self) -> None:
-        with unless_closed():
+        with ignore_closed_terminal():
             self._file.flush()
 
     def __getattr__(self, name: str):
@@ -30,13 +30,13 @@ class Screen:
 
     @property
     def _file(self):
-        # While there is a bar, rich has its own in the place of the standard output.
+        # While a progress bar is shown, rich replaces sys.stdout with a proxy.
         return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
 
 
 @contextmanager
-def unless_closed():
-    """Passes over the error of writing to a closed terminal."""
+def ignore_closed_terminal() -> Iterator[None]:
+    """Suppress the error raised by a write to a closed terminal."""
     try:
         yield
     except OSError as error:
@@ -45,12 +45,24 @@ def unless_closed():
 
 
 def make_terminal(*, quiet: bool = False) -> Terminal:
-    """Where lines go as they are, however long."""
-    return Terminal(file=cast(IO[str], Screen()), highlight=False, soft_wrap=True, quiet=quiet)
+    """Create a rich console that does not wrap lines; notebooks get the output of a log file."""
+    return Terminal(
+        file=cast(IO[str], Stdout()),
+        force_jupyter=False,
+        highlight=False,
+        soft_wrap=True,
+        quiet=quiet,
+    )
 
 
 class Console:
-    """Prints the progress of a run of `steps` steps whose batches hold `unit`s, unless `quiet`."""
+    """Prints the progress and the results of a run.
+
+    Args:
+        steps: total number of training steps.
+        unit: unit of a batch's items, in the plural: 'tokens'.
+        quiet: print nothing, as on all hosts but the first.
+    """
 
     def __init__(self, steps: int, unit: str, *, quiet: bool = False):
         self.terminal = make_terminal(quiet=quiet)
@@ -68,56 +80,61 @@ class Console:
         self._items = self._flops = 0.0  # since the last report
         self._bar = self._progress.add_task("training", total=steps, status="compiling")
 
+    def print(self, text: str) -> None:
+        """Print text, above the progress bar if there is one."""
+        self.terminal.print(text, markup=False)
+
     def header(self, rows: Mapping[str, str]) -> None:
-        """The first lines: what this run is."""
+        """Print names and values in two columns."""
         width = max(10, *map(len, rows))
         for name, value in rows.items():
             self.terminal.print(Text.assemble((f"{name:>{width}}  ", "bold"), value))
 
-    def say(self, sentence: str) -> None:
-        """One line, above the bar if there is one."""
-        self.terminal.print(sentence, markup=False)
-
     @contextmanager
-    def training(self, step: int, peak: float):
-        """Shows the bar while the loop runs, from `step` on; `peak` is the machine's FLOP/s."""
-        self._step, self._peak, self._clock = step, peak, time.perf_counter()
+    def progress(self, step: int, peak_flops: float) -> Iterator[None]:
+        """Show the progress bar while the loop runs.
+
+        Args:
+            step: step at which the loop starts.
+            peak_flops: peak FLOP/s of all devices.
+        """
+        self._step, self._peak, self._clock = step, peak_flops, time.perf_counter()
         self._progress.update(self._bar, completed=step)
         with self._progress:
             yield
 
     @contextmanager
-    def pause(self, doing: str):
-        """Time spent inside counts as no training time; the bar says what is being done."""
+    def pause_timer(self, status: str) -> Iterator[None]:
+        """Exclude the time spent inside from the throughput; the bar shows `status` meanwhile."""
         start = time.perf_counter()
-        self._progress.update(self._bar, status=doing)
+        self._progress.update(self._bar, status=status)
         yield
         self._clock += time.perf_counter() - start
 
     def advance(self, step: int, items: float, flops: float) -> None:
-        """One step of `items` and `flops` is done."""
+        """Count a finished step and its items and FLOPs."""
         self._items += items
         self._flops += flops
         self._progress.update(self._bar, completed=step)
 
     def report(self, step: int, loss: float) -> dict[str, float]:
-        """Shows loss and speed since the last report; returns the timings."""
+        """Show the loss and the throughput since the last report; returns the throughput."""
         now = time.perf_counter()
         seconds = max(now - self._clock, 1e-9)
-        rate, use = self._items / seconds, self._flops / seconds / self._peak
-        left = (self._steps - step) * seconds / max(step - self._step, 1)
+        rate, fraction = self._items / seconds, self._flops / seconds / self._peak
+        remaining = (self._steps - step) * seconds / max(step - self._step, 1)
         status = (
-            f"loss {loss:.4g} · {rate:,.0f} {self._unit}/s · {use:.0%} of peak · "
-            f"{duration(left)} left"
+            f"loss {loss:.4g} · {rate:,.0f} {self._unit}/s · {fraction:.0%} of peak FLOP/s · "
+            f"{format_duration(remaining)} left"
         )
         self._progress.update(self._bar, status=status)
         if not self.terminal.is_terminal:
-            self.say(f"step {step}/{self._steps} · {status}")
+            self.print(f"step {step}/{self._steps} · {status}")
         self._clock, self._step, self._items, self._flops = now, step, 0.0, 0.0
-        return {"items_per_second": rate, "peak_fraction": use}
+        return {"items_per_second": rate, "flops_utilization": fraction}
 
     def table(self, metrics: Mapping[str, float], paper: Mapping[str, float]) -> None:
-        """The end of a run: its metrics beside the paper's."""
+        """Print a table of a run's metrics and the paper's."""
         table = Table("metric", box=None, header_style="bold", pad_edge=False)
         table.add_column("ours", justify="right")
         table.add_column("paper", justify="right")
@@ -127,27 +144,27 @@ class Console:
         self.terminal.print(table)
 
 
-def duration(seconds: float) -> str:
-    """65 -> '1:05', 3665 -> '1:01:05'."""
+def format_duration(seconds: float) -> str:
+    """Format seconds: 65 -> '1:05', 3665 -> '1:01:05'."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def binary(size: float) -> str:
-    """1.5 * 2**30 -> '1.50 GiB'."""
+def format_bytes(size: float) -> str:
+    """Format a number of bytes: 1.5 * 2**30 -> '1.50 GiB'."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
-class Board:
-    """The states of a sweep's runs: a table that stays in its place, or lines in a log file."""
+class StatusTable:
+    """Status of a sweep's runs: a table updated in place, or one line per change in a log file."""
 
     def __init__(self):
         self.terminal = make_terminal()
         self._live = Live(console=self.terminal, auto_refresh=False, transient=True)
-        self._words: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "StatusTable":
         if self.terminal.is_terminal:
             self._live.start()
         return self
@@ -155,18 +172,18 @@ class Board:
     def __exit__(self, *error) -> None:
         self._live.stop()
 
-    def show(self, states: Mapping[str, tuple[str, str]]) -> None:
-        """Each run's state, a word and some more; without a terminal, those whose word is new."""
+    def show(self, runs: Mapping[str, tuple[str, str]]) -> None:
+        """Show the status of each run, a key of `STYLES`, and a detail such as the last loss."""
         if self.terminal.is_terminal:
             table = Table(box=None, show_header=False, pad_edge=False)
-            for name, (word, more) in states.items():
-                table.add_row(name, f"[{STYLES[word]}]{word}[/]", more)
+            for name, (status, detail) in runs.items():
+                table.add_row(name, f"[{STYLES[status]}]{status}[/]", detail)
             self._live.update(table, refresh=True)
             return
-        for name, (word, more) in states.items():
-            if word != self._words.get(name, "waiting"):
-                self.terminal.print(f"{name}: {word} {more}".rstrip(), markup=False)
-            self._words[name] = word
+        for name, (status, detail) in runs.items():
+            if status != self._printed.get(name, "waiting"):
+                self.terminal.print(f"{name}: {status} {detail}".rstrip(), markup=False)
+            self._printed[name] = status
 
 
 STYLES = {"waiting": "dim", "running": "yellow", "finished": "green", "failed": "red"}

@@ -1,4 +1,4 @@
-"""The two ways a run ends early that are not bugs."""
+"""Exceptions that end a program with a message instead of a stack trace."""
 
 import contextlib
 import difflib
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
-    """One sentence that names what is wrong and how to mend it, for a person, not a stack trace."""
+    """Mistake in a command, config or file; the message is one sentence that names the fix."""
 
 
-class Interrupted(Exception):  # noqa: N818  not an error, as KeyboardInterrupt is none
-    """A signal asked the run to stop; everything is saved. `signal` is its number."""
+class Interrupted(Exception):  # noqa: N818 - not an error, like KeyboardInterrupt
+    """Raised after a stop signal, once the state is saved; `signal` is the signal's number."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
@@ -19,31 +19,34 @@ class Interrupted(Exception):  # noqa: N818  not an error, as KeyboardInterrupt 
 
 
 @contextlib.contextmanager
-def section(name: str) -> Iterator[None]:
-    """Around what is made from a section of the config: says so if it takes no such values.
+def config_section(name: str) -> Iterator[None]:
+    """Convert errors caused by invalid config values into a `UserError` that names the section.
 
     Raises:
-        UserError: in place of a TypeError, ValueError or ZeroDivisionError.
+        UserError: instead of a TypeError, ValueError or ZeroDivisionError.
     """
     try:
         yield
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        reason = first_line(error)
-        raise UserError(f"the config's section '{name}' is no good: {reason}") from error
+        raise UserError(f"Invalid config section '{name}': {first_line(error)}.") from error
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, of which a sentence can be made; its name if it says nothing."""
+    """Return the first line of an error's message, or its type name if the message is empty.
+
+    The line is limited to 200 characters and has no final full stop.
+    """
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
 
 
-def is_full(error: Exception) -> bool:
-    """Whether an error, of Python or of the storage below, is that there is no room on a disk."""
-    said = isinstance(error, ValueError) and "RESOURCE_EXHAUSTED" in str(error)
-    return said or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+def is_disk_full(error: Exception) -> bool:
+    """Return whether an error of Python or of TensorStore means that a disk or quota is full."""
+    from_tensorstore = isinstance(error, ValueError) and "RESOURCE_EXHAUSTED" in str(error)
+    from_python = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return from_tensorstore or from_python
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest of `words`, or nothing if none is near."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the closest of `names`, or '' if none is close."""
+    matches = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

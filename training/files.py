@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its place at `path` once the block ends without an error."""
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file that replaces `path` once the block exits without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -1,11 +1,12 @@
-"""The only training loop. It knows the `Task` protocol and no task.
+"""Training loop, independent of the task: it uses only the `tasks.base.Task` protocol.
 
-While the device computes step n, the host places the batch of step n + 1 and reads the metrics of
-step n - 1, so that neither waits for the other.
+While the device runs step n, the host transfers the batch of step n + 1 and reads the metrics of
+step n - 1, so neither waits for the other.
 """
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,51 +17,53 @@ import numpy as np
 
 from training import flops, hosts, mesh, run
 from training.checkpoints import Checkpoints
-from training.console import Console, binary, duration
+from training.console import Console, format_bytes, format_duration
 from training.errors import Interrupted, UserError
 from training.metric_writer import MetricWriter, learning_curve
-from training.step import init_state, make_update, trace
+from training.step import init_state, jit_train_step, trace_train_step
 
 
-def fit(task: Any, config: Any, workdir: str) -> dict:
-    """Trains, or goes on training, and evaluates.
+def fit(task: Any, config: Any, workdir: str | os.PathLike) -> dict:
+    """Train a task, or resume its training, and evaluate it.
 
     Args:
         task: see `tasks.base.Task`.
-        config: the run's config; read here are `name`, `seed`, `paper`, `train` and `mesh`.
-        workdir: the run's folder; one that an interrupted run left is resumed exactly.
+        config: config of the run; the loop reads `name`, `seed`, `paper`, `train` and `mesh`.
+        workdir: run directory; the state of an interrupted run is restored exactly.
 
     Returns:
-        What stands in `summary.json`.
+        The contents of `summary.json`.
 
     Raises:
-        UserError: if the folder or the config does not fit, or the loss is no longer finite.
-        Interrupted: after a signal to stop, when everything is saved.
+        UserError: if the run directory belongs to a different config, the config is invalid, or
+            the loss is not finite.
+        Interrupted: after a stop signal, once the state is saved.
     """
+    workdir = os.fspath(workdir)
     run.open_workdir(config, workdir)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
-    sizes = mesh.resolve_mesh_shape(dict(config.mesh), state, jax.device_count(), mesh.memory())
-    devices = mesh.make_mesh(**sizes)
+    shape = mesh.resolve_mesh_shape(dict(config.mesh), state, jax.device_count(), mesh.memory())
+    device_mesh = mesh.make_mesh(**shape)
     console = Console(config.train.steps, task.unit, quiet=not hosts.is_primary())
-    with contextlib.closing(Checkpoints.of(workdir, config.train)) as checkpoints:
+    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         summary = run.read_summary(workdir)
         if summary and config.train.steps <= summary["steps"] in checkpoints.steps():
-            console.say(f"This run is finished; its results are in {workdir}.")
+            console.print(f"The run in {workdir} is already finished.")
             console.table(summary["metrics"], summary["paper"])
             return summary
-        trainer = Trainer(task, config, workdir, devices, console, checkpoints)
+        trainer = Trainer(task, config, workdir, device_mesh, console, checkpoints)
         with contextlib.closing(trainer.writer):
-            with console.training(trainer.step, flops.peak()), hosts.stop_signal() as stop:
+            with console.progress(trainer.step, flops.peak()), hosts.stop_signal() as stop:
                 trainer.train(stop)
             return trainer.finish()
 
 
 @runtime_checkable
 class ChecksDivergence(Protocol):
-    """A task that sees in its metrics more than that they are finite."""
+    """A task that detects further signs of divergence than a non-finite loss."""
 
-    def fault(self, metrics: dict[str, Any]) -> str:
-        """Why a run with these metrics of a step is not worth going on; '' if it is."""
+    def check_divergence(self, metrics: dict[str, Any]) -> str:
+        """Return why the run should stop, given the metrics of a step, or ''."""
         ...
 
 
@@ -73,15 +76,24 @@ class InFlightMetrics(NamedTuple):
 
 
 class Trainer:
-    """The state of a run and what happens to it."""
+    """Training state of a run and the operations of the loop.
 
-    def __init__(self, task, config, workdir, devices, console, checkpoints):
+    Args:
+        task: see `tasks.base.Task`.
+        config: config of the run.
+        workdir: run directory.
+        device_mesh: mesh of all devices.
+        console: terminal output.
+        checkpoints: checkpoints of the run; the latest is restored.
+    """
+
+    def __init__(self, task, config, workdir, device_mesh, console, checkpoints):
         self.task, self.config, self.workdir = task, config, workdir
-        self.mesh, self.console, self.checkpoints = devices, console, checkpoints
+        self.mesh, self.console, self.checkpoints = device_mesh, console, checkpoints
         self.compiled = {}
         self.start = time.perf_counter()
-        first_key, key = jax.random.split(jax.random.key(config.seed))
-        abstract = mesh.abstract(jax.eval_shape(task.init, first_key), devices)
+        init_key, key = jax.random.split(jax.random.key(config.seed))
+        abstract = mesh.abstract(jax.eval_shape(task.init, init_key), device_mesh)
         restored = checkpoints.restore(abstract)
         if restored:
             self.step, self.state = restored.record["step"], restored.state
@@ -89,158 +101,169 @@ class Trainer:
             self.start -= restored.record["seconds"]
         else:
             self.step = 0
-            self.state = init_state(task, abstract, first_key)
-        checkpoints.clear_after(self.step)
-        self.abstract, self.key = abstract, mesh.replicate(key, devices)
-        self.writer = MetricWriter(workdir, self.step, writes=hosts.is_primary())
-        self.update = make_update(task, abstract, devices)
-        self._introduce(restored)
+            self.state = init_state(task, abstract, init_key)
+        checkpoints.delete_after(self.step)
+        self.abstract, self.key = abstract, mesh.replicate(key, device_mesh)
+        self.writer = MetricWriter(workdir, self.step, write_files=hosts.is_primary())
+        self.train_step = jit_train_step(task, abstract, device_mesh)
+        self._print_header(restored)
 
     def train(self, stop: Callable[[int], int]) -> None:
-        """Runs until the last step, or until `stop` names a signal for one."""
+        """Run the remaining steps.
+
+        Args:
+            stop: function of the step that returns the number of a received stop signal, or 0.
+
+        Raises:
+            UserError: if the run diverges.
+            Interrupted: after a stop signal, once the state is saved.
+        """
         every, last = self.config.train, self.config.train.steps
         if self.step and self.step % every.eval_every == 0:
-            self.evaluate_dev()  # the process may have ended between saving and evaluating
+            self.evaluate_dev()  # in case the process ended between saving and evaluating
         batches = self.task.batches("train", self.step) if self.step < last else iter(())
-        batch = self.place(batches) if self.step < last else None
-        pending = None
+        batch = self.next_batch(batches) if self.step < last else None
+        in_flight = None
         while self.step < last:
-            step_fn, cost = self.compile(batch)
-            self.state, metrics = step_fn(self.state, batch, self.key, np.int32(self.step))
+            train_step, step_flops = self.compile(batch)
+            self.state, metrics = train_step(self.state, batch, self.key, np.int32(self.step))
             self.step += 1
             if self.step < last:
-                batch = self.place(batches)
-            if pending:
-                self.read(pending)
-            pending = InFlightMetrics(self.step, metrics, cost)
+                batch = self.next_batch(batches)
+            if in_flight:
+                self.read(in_flight)
+            in_flight = InFlightMetrics(self.step, metrics, step_flops)
             evaluating = self.step % every.eval_every == 0
             saving = self.step % every.checkpoint_every == 0 or self.step == last
-            stopping = stop(self.step)
-            if evaluating or saving or stopping:
-                self.read(pending)  # first: a state is saved only if its loss was finite
-                pending = None
+            signal = stop(self.step)
+            if evaluating or saving or signal:
+                self.read(in_flight)  # before saving, so that no diverged state is saved
+                in_flight = None
                 self.checkpoints.save(self.step, self.state, self.key, self.seconds())
             if evaluating:
                 self.evaluate_dev()
-            if stopping and self.step < last:
+            if signal and self.step < last:
                 raise Interrupted(
-                    f"Stopped at step {self.step} of {last}, saved; the same command resumes.",
-                    stopping,
+                    f"Stopped at step {self.step} of {last} and saved a checkpoint; run the same "
+                    "command again to resume.",
+                    signal,
                 )
 
-    def place(self, batches: Iterator) -> Any:
-        """The next batch, on the devices."""
+    def next_batch(self, batches: Iterator) -> Any:
+        """Transfer the next batch to the devices."""
         return mesh.shard_batch(next(batches), self.mesh)
 
     def compile(self, batch: Any) -> tuple[Any, float]:
-        """The step compiled for a batch of this shape, and its FLOPs."""
+        """Return the training step compiled for a batch of this shape, and its FLOPs."""
         shape = tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
         if shape not in self.compiled:
-            jax.block_until_ready(self.state)  # or steps would be done in what counts as a pause
-            with self.console.pause("compiling"):
-                traced = trace(self.update, self.state, batch, self.key, self.mesh)
+            jax.block_until_ready(self.state)  # so that the pause contains no training time
+            with self.console.pause_timer("compiling"):
+                traced = trace_train_step(self.train_step, self.state, batch, self.key, self.mesh)
                 self.compiled[shape] = traced.lower().compile(), flops.count(traced.jaxpr)
         return self.compiled[shape]
 
-    def read(self, pending: InFlightMetrics) -> None:
-        """Waits for a step's metrics; records them if due.
+    def read(self, in_flight: InFlightMetrics) -> None:
+        """Wait for the metrics of a step, check them, and log them if the step is a logging step.
 
         Raises:
-            UserError: if the loss or the gradient is not finite, or the task finds a fault.
+            UserError: if the run diverged.
         """
-        step, metrics = pending.step, jax.device_get(pending.metrics)
-        if fault := self.fault(step, metrics):
-            good = self.checkpoints.steps()
-            kept = f"checkpoint {good[-1]}, the last good one, is kept" if good else ""
-            raise UserError(f"{fault}; {kept or 'no checkpoint was made before it'}.")
-        self.console.advance(step, float(metrics["items"]), pending.flops)
+        step, metrics = in_flight.step, jax.device_get(in_flight.metrics)
+        if reason := self.check_divergence(step, metrics):
+            steps = self.checkpoints.steps()
+            saved = (
+                f"the last checkpoint is at step {steps[-1]}" if steps else "no checkpoint exists"
+            )
+            raise UserError(f"{reason}; {saved}.")
+        self.console.advance(step, float(metrics["items"]), in_flight.flops)
         if step % self.config.train.log_every == 0 or step == self.config.train.steps:
-            speed = self.console.report(step, float(metrics["loss"]))
+            throughput = self.console.report(step, float(metrics["loss"]))
             values = {name: float(value) for name, value in metrics.items()}
-            self.writer.write(step, self.seconds(), values | speed)
+            self.writer.write(step, self.seconds(), values | throughput)
 
-    def fault(self, step: int, metrics: dict[str, Any]) -> str:
-        """Why the run should stop here, or ''."""
+    def check_divergence(self, step: int, metrics: dict[str, Any]) -> str:
+        """Return why the run should stop at this step, or ''."""
         for name in ("loss", "grad_norm"):
             if name in metrics and not math.isfinite(metrics[name]):
                 return (
                     f"The {name} is {metrics[name]} at step {step} (batch {step - 1}): lower the "
-                    "learning rate or look at that batch"
+                    "learning rate or inspect that batch"
                 )
-        if isinstance(self.task, ChecksDivergence) and (fault := self.task.fault(metrics)):
-            return f"At step {step}: {fault}"
+        if isinstance(self.task, ChecksDivergence):
+            reason = self.task.check_divergence(metrics)
+            return f"At step {step}: {reason}" if reason else ""
         return ""
 
     def evaluate_dev(self) -> None:
-        """Evaluates the dev split, unless an earlier process already did at this step."""
-        if not self.writer.found(self.step, "dev/"):
-            with self.console.pause("evaluating"):
+        """Evaluate the dev split, unless an earlier process has evaluated it at this step."""
+        if not self.writer.metrics_at(self.step, "dev/"):
+            with self.console.pause_timer("evaluating"):
                 metrics = self.evaluate(self.state, "dev")
-            self.console.say(
-                f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
-            )
-        self.checkpoints.score(self.step, self.writer.found(self.step, "dev/"))
+            values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self.console.print(f"step {self.step}/{self.config.train.steps} · {values}")
+        self.checkpoints.record_metrics(self.step, self.writer.metrics_at(self.step, "dev/"))
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """Measures of a split as 'split/metric', recorded."""
-        found = self.task.evaluate(hosts.all_gather(state), split)
-        metrics = {f"{split}/{name}": float(value) for name, value in found.items()}
+        """Compute and log the metrics of a split, named 'split/metric'."""
+        values = self.task.evaluate(hosts.all_gather(state), split)
+        metrics = {f"{split}/{name}": float(value) for name, value in values.items()}
         self.writer.write(self.step, self.seconds(), metrics)
         return metrics
 
     def finish(self) -> dict:
-        """Averages, evaluates, draws, and leaves `summary.json`."""
+        """Average parameters, evaluate, write figures and `summary.json`; returns the summary."""
         self.checkpoints.wait()
-        state, metrics = self.state, self.writer.found(self.step, "dev/")
+        state, metrics = self.state, self.writer.metrics_at(self.step, "dev/")
         if self.config.train.average > 1:
-            params, said = self.checkpoints.average(self.abstract)
+            params, message = self.checkpoints.average(self.abstract)
             state = state._replace(params=params)
-            self.console.say(said)
+            self.console.print(message)
         for split in self.task.splits:
-            found = self.writer.found(self.step, f"{split}/")  # by an earlier process
-            metrics |= found or self.evaluate(state, split)
+            # An earlier process may have evaluated the split.
+            known = self.writer.metrics_at(self.step, f"{split}/")
+            metrics |= known or self.evaluate(state, split)
         state = hosts.all_gather(state)
-        self.draw(state)
+        self.write_figures(state)
         summary = run.write_summary(self.workdir, self.config, metrics, self.step, self.seconds())
         self.console.table(summary["metrics"], summary["paper"])
         if samples := self.task.samples(state):
-            self.console.say("\n" + samples)
-        self.console.say(
-            f"\nFinished in {duration(self.seconds())}; all of it is in {self.workdir}."
+            self.console.print(f"\n{samples}")
+        self.console.print(
+            f"\nFinished in {format_duration(self.seconds())}. Results are in {self.workdir}."
         )
-        hosts.barrier()  # for the one that writes
+        hosts.barrier()  # the other hosts wait until the first has written everything
         return summary
 
-    def draw(self, state: Any) -> None:
-        """Saves the pictures. One that cannot be drawn is a pity, not the end of a run."""
+    def write_figures(self, state: Any) -> None:
+        """Write the learning curve and the task's figures; an error does not end the run."""
         try:
-            figures = {"learning_curve": learning_curve(self.writer.lines)} | self.task.figures(
-                state
-            )
+            figures = {"learning_curve": learning_curve(self.writer.lines)}
+            figures |= self.task.figures(state)
             for name, figure in figures.items():
-                self.writer.figure(name, figure, self.step)
-        except Exception as error:  # noqa: BLE001  whatever a picture may stumble over
-            self.console.say(f"A figure could not be drawn: {type(error).__name__}: {error}.")
+                self.writer.write_figure(name, figure, self.step)
+        except Exception as error:  # noqa: BLE001 - plotting code raises errors of many types
+            self.console.print(f"Cannot create the figures: {type(error).__name__}: {error}.")
 
     def seconds(self) -> float:
-        """Wall time spent on this run, earlier processes included up to their last checkpoint."""
+        """Return the elapsed time of the run, including its earlier processes."""
         return time.perf_counter() - self.start
 
-    def _introduce(self, restored: Any) -> None:
-        """The first lines that a person sees."""
+    def _print_header(self, restored: Any) -> None:
+        """Print the config, data, size and devices of the run."""
         count = sum(x.size for x in jax.tree.leaves(self.abstract.params))
-        weights, whole = map(mesh.bytes_per_device, (self.abstract.params, self.abstract))
-        sizes = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
+        params, state = map(mesh.bytes_per_device, (self.abstract.params, self.abstract))
+        shape = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         resuming = f", resuming from {self.step:,}" if restored else ""
         rows = {
             "config": f"{self.config.name} (task {self.config.task})",
             **self.task.describe(),
-            "parameters": f"{count:,}; {binary(weights)} on a device, {binary(whole)} with the "
-            "optimizer's",
-            "device": f"{run.device()}; mesh {sizes}",
+            "parameters": f"{count:,} ({format_bytes(params)} per device, {format_bytes(state)} "
+            "with optimizer state)",
+            "device": f"{run.device()}; mesh {shape}",
             "steps": f"{self.config.train.steps:,}{resuming}",
             "workdir": self.workdir,
         }
         self.console.header(rows)
-        if restored and restored.notice:
-            self.console.say(restored.notice)
+        if restored and restored.message:
+            self.console.print(restored.message)

@@ -1,13 +1,12 @@
-"""The record of a run: `metrics.jsonl`, one JSON object a line, and TensorBoard beside it.
+"""Metrics of a run, written to `metrics.jsonl` (one JSON object per line) and TensorBoard.
 
-Lines are `{"step": 100, "seconds": 12.3, "loss": ...}` while training and `{"step": 500, "seconds":
-60.1, "dev/bleu": ...}` for an evaluation. Only `seconds` and what is timed (`items_per_second`)
-differ between a run and the same run interrupted.
+Lines are `{"step": 100, "seconds": 12.3, "loss": ...}` for training steps and `{"step": 500,
+"seconds": 60.1, "dev/bleu": ...}` for evaluations. An interrupted and resumed run writes the same
+lines as an uninterrupted one, except for `seconds`, `items_per_second` and `flops_utilization`.
 """
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,12 +15,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
 
-FILE = "metrics.jsonl"
+from training.files import atomic_write
+
+FILENAME = "metrics.jsonl"
 
 
 def read(workdir: str) -> list[dict]:
-    """All whole lines of a run's record; one that a crash cut off or damaged is dropped."""
-    path = Path(workdir) / FILE
+    """Read all lines of `metrics.jsonl`, without those that a crash truncated or corrupted."""
+    path = Path(workdir) / FILENAME
     lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
@@ -32,43 +33,46 @@ def read(workdir: str) -> list[dict]:
 
 
 class MetricWriter:
-    """Appends to a run's record, from `step` on.
+    """Appends the metrics of a run that starts or resumes at `step`.
 
-    What an earlier process wrote beyond `step` is dropped: the run will make those steps again.
-    One that does not write only remembers.
+    Existing lines with a later step are removed, because the run repeats those steps.
+
+    Args:
+        workdir: run directory.
+        step: step at which the run starts or resumes.
+        write_files: whether to write files; if not, metrics are only kept in `lines`.
     """
 
-    def __init__(self, workdir: str, step: int, *, writes: bool = True):
+    def __init__(self, workdir: str, step: int, *, write_files: bool = True):
         self.lines = [line for line in read(workdir) if line["step"] <= step]
-        self._workdir, self._writes = Path(workdir), writes
-        if not writes:
+        self._workdir, self._write_files = Path(workdir), write_files
+        if not write_files:
             return
-        path = self._workdir / FILE
-        draft = path.with_suffix(".tmp")
-        draft.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        os.replace(draft, path)  # a crash leaves the old file or the new one
+        path = self._workdir / FILENAME
+        with atomic_write(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in self.lines).encode())
         self._file = path.open("a")
-        self._board = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
+        self._tensorboard = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Records `values` at `step`, `seconds` after the run's start."""
+        """Write metrics of a step; `seconds` is the time since the start of the run."""
         line = {"step": step, "seconds": round(seconds, 3), **values}
         self.lines.append(line)
-        if not self._writes:
+        if not self._write_files:
             return
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+            self._tensorboard.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
-    def found(self, step: int, prefix: str) -> dict[str, float]:
-        """The metrics recorded at `step` whose names begin with `prefix`."""
+    def metrics_at(self, step: int, prefix: str) -> dict[str, float]:
+        """Return the metrics of a step whose names start with `prefix`."""
         at_step = (line.items() for line in self.lines if line["step"] == step)
         return {k: v for items in at_step for k, v in items if k.startswith(prefix)}
 
-    def figure(self, name: str, figure: Figure, step: int) -> None:
-        """Saves a picture as `figures/NAME.png` and shows it in TensorBoard."""
-        if not self._writes:
+    def write_figure(self, name: str, figure: Figure, step: int) -> None:
+        """Write a figure to `figures/NAME.png` and to TensorBoard."""
+        if not self._write_files:
             return
         figure.set_dpi(150)
         canvas = FigureCanvasAgg(figure)
@@ -76,17 +80,17 @@ class MetricWriter:
         path.parent.mkdir(exist_ok=True)
         canvas.print_png(path)
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        self._board.add_image(name, pixels, step, dataformats="HWC")
+        self._tensorboard.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes out what is buffered."""
-        if self._writes:
+        """Flush and close the files."""
+        if self._write_files:
             self._file.close()
-            self._board.close()
+            self._tensorboard.close()
 
 
 def learning_curve(lines: list[dict]) -> Figure:
-    """Training loss, and below it each metric of the evaluations made on the way."""
+    """Plot the training loss and each dev metric against the step."""
     names = sorted({k for line in lines for k in line if k.startswith("dev/")})
     panels = [name for name in ("loss", *names) if any(name in line for line in lines)]
     figure = Figure(figsize=(7, 1 + 2.2 * max(len(panels), 1)), layout="constrained")

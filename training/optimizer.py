@@ -1,4 +1,4 @@
-"""The optimizers and schedules of the papers."""
+"""Optimizers and learning rate schedules of the papers."""
 
 import inspect
 from collections.abc import Callable
@@ -13,7 +13,7 @@ SCHEDULES = ("constant", "cosine", "inverse_sqrt")
 
 
 class Optimizer(NamedTuple):
-    """An `optax.GradientTransformation` that can also tell its learning rate."""
+    """An `optax.GradientTransformation` together with its learning rate schedule."""
 
     init: Callable
     update: Callable
@@ -21,107 +21,109 @@ class Optimizer(NamedTuple):
 
 
 def build(*, method: str, **options) -> Optimizer:
-    """Builds what the `optimizer` section of a config asks for.
+    """Build an optimizer from the `optimizer` section of a config.
 
     Args:
-        method: the name of one of the functions below.
-        options: what it takes, all of it.
+        method: 'adam' or 'rmsprop'.
+        options: all keyword arguments of the function with that name.
 
     Raises:
-        UserError: for an unknown method, or options that are not its own.
+        UserError: if the method is unknown, or an option is unknown or missing.
     """
     if method not in METHODS:
         raise UserError(
-            f"optimizer.method '{method}' is not one of {', '.join(METHODS)}."
+            f"Unknown optimizer.method {method!r}; choose from {', '.join(METHODS)}."
             + did_you_mean(method, METHODS)
         )
     try:
         inspect.signature(METHODS[method]).bind(**options)
     except TypeError as error:
-        raise UserError(
-            f"optimizer.method '{method}' is given what is not its own: {error}."
-        ) from error
+        raise UserError(f"Invalid options for optimizer.method {method!r}: {error}.") from error
     return METHODS[method](**options)
 
 
 def adam(
     *,
     schedule: str,
-    peak: float,
-    warmup: int,
+    learning_rate: float,
+    warmup_steps: int,
     b1: float,
     b2: float,
     eps: float,
     clip: float,
     steps: int | None = None,
 ) -> Optimizer:
-    """Adam (Kingma & Ba 2015), of gradients of a bounded norm.
+    """Adam (Kingma & Ba 2015) with warmup, a schedule and clipping of the gradient norm.
 
     Args:
-        schedule: what follows the linear warm-up: 'constant', 'cosine' (to zero at `steps`) or
+        schedule: schedule after the linear warmup: 'constant', 'cosine' (decays to 0 at `steps`) or
             'inverse_sqrt'. The schedule of "Attention is all you need", eq. 3,
-            `d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)`, is 'inverse_sqrt' with
-            `peak = (d_model * warmup)**-0.5`.
-        peak: the highest learning rate, reached at step `warmup`.
-        warmup: steps of linear warm-up; 0 for none.
-        b1: decay of the first moment.
-        b2: decay of the second moment.
-        eps: added to the root of the second moment.
-        clip: largest global norm of a gradient; 0 leaves gradients as they are.
-        steps: where a cosine ends; read by no other schedule.
+            `d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)`, is 'inverse_sqrt' with
+            `learning_rate = (d_model * warmup_steps)**-0.5`.
+        learning_rate: peak learning rate, reached at step `warmup_steps`.
+        warmup_steps: number of steps of the linear warmup; 0 disables it.
+        b1: decay rate of the first moment.
+        b2: decay rate of the second moment.
+        eps: constant added to the square root of the second moment.
+        clip: maximum global norm of the gradient; 0 disables clipping.
+        steps: last step of the cosine; ignored by the other schedules.
 
     Raises:
-        UserError: for an unknown schedule, or a cosine without an end.
+        UserError: if the schedule is unknown, or is a cosine without `steps`.
     """
-    learning_rate = make_schedule(schedule, peak, warmup, steps)
-    tx = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    rate = make_schedule(schedule, learning_rate, warmup_steps, steps)
+    tx = optax.adam(rate, b1=b1, b2=b2, eps=eps)
     tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
-    return Optimizer(tx.init, tx.update, learning_rate)
+    return Optimizer(tx.init, tx.update, rate)
 
 
-def rmsprop(*, peak: float, decay: float, momentum: float, eps: float, clip: float) -> Optimizer:
-    """RMSProp as Graves 2013, eq. 38-41: of the gradient's variance, with momentum.
+def rmsprop(
+    *, learning_rate: float, decay: float, momentum: float, eps: float, clip: float
+) -> Optimizer:
+    """Centered RMSProp with momentum (Graves 2013, eq. 38-41).
 
     Args:
-        peak: the learning rate, which stays.
-        decay: of the averages of gradient and square.
-        momentum: share of the last update in the next.
-        eps: added to the variance, under the root.
-        clip: each element of a gradient is brought between this and its negative.
+        learning_rate: constant learning rate.
+        decay: decay rate of the moving averages of the gradient and its square.
+        momentum: decay rate of the momentum.
+        eps: constant added to the variance under the square root.
+        clip: gradient elements are clipped to [-clip, clip].
     """
-    learning_rate = optax.constant_schedule(peak)
+    rate = optax.constant_schedule(learning_rate)
     tx = optax.chain(
         optax.clip(clip),
         optax.rmsprop(
-            learning_rate, decay=decay, eps=eps, centered=True, momentum=momentum, eps_in_sqrt=True
+            rate, decay=decay, eps=eps, centered=True, momentum=momentum, eps_in_sqrt=True
         ),
     )
-    return Optimizer(tx.init, tx.update, learning_rate)
+    return Optimizer(tx.init, tx.update, rate)
 
 
 METHODS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "rmsprop": rmsprop}
 
 
-def make_schedule(schedule: str, peak: float, warmup: int, steps: int | None) -> optax.Schedule:
-    """The learning rate as a function of the updates made so far (0 before the first)."""
+def make_schedule(
+    schedule: str, peak: float, warmup_steps: int, steps: int | None
+) -> optax.Schedule:
+    """Make the function from the number of past updates (initially 0) to the learning rate."""
     if schedule not in SCHEDULES:
         raise UserError(
-            f"optimizer.schedule '{schedule}' is not one of {', '.join(SCHEDULES)}."
+            f"Unknown optimizer.schedule {schedule!r}; choose from {', '.join(SCHEDULES)}."
             + did_you_mean(schedule, SCHEDULES)
         )
     if schedule == "cosine" and not steps:
-        raise UserError("optimizer.steps, at which the schedule 'cosine' ends, is not given.")
+        raise UserError("optimizer.schedule 'cosine' needs optimizer.steps, its last step.")
 
     def learning_rate(count):
-        step = count + 1.0  # the papers count the first update as step 1
-        rise = jnp.minimum(1.0, step / max(warmup, 1))
+        step = count + 1.0  # the papers number the first update 1
+        warmup = jnp.minimum(1.0, step / max(warmup_steps, 1))
         if schedule == "inverse_sqrt":
-            fall = jnp.sqrt(max(warmup, 1) / jnp.maximum(step, warmup))
+            decay = jnp.sqrt(max(warmup_steps, 1) / jnp.maximum(step, warmup_steps))
         elif schedule == "cosine" and steps:
-            progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
-            fall = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+            progress = jnp.clip((step - warmup_steps) / max(steps - warmup_steps, 1), 0.0, 1.0)
+            decay = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
         else:
-            fall = jnp.ones(())
-        return peak * rise * fall
+            decay = jnp.ones(())
+        return peak * warmup * decay
 
     return learning_rate

@@ -1,4 +1,4 @@
-"""A run's folder: whether it may be used, what it was made by, and its summary."""
+"""Run directories: creation, locking, config check and summary."""
 
 import contextlib
 import errno
@@ -18,105 +18,111 @@ from ml_collections import ConfigDict
 
 from training import hosts, mesh
 from training.errors import UserError
+from training.files import atomic_write
 
 CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
-UNMADE = {CONFIG, LOCK, "log.txt"}  # all that is in a folder before its task is made
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # on some file systems
-# What changes no number of a run: on which devices it is, how often it speaks, which metric its
-# best checkpoint is the best by, where its data lie.
-MOVABLE = re.compile(
+# Files that exist before the task is built.
+INITIAL_FILES = {CONFIG, LOCK, "log.txt"}
+# Errors of file systems that do not support locks.
+LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+# Config keys that may change when a run is resumed, because they do not affect its numbers.
+MUTABLE_KEYS = re.compile(
     r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|.*\.folder"
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
 def enable_compilation_cache() -> None:
-    """Keeps what XLA compiles for the next process that needs the same."""
-    cache = os.path.expanduser("~/.cache/attention_atlas/xla")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    """Enable JAX's persistent compilation cache.
+
+    The environment variable `JAX_COMPILATION_CACHE_DIR` overrides its directory.
+    """
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        cache = os.path.expanduser("~/.cache/attention_atlas/xla")
+        jax.config.update("jax_compilation_cache_dir", cache)
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder, unless it is there.
+def make_writable_dir(path: Path) -> None:
+    """Create a directory if it does not exist.
 
     Raises:
-        UserError: if it cannot be written.
+        UserError: if it is not writable.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
-        (path / ".writable").unlink(missing_ok=True)  # another process may do the same
+        (path / ".writable").unlink(missing_ok=True)  # another process may have removed it
     except OSError as error:
         raise UserError(f"Cannot write to {path}: {error.strerror}.") from error
 
 
 def open_workdir(config: Any, workdir: str) -> None:
-    """Makes the folder ready for a run of `config`, new or resumed, and writes `config.json`.
+    """Create the directory of a new run, or check that of a resumed run; writes `config.json`.
 
     Raises:
-        UserError: if it cannot be written, or belongs to a run of another config.
+        UserError: if it is not writable, or belongs to a run with a different config.
     """
-    make_folder(path := Path(workdir))
-    ours = json.loads(config.to_json_best_effort())
-    check_same(config, workdir)
+    make_writable_dir(path := Path(workdir))
+    check_same_config(config, workdir)
     if hosts.is_primary():
-        write_json(path / CONFIG, ours)
+        write_json(path / CONFIG, json.loads(config.to_json_best_effort()))
 
 
 @contextlib.contextmanager
 def lock_workdir(workdir: str) -> Iterator[None]:
-    """Lets no other process train in the folder meanwhile; the hosts of one run count as one.
+    """Lock the run directory against other training processes; of several hosts, the first locks.
 
     Raises:
-        UserError: if one does, or the folder cannot be written.
+        UserError: if another process holds the lock, or the directory is not writable.
     """
     if not hosts.is_primary():
         yield
         return
-    make_folder(Path(workdir))
+    make_writable_dir(Path(workdir))
     with open(Path(workdir, LOCK), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"Another process trains in {workdir}: let it end, or give another --workdir."
+                f"Another process is training in {workdir}: wait until it ends, or use a different "
+                "--workdir."
             ) from error
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in LOCKS_UNSUPPORTED:
                 raise
         yield
 
 
 def read_config(workdir: str) -> ConfigDict:
-    """The config that a run was made by, locked.
+    """Read the config of a run; the result is locked.
 
     Raises:
-        UserError: if the folder is none of a run.
+        UserError: if the directory is not a run directory.
     """
     path = Path(workdir) / CONFIG
     if not path.is_file():
-        raise UserError(f"{workdir} is not the folder of a run: it has no {CONFIG}.")
-    return ConfigDict(_tuples(read_json(path))).lock()
+        raise UserError(f"{workdir} is not a run directory: it has no {CONFIG}.")
+    return ConfigDict(_lists_to_tuples(read_json(path))).lock()
 
 
-def _tuples(value: Any) -> Any:
-    """JSON's lists as tuples, which they were before they were written."""
+def _lists_to_tuples(value: Any) -> Any:
+    """Convert the lists of parsed JSON to tuples, the sequence type of configs."""
     if isinstance(value, dict):
-        return {key: _tuples(part) for key, part in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: _lists_to_tuples(part) for key, part in value.items()}
+    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
-def check_same(config: Any, workdir: str) -> None:
-    """Checks that the folder, if a run has left anything in it, is of a run of this config.
+def check_same_config(config: Any, workdir: str) -> None:
+    """Check that a run directory belongs to a run with this config.
 
-    One that stopped before that, as by a misspelt value, leaves the folder to the next.
+    A directory whose run ended before its task was built, for example because of an invalid value,
+    may be reused with any config.
 
     Raises:
-        UserError: if not, with the first key on which they differ.
+        UserError: naming the first key whose values differ.
     """
     path = Path(workdir)
-    if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= UNMADE:
+    if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= INITIAL_FILES:
         return
     theirs = flatten(read_json(path / CONFIG))
     ours = flatten(json.loads(config.to_json_best_effort()))
@@ -128,21 +134,21 @@ def check_same(config: Any, workdir: str) -> None:
             and ours["train.steps"] > theirs.get("train.steps", 0)
         ):
             raise UserError(
-                f"The learning rate of {path} falls to zero at update {old}, so the run cannot be "
-                "made longer: give another --workdir."
+                f"The learning rate schedule of {path} ends at step {old}, so the run cannot be "
+                "extended: use a different --workdir."
             )
-        longer = key == "train.steps" and new > old
-        moved = MOVABLE.fullmatch(key)
-        if json.dumps(old) == json.dumps(new) or longer or moved:  # in JSON, as nan is not nan
+        extended = key == "train.steps" and new > old
+        # Compared as JSON, where NaN equals itself.
+        if json.dumps(old) == json.dumps(new) or extended or MUTABLE_KEYS.fullmatch(key):
             continue
         raise UserError(
-            f"{path} was made by another config: {key} was {old!r} there and is {new!r} now; "
-            "give another --workdir, or the value it was made with."
+            f"{path} belongs to a run with a different config: {key} was {old!r} and is now "
+            f"{new!r}; use a different --workdir, or the previous value."
         )
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """{'train': {'steps': 3}} -> {'train.steps': 3}."""
+    """Flatten nested keys: {'train': {'steps': 3}} -> {'train.steps': 3}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -151,7 +157,7 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def read_summary(workdir: str) -> dict | None:
-    """The summary of a finished run, or None."""
+    """Read the summary of a finished run; returns None if the run is not finished."""
     path = Path(workdir) / SUMMARY
     return read_json(path) if path.exists() else None
 
@@ -159,7 +165,7 @@ def read_summary(workdir: str) -> dict | None:
 def write_summary(
     workdir: str, config: Any, metrics: dict[str, float], steps: int, seconds: float
 ) -> dict:
-    """Writes `summary.json`, the fixed form by which runs are recorded, and returns it."""
+    """Write `summary.json`, from which the tables of results are made, and return its contents."""
     summary = {
         "config": config.name,
         "metrics": metrics,
@@ -177,33 +183,32 @@ def write_summary(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote.
+    """Read a non-empty JSON object from a file.
 
     Raises:
-        UserError: if somebody else did.
+        UserError: if the file cannot be read, or contains anything else.
     """
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError:
         value = None
     if not isinstance(value, dict) or not value:
-        raise UserError(f"{path} is damaged: put it back as it was, or remove it.")
+        raise UserError(f"{path} is corrupted: restore it or remove it.")
     return value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all, whatever interrupts it."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(draft, path)
+    """Write JSON to a file atomically."""
+    with atomic_write(path) as file:
+        file.write(f"{json.dumps(value, indent=2)}\n".encode())
 
 
 def device() -> str:
-    """'8 x TPU v5e', or the processor's name and how many of its cores this process has.
+    """Describe the hardware: '8 x TPU v5e', or processor name and available cores.
 
-    With '2 hosts, ' before it if there are several.
+    Starts with '2 hosts, ' if there are several.
     """
     several = f"{jax.process_count()} hosts, " if jax.process_count() > 1 else ""
     kind = jax.devices()[0].device_kind
@@ -218,7 +223,7 @@ def device() -> str:
 
 
 def commit() -> str:
-    """The commit of this code, '-dirty' if it has been changed since, 'unknown' outside git."""
+    """Return the git commit of this code, with '-dirty' if it has changes, or 'unknown'."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a supervised task carries from step to step."""
+"""Training state of supervised tasks."""
 
 from typing import Any, NamedTuple
 
@@ -6,10 +6,10 @@ from jaxtyping import Array, Int
 
 
 class TrainState(NamedTuple):
-    """Everything that an update reads and writes; a pytree, so it shards, donates and saves whole.
+    """Pytree of everything that a training step reads and updates.
 
-    Tasks with more to carry (two networks, batch statistics) define their own NamedTuple; the loop
-    only asks that it has a field `params`.
+    A task with more state (two networks, batch statistics) defines its own NamedTuple; the loop
+    only requires a field `params`.
     """
 
     step: Int[Array, ""]

@@ -1,4 +1,4 @@
-"""The update of a task as one program for all devices of a mesh."""
+"""A task's initialization and training step, jitted over the devices of a mesh."""
 
 from typing import Any
 
@@ -7,36 +7,36 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-def make_update(task: Any, abstract: Any, mesh: Mesh) -> Any:
-    """`update(state, batch, key, step) -> state, metrics`, jitted; the old state is overwritten.
+def jit_train_step(task: Any, abstract: Any, mesh: Mesh) -> Any:
+    """Jit `train_step(state, batch, key, step) -> (state, metrics)`; the state is donated.
 
     Args:
         task: see `tasks.base.Task`.
-        abstract: the state's shapes, dtypes and shardings.
-        mesh: where it runs; every device has all metrics.
+        abstract: shapes, dtypes and shardings of the state.
+        mesh: device mesh; the metrics are replicated over it.
     """
 
-    def update(state, batch, key, step):
+    def train_step(state, batch, key, step):
         return task.train_step(state, batch, jax.random.fold_in(key, step))
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(update, out_shardings=(shardings, everywhere), donate_argnums=0)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(train_step, out_shardings=(shardings, replicated), donate_argnums=0)
 
 
 def init_state(task: Any, abstract: Any, key: Any) -> Any:
-    """The state at step 0, each part made on the devices that hold it.
+    """Initialize the state directly on the devices that hold its shards.
 
     Args:
         task: see `tasks.base.Task`.
-        abstract: the state's shapes, dtypes and shardings.
-        key: for what is drawn.
+        abstract: shapes, dtypes and shardings of the state.
+        key: PRNG key of the initialization.
     """
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     return jax.jit(task.init, out_shardings=shardings)(key)
 
 
-def trace(update: Any, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
-    """The update traced for arrays, or mere shapes, like these."""
-    with jax.set_mesh(mesh):  # so that a task may ask how its batch is split
-        return update.trace(state, batch, key, np.int32(0))
+def trace_train_step(train_step: Any, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
+    """Trace a jitted training step for arguments of these shapes; arrays may be abstract."""
+    with jax.set_mesh(mesh):  # so that a task can query how its batch is sharded
+        return train_step.trace(state, batch, key, np.int32(0))
