@@ -1,1 +1,1 @@
-"""Speed, beside peers. Each module ends with one line of JSON; see README.md."""
+"""Throughput and memory benchmarks against other implementations; see README.md."""

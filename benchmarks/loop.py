@@ -1,11 +1,11 @@
-"""What the loop costs beside its bare jitted step: `python -m benchmarks.loop`.
+"""Overhead of the training loop over the bare jitted step: `python -m benchmarks.loop`.
 
-The run is that of configs/transformer_nmt.py. The loop reads, places and logs as `train.py` does;
-the bare step gets the same batches, already placed. Both take turns in one process, each first in
-every other round, and a round compares the two on the same batches: rounds differ in work, and the
-machine in speed from one minute to the next, so turns are short and many. What a turn of the loop
-would do at its start and end, but a run does now and then, is left out of the turns: the data is
-opened once, and what a save costs is taken by itself and spread over the steps between two.
+The workload is configs/transformer_nmt.py. The loop reads, transfers and logs batches as `train.py`
+does; the bare step receives the same batches, already on the devices. The two alternate in one
+process, in short rounds, and the order alternates as well, because the work differs between batches
+and the speed of the machine drifts. Each round compares the two on the same batches. Setup is not
+timed: the data is opened once. The cost of saving is measured separately and divided by the number
+of steps between two checkpoints.
 """
 
 import itertools
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import tasks
-from benchmarks import race
+from benchmarks import timing
 from configs import transformer_nmt
 from training import allocator, flops, mesh
 from training.checkpoints import Checkpoints
@@ -27,65 +27,68 @@ from training.console import Console
 from training.loop import Trainer
 
 STEPS, ROUNDS = 30, 14
-WARM = 60  # steps, in which every shape of batch is met and compiled
+WARMUP_STEPS = 60  # enough to compile the step for every batch shape
 
 
 def main() -> None:
-    """Prints the loss of speed in percent and the line of JSON."""
+    """Print the overhead in percent and the JSON line."""
     allocator.configure_malloc()
     config = transformer_nmt.get_config()
-    between_saves = config.train.checkpoint_every
-    config.optimizer.steps = config.train.steps  # where the cosine ends, whatever is timed
+    checkpoint_every = config.train.checkpoint_every
+    config.optimizer.steps = config.train.steps  # the cosine schedule of a full run
     config.train.update(steps=0, eval_every=10**9, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as workdir:
         devices = mesh.make_mesh(**config.mesh)
         task = tasks.build(config, workdir)
-        console = Console(WARM + STEPS * ROUNDS, task.unit)
-        checkpoints = Checkpoints.of(workdir, config.train)
+        console = Console(WARMUP_STEPS + STEPS * ROUNDS, task.unit)
+        checkpoints = Checkpoints.from_config(workdir, config.train)
         trainer = Trainer(task, config, workdir, devices, console, checkpoints)
-        with console.training(0, flops.peak()):
-            seconds, tokens = race_turns(trainer)
-            save = statistics.median(cost_of_saving(trainer, checkpoints) for _ in range(3))
+        with console.progress(0, flops.peak()):
+            seconds, tokens = time_rounds(trainer)
+            save = statistics.median(save_seconds(trainer, checkpoints) for _ in range(3))
         checkpoints.close()
-    bare = float(np.sum(seconds["bare"])) / (STEPS * ROUNDS)
-    saving = save / between_saves / bare  # in bare steps
+    bare_step = float(np.sum(seconds["bare"])) / (STEPS * ROUNDS)
+    saving = save / checkpoint_every / bare_step  # as a fraction of a bare step
     ours = tokens / (np.asarray(seconds["loop"]) + saving * np.asarray(seconds["bare"]))
     peer = tokens / np.asarray(seconds["bare"])
-    low, speed, high = np.quantile(ours / peer, (0.25, 0.5, 0.75))
+    low, median, high = np.quantile(ours / peer, (0.25, 0.5, 0.75))
     print(
-        f"The loop loses {1 - speed:.1%} (half of the rounds: {1 - high:.1%} to {1 - low:.1%}), "
-        f"of which {saving:.1%} by saving."
+        f"Overhead of the loop: {1 - median:.1%} (interquartile range {1 - high:.1%} to "
+        f"{1 - low:.1%}), including {saving:.1%} for saving."
     )
-    race.report(
+    timing.report(
         "loop",
         float(np.sum(tokens) / np.sum(tokens / ours)),
         float(np.sum(tokens) / np.sum(tokens / peer)),
         "tokens/s",
-        float(speed),
+        float(median),
         quartiles=[float(low), float(high)],
         rounds=ROUNDS,
     )
 
 
-def race_turns(trainer: Trainer) -> tuple[dict[str, list[float]], np.ndarray]:
-    """Seconds of every turn of both, and target tokens of every round."""
+def time_rounds(trainer: Trainer) -> tuple[dict[str, list[float]], np.ndarray]:
+    """Return the seconds of both in each round, and the number of target tokens of each round."""
     streams = [trainer.task.batches("train", 0) for _ in range(2)]
     trainer.task.batches = lambda split, step: streams[0]
     trainer.checkpoints = SimpleNamespace(save=lambda *_: None)
     seconds: dict[str, list[float]] = {"loop": [], "bare": []}
     tokens = []
     for n in range(ROUNDS + 1):
-        steps = STEPS if n else WARM
+        steps = STEPS if n else WARMUP_STEPS
         batches = list(itertools.islice(streams[1], steps))
         tokens.append(sum(int((batch["target"] > 0).sum()) for batch in batches))
-        turns = {"loop": partial(loop, trainer, steps), "bare": partial(bare, trainer, batches)}
-        for name in sorted(turns, reverse=bool(n % 2)):
-            seconds[name].append(turns[name]())
+        timed = {
+            "loop": partial(time_loop, trainer, steps),
+            "bare": partial(time_bare_steps, trainer, batches),
+        }
+        for name in sorted(timed, reverse=bool(n % 2)):
+            seconds[name].append(timed[name]())
     return {name: times[1:] for name, times in seconds.items()}, np.asarray(tokens[1:])
 
 
-def loop(trainer: Trainer, steps: int) -> float:
-    """Seconds of the next steps as `train.py` makes them."""
+def time_loop(trainer: Trainer, steps: int) -> float:
+    """Return the seconds of the next steps in the loop of `train.py`."""
     start = time.perf_counter()
     trainer.config.train.steps += steps
     trainer.train(lambda step: 0)
@@ -93,23 +96,23 @@ def loop(trainer: Trainer, steps: int) -> float:
     return time.perf_counter() - start
 
 
-def bare(trainer: Trainer, batches: list) -> float:
-    """Seconds of the same steps without the loop."""
-    placed = [mesh.shard_batch(batch, trainer.mesh) for batch in batches]
+def time_bare_steps(trainer: Trainer, batches: list) -> float:
+    """Return the seconds of the jitted step on batches that are already on the devices."""
+    sharded = [mesh.shard_batch(batch, trainer.mesh) for batch in batches]
     start = time.perf_counter()
-    for n, batch in enumerate(placed):
+    for n, batch in enumerate(sharded):
         step, _ = trainer.compile(batch)
         trainer.state, metrics = step(trainer.state, batch, trainer.key, np.int32(n))
     jax.block_until_ready(metrics)
     return time.perf_counter() - start
 
 
-def cost_of_saving(trainer: Trainer, checkpoints: Checkpoints) -> float:
-    """Seconds that a checkpoint takes from the steps.
+def save_seconds(trainer: Trainer, checkpoints: Checkpoints) -> float:
+    """Return the seconds that one checkpoint delays training.
 
-    These wait until it is copied; while it is written they go on, but share the cores with it.
+    Training waits while the state is copied. The write is asynchronous, but uses CPU time.
     """
-    trainer.step += 1  # what is saved already is not saved again
+    trainer.step += 1  # a step that is already saved is not saved again
     start, cpu_start = time.perf_counter(), time.process_time()
     checkpoints.save(trainer.step, trainer.state, trainer.key, trainer.seconds())
     copying = time.perf_counter() - start
