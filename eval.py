@@ -22,7 +22,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 import tasks
-from tasks.base import Solver, Translator
+from tasks.base import InstanceSolver, Translator
 from tasks.translation.data.text_files import lines_of, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
@@ -121,7 +121,7 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
 def solve(config: ConfigDict, workdir: str, file: str) -> None:
     """Solve the problem instance in a file, and write the solution to a file next to it."""
     task = build_task(config, workdir)
-    if not isinstance(task, Solver):
+    if not isinstance(task, InstanceSolver):
         raise UserError(f"The task '{config.task}' does not support --instance.")
     if not os.path.isfile(file):
         raise UserError(f"The file {file} does not exist.")
@@ -135,7 +135,7 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     path.write_text(solution.text)
-    print(f"{solution.said} Solution written to {path}.")
+    print(f"{solution.message} Solution written to {path}.")
 
 
 def build_task(config: ConfigDict, workdir: str) -> Any:

@@ -87,20 +87,20 @@ class Translator(Protocol):
         ...
 
 
-class Answer(NamedTuple):
+class Solution(NamedTuple):
     """What a task says of an instance of a user's."""
 
-    said: str  # in a sentence
-    text: str  # of its file
+    message: str  # one sentence, for the user
+    text: str  # content of the solution file
 
 
 @runtime_checkable
-class Solver(Protocol):
+class InstanceSolver(Protocol):
     """A task that solves instances of a user's as well."""
 
     solution_suffix: str  # of the file that an answer goes to: '.tour'
 
-    def solve_instance(self, state: Any, text: str) -> Answer:
+    def solve_instance(self, state: Any, text: str) -> Solution:
         """The answer to the instance that a file holds."""
         ...
 
@@ -198,7 +198,7 @@ def microbatches(x: Array, count: int) -> Array:
 def example_indices(rows: int) -> Iterator[Batch]:
     """Batches of a task that makes its data inside the step: only how many rows there are."""
     while True:
-        yield {"row": np.arange(rows)}
+        yield {"index": np.arange(rows)}
 
 
 def evaluation_key(split: str, number: int) -> PRNGKeyArray:

@@ -22,7 +22,7 @@ from tasks import plotting
 from tasks.base import Supervised, evaluation_key, example_indices
 from tasks.memory.sequences import FAMILIES, Episode, Family, draw
 from training import mesh, optimizer
-from training.errors import UserError, did_you_mean, section
+from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
 
 LN2 = math.log(2.0)
@@ -58,12 +58,12 @@ class Memory(Supervised):
             )
         sizes = dict(config.episodes.sizes)
         make = functools.cache(FAMILIES[kind])  # one for all splits of the same sizes
-        with section("episodes"):
+        with config_section("episodes"):
             self.families: dict[str, Family] = {"train": make(**sizes), "dev": make(**sizes)}
             for split, changes in config.episodes.splits.items():
                 self.families[split] = make(**(sizes | dict(changes)))
         self._measures = jax.jit(self._measure, static_argnames="family")
-        with section("model"):
+        with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
     def create(self, key: Array) -> NTM | Plain:
@@ -93,10 +93,10 @@ class Memory(Supervised):
     def loss(self, params, batch, key):
         """Cross-entropy in nats, summed over answers; beside it the same in bits."""
         key_data, key_model = jax.random.split(key)
-        episode, steps = draw(self.families["train"], key_data, batch["row"])
+        episode, steps = draw(self.families["train"], key_data, batch["index"])
         logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
         nats = jnp.sum(answer_cost(logits, episode))
-        return nats, jnp.float32(len(batch["row"])), {"bits_per_sequence": nats / LN2}
+        return nats, jnp.float32(len(batch["index"])), {"bits_per_sequence": nats / LN2}
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Numbers of rows: the sequences themselves come of the step's key."""
@@ -112,7 +112,7 @@ class Memory(Supervised):
         for n in range(math.ceil(count / rows)):
             key = jax.random.fold_in(evaluation_key(split, 2014), n)
             with mesh.split_rows(state.params) as by_rows:
-                batch = by_rows({"row": np.arange(rows)})
+                batch = by_rows({"index": np.arange(rows)})
                 measures = self._measures(state.params, key, batch, family=self.families[split])
             for name, values in jax.device_get(measures).items():
                 sums[name] = sums.get(name, 0.0) + float(values[: count - n * rows].sum())
@@ -121,7 +121,7 @@ class Memory(Supervised):
     def _measure(self, params, key, batch, family):
         """Every measure of each of a batch of sequences."""
         key_data, key_model = jax.random.split(key)
-        episode, steps = draw(family, key_data, batch["row"])
+        episode, steps = draw(family, key_data, batch["index"])
         logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
         wrong = ((logits > 0) != (episode.targets > 0.5)) & episode.scored[..., None]
         wrong = wrong.sum((0, 2))

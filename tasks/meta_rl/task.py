@@ -26,7 +26,7 @@ from tasks.meta_rl.baselines import references
 from tasks.meta_rl.environments import ENVIRONMENTS, Environment
 from tasks.meta_rl.trials import Agent, Seen, Trials, play, row_keys, tasks_of
 from training import mesh, optimizer
-from training.errors import UserError, did_you_mean, section
+from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
 
 SHOWN = 40  # steps of a trial in the picture of attention
@@ -57,14 +57,14 @@ class MetaRL:
                 f"environment.kind '{kind}' is not one of {', '.join(ENVIRONMENTS)}."
                 + did_you_mean(kind, ENVIRONMENTS)
             )
-        with section("environment"):
+        with config_section("environment"):
             self.environment: Environment = ENVIRONMENTS[kind](**config.environment.sizes)
         if config.batch % config.ppo.minibatches:
             raise UserError(
                 f"A batch of {config.batch} trials cannot be cut into ppo.minibatches="
                 f"{config.ppo.minibatches} equal parts."
             )
-        with section("model"):
+        with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
     def create(self, key: Array) -> SNAIL:
@@ -120,7 +120,7 @@ class MetaRL:
     def train_step(self, state: TrainState, batch, key: Array):
         """Plays a batch of trials; some epochs of updates on parts of it."""
         options = self.config.ppo
-        trials = self.play(state.params, row_keys(key, batch["row"]))
+        trials = self.play(state.params, row_keys(key, batch["index"]))
         parts = _parts(self._experience(trials), options.minibatches)
         progress = state.step / self.config.train.steps
         entropy_weight = options.entropy * (1.0 - progress)

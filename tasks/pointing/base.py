@@ -24,8 +24,8 @@ from tasks.pointing.instances import Points, Problem, draw
 from tasks.pointing.label_store import Labels
 from tasks.pointing.solvers import SOLVERS, Choices
 from training import mesh, optimizer
-from training.errors import UserError, did_you_mean, section
-from training.run import make_folder
+from training.errors import UserError, config_section, did_you_mean
+from training.run import make_writable_dir
 
 SHOWN = 5  # answers in a picture
 
@@ -58,10 +58,10 @@ class Pointing(Supervised):
     def __init__(self, config: Any, workdir: str, problem: type[Problem]):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config, self.of_sizes = config, problem
-        with section("data"):
+        with config_section("data"):
             self.problem = problem(config.data.sizes)
         self.tests = {n: problem((n, n)) for n in config.evaluation.sizes}
-        with section("model"):
+        with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
         self.labels = self.make_labels(workdir)
         self._solved: dict[tuple[str, int], Choices] = {}
@@ -155,14 +155,14 @@ class Pointing(Supervised):
     def draw(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
         """Points for the rows of a batch, and how many there are."""
         low, high = self.config.data.sizes
-        return draw(key, batch["row"], low, high, high)
+        return draw(key, batch["index"], low, high, high)
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Labelled points; or numbers of rows, where points come of the step's key."""
         del split
         if self.labels is None:
             return example_indices(self.config.batch)
-        make_folder(self.labels.folder)
+        make_writable_dir(self.labels.folder)
         return self.labels.batches(self.problem.steps, start_step)
 
     # Evaluation.

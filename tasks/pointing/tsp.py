@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from tasks import plotting
-from tasks.base import Answer
+from tasks.base import Solution
 from tasks.pointing import held_karp, solvers, tsplib
 from tasks.pointing.base import OnDevice, Pointing
 from tasks.pointing.instances import Tour
@@ -58,7 +58,7 @@ class TSP(Pointing):
             "valid": np.mean(np.all(free == np.arange(n), axis=1)),
         }
 
-    def solve_instance(self, state: Any, text: str) -> Answer:
+    def solve_instance(self, state: Any, text: str) -> Solution:
         """A tour through the cities of a TSPLIB file."""
         instance = tsplib.read(text)
         n, (low, high) = len(instance.cities), self.config.data.sizes
@@ -69,7 +69,7 @@ class TSP(Pointing):
         said = f"A tour of {instance.name}, length {tsplib.length(instance.cities, order)}."
         if not low <= n <= high:
             said += f" The model was trained on {low} to {high} cities, and this has {n}."
-        return Answer(said, tsplib.tour(instance, order))
+        return Solution(said, tsplib.tour(instance, order))
 
     def figures(self, state: Any) -> dict[str, Figure]:
         """Those of any pointing; and how far tours are from the shortest, by number of cities."""

@@ -130,7 +130,7 @@ class TSPReinforce(TSP):
 
     def _better(self, params, best, key):
         """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""
-        cities, count = self.draw({"row": jnp.arange(self.config.reinforce.baseline.held)}, key)
+        cities, count = self.draw({"index": jnp.arange(self.config.reinforce.baseline.held)}, key)
         lengths = [_lengths(cities, self.tours(x, cities, count))[:, 0] for x in (params, best)]
         return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
 

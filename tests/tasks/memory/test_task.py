@@ -46,7 +46,7 @@ def right(episode):
 def measures(task, monkeypatch, logits):
     """Those of logits in the place of the model's."""
     monkeypatch.setattr("tasks.memory.task.nnx.merge", lambda *_: lambda *_: logits)
-    return task._measure(None, KEY, {"row": jnp.arange(ROWS)}, task.families["train"])
+    return task._measure(None, KEY, {"index": jnp.arange(ROWS)}, task.families["train"])
 
 
 def test_whoever_answers_right_measures_perfectly(copying, monkeypatch):
@@ -71,6 +71,6 @@ def test_whoever_knows_nothing_needs_a_bit_for_each(copying, monkeypatch):
     blank = jnp.zeros_like(episode.targets)
     found = measures(task, monkeypatch, blank)
     np.testing.assert_allclose(found["bits_per_sequence"], BITS, rtol=1e-6)
-    nats, weight, sums = task.loss(None, {"row": jnp.arange(ROWS)}, KEY)
+    nats, weight, sums = task.loss(None, {"index": jnp.arange(ROWS)}, KEY)
     np.testing.assert_allclose(nats / weight, BITS * np.log(2), rtol=1e-6)
     np.testing.assert_allclose(sums["bits_per_sequence"] / weight, BITS, rtol=1e-6)

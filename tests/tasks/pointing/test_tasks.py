@@ -69,7 +69,7 @@ def tiny(module, **data):
     config = module.get_config("smoke")
     config.model.update(hidden=32, width=32)
     config.batch = 16
-    config.optimizer.update(schedule="constant", steps=None, peak=1e-2)
+    config.optimizer.update(schedule="constant", steps=None, learning_rate=1e-2)
     config.data.update(data)
     return config
 
@@ -78,7 +78,7 @@ def learned(config, workdir, example, steps):
     """Loss before and after learning one batch by heart, and the share answered right."""
     task = tasks.build(config, str(workdir))
     task.example = lambda batch, key: example
-    key, batch = jax.random.key(0), {"row": jnp.arange(config.batch)}
+    key, batch = jax.random.key(0), {"index": jnp.arange(config.batch)}
     state = jax.jit(task.init)(key)
     step = jax.jit(lambda state: task.train_step(state, batch, key))
     with fast_compilation():
@@ -200,10 +200,10 @@ def reinforced(workdir, steps, baseline):
     config.model.encoder = {"kind": "transformer", "layers": 1, "heads": 4}
     config.batch = 32
     config.reinforce = {"tours": 8, "baseline": baseline}
-    config.optimizer.update(schedule="constant", steps=None, peak=3e-3)
+    config.optimizer.update(schedule="constant", steps=None, learning_rate=3e-3)
     task, key = tasks.build(config, str(workdir)), jax.random.key(0)
     state = jax.jit(task.init)(key)
-    batch = {"row": jnp.arange(32)}
+    batch = {"index": jnp.arange(32)}
     step = jax.jit(lambda state: task.train_step(state, batch, jax.random.fold_in(key, state.step)))
     lengths, marks = [], [state.best]
     for _ in range(steps):
@@ -271,7 +271,7 @@ def test_answers_made_inside_the_step_are_those_of_the_host(config, tmp_path):
     """Of as many points as the key says, each batch of other ones."""
     config = config.get_config()
     config.data.sizes = (4, 7)
-    task, rows = tasks.build(config, str(tmp_path)), {"row": jnp.arange(50)}
+    task, rows = tasks.build(config, str(tmp_path)), {"index": jnp.arange(50)}
     drawn = [task.example(rows, jax.random.key(n)) for n in range(4)]
     assert len({int(one.n) for one in drawn}) > 1
     for points, n, choices in drawn:
@@ -284,7 +284,7 @@ def test_answers_made_inside_the_step_are_those_of_the_host(config, tmp_path):
     [
         ({"sizes": (5, 13)}, "'held_karp' is for up to 12 points, not 13: take 'local_search'"),
         ({"sizes": (2, 5)}, "There is no Tour of 2 to 5 points"),
-        ({"sizes": (5, 7, 9)}, "section 'data' is no good"),
+        ({"sizes": (5, 7, 9)}, "config section 'data'"),
         ({"labels": {"by": "local_search"}}, "has to give 'instances' and 'folder'"),
         ({"labels": {"by": "held_carp"}}, "not 'held_carp'. Did you mean 'held_karp'"),
     ],
