@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 
 import tasks
 from tasks.base import InstanceSolver, Translator
-from tasks.translation.data.text_files import lines_of, read_bytes
+from tasks.text import decode_lines, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
 from training.console import Console
@@ -98,11 +98,11 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
 def translate(config: ConfigDict, workdir: str, source: str) -> None:
     """Print the translation of a sentence, or of each line of a file or standard input."""
     if source == "-":
-        sentences = lines_of(sys.stdin.buffer.read(), "standard input")
+        sentences = decode_lines(sys.stdin.buffer.read(), "standard input")
     elif os.path.isfile(source):
-        sentences = lines_of(read_bytes(Path(source)), source)
+        sentences = decode_lines(read_bytes(Path(source)), source)
     else:
-        sentences = lines_of(os.fsencode(source), "--translate") if source else [source]
+        sentences = decode_lines(os.fsencode(source), "--translate") if source else [source]
     task = build_task(config, workdir)
     if not isinstance(task, Translator):
         raise UserError(f"The task '{config.task}' does not support --translate.")
@@ -128,7 +128,7 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
     path = Path(file).with_suffix(task.solution_suffix)
     if path == Path(file) or path.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"Cannot write the solution to {path}: copy or rename the instance file.")
-    text = "\n".join(lines_of(read_bytes(Path(file)), file))
+    text = "\n".join(decode_lines(read_bytes(Path(file)), file))
     _, restored = restore(task, config, workdir)
     try:
         solution = task.solve_instance(restored.state, text)
@@ -150,7 +150,7 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     """Restore the checkpoint selected by `--checkpoint`, sharded over all devices."""
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     device_mesh = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
-    abstract = mesh.abstract(jax.eval_shape(task.init, jax.random.key(0)), device_mesh)
+    abstract = mesh.abstract_state(jax.eval_shape(task.init, jax.random.key(0)), device_mesh)
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         try:
             restored = checkpoints.restore(abstract, which)

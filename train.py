@@ -26,7 +26,7 @@ from ml_collections import config_flags
 
 import tasks
 from tasks.base import largest_batch
-from training import allocator, hosts, mesh, plan, watcher
+from training import allocator, hosts, mesh, plan, supervisor
 from training.cli import parse_flags, run_main
 from training.console import Console
 from training.loop import fit
@@ -39,7 +39,7 @@ COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first p
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.", lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.", lower_bound=0)
 PLAN = flags.DEFINE_string(
-    "plan", "", "Hardware to estimate the run for ('v5e:4x4', 'v5p:2x2x2', 'here'); does not train."
+    "plan", "", "Hardware to estimate the run for ('v5e:4x4', 'v5p:2x2x2', 'local'); does not train."
 )
 UTILIZATION = flags.DEFINE_float(
     "utilization", 0.4, "Fraction of peak FLOP/s that --plan assumes.", lower_bound=1e-3
@@ -49,8 +49,8 @@ UTILIZATION = flags.DEFINE_float(
 def main(argv: list[str]) -> int:
     """Train or plan, and return the exit code."""
     del argv
-    if DISTRIBUTED.value and not watcher.is_watched():
-        return watcher.watch([sys.executable, *sys.orig_argv[1:]])
+    if DISTRIBUTED.value and not supervisor.is_supervised():
+        return supervisor.supervise([sys.executable, *sys.orig_argv[1:]])
     allocator.configure_malloc()
     mesh.set_cpu_device_count(CONFIG.value.cpu_devices)
     if PLAN.value:  # without the cache, because programs for absent hardware cannot be loaded
@@ -73,12 +73,12 @@ def train() -> None:
 def show_plan() -> None:
     """Compile the training step for the hardware of `--plan` and print its resource needs."""
     config, console = CONFIG.value, Console(0, "")
-    plan.find(PLAN.value)  # reports unknown hardware before the task is built
+    plan.resolve_hardware(PLAN.value)  # reports unknown hardware before the task is built
     with tempfile.TemporaryDirectory() as empty:
         task = tasks.build_abstract(config, WORKDIR.value or empty)
-        result = plan.make(task, largest_batch(task), dict(config.mesh), PLAN.value)
+        result = plan.make_plan(task, largest_batch(task), dict(config.mesh), PLAN.value)
     steps = config.train.steps
-    rows = plan.table(result, utilization=UTILIZATION.value, steps=steps)
+    rows = plan.format_plan(result, utilization=UTILIZATION.value, steps=steps)
     console.header({"config": config.name} | rows)
 
 

@@ -1,5 +1,5 @@
-"""Facts about the house; `checked` is what they check signatures by (see pyproject.toml)."""
+"""Tests of the repository; `checked` is the type checker named in pyproject.toml."""
 
 from beartype import BeartypeConf, beartype
 
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand for a float
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # accept an int where a float is due

@@ -1,4 +1,4 @@
-"""Entry points as a user runs them, and a text to give them."""
+"""Helpers that run the entry points, and small text datasets for them."""
 
 import contextlib
 import io
@@ -18,45 +18,43 @@ from absl import flags
 from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parents[1]
-NUMBERS = "--config=configs/transformer_nmt.py:smoke"  # needs no data
-TEXT = "--config=configs/transformer_multi30k.py:smoke"
+SMOKE_CONFIG = "--config=configs/transformer_nmt.py:smoke"  # generates its data
+TEXT_CONFIG = "--config=configs/transformer_multi30k.py:smoke"
 
 
-class Done(NamedTuple):
-    """How a command ended."""
+class CommandResult(NamedTuple):
+    """Exit code, standard output and standard error of a command."""
 
     code: int
     output: str
     errors: str
 
 
-def run_in_process(*argv: str, stdin: bytes = b"") -> Done:
-    """`python *argv` in this process, which spares the imports."""
+def run_in_process(*argv: str, stdin: bytes = b"") -> CommandResult:
+    """Run `python *argv` in this process, without the time for a new interpreter and imports."""
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(ROOT))
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", DeprecationWarning)  # as Python does outside of tests
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's default outside of tests
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(errors))
         stack.enter_context(mock.patch("sys.argv", list(argv)))
         stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
-        for name in (
-            "run.enable_compilation_cache",
-            "mesh.set_cpu_device_count",
-        ):  # JAX is as it is by now
+        # JAX is already initialized.
+        for name in ("run.enable_compilation_cache", "mesh.set_cpu_device_count"):
             stack.enter_context(mock.patch(f"training.{name}", return_value=None))
-        stack.callback(forget_flags, argv[0])
+        stack.callback(_delete_flags, argv[0])
         stack.enter_context(fast_compilation())
         try:
             runpy.run_path(argv[0], run_name="__main__")
         except SystemExit as end:
-            return Done(end.code or 0, output.getvalue(), errors.getvalue())
-    raise AssertionError("an entry point ends with sys.exit")
+            return CommandResult(end.code or 0, output.getvalue(), errors.getvalue())
+    raise AssertionError(f"{argv[0]} did not call sys.exit")
 
 
-def run_in_subprocess(*argv: str, stdin: bytes = b"") -> Done:
-    """`python *argv` in a process of its own."""
+def run_in_subprocess(*argv: str, stdin: bytes = b"") -> CommandResult:
+    """Run `python *argv` in a new process."""
     done = subprocess.run(
         [sys.executable, *argv],
         cwd=ROOT,
@@ -64,21 +62,21 @@ def run_in_subprocess(*argv: str, stdin: bytes = b"") -> Done:
         input=stdin,
         capture_output=True,
     )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return CommandResult(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def run_with_devices(devices: int, *arguments: str) -> Any:
-    """What Python says in its last line, as JSON, on a CPU that counts as so many devices."""
-    split = f"--xla_force_host_platform_device_count={devices}"
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": split}
+    """Run Python in a process with several CPU devices, and parse its last line as JSON."""
+    device_count = f"--xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": device_count}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def forget_flags(script: str) -> None:
-    """So that another may define its own of the same names."""
+def _delete_flags(script: str) -> None:
+    """Delete the flags of an entry point, so that another can define flags of the same names."""
     for name in list(flags.FLAGS):
         if name.startswith("config.") or flags.FLAGS.find_module_defining_flag(name) == script:
             delattr(flags.FLAGS, name)
@@ -86,16 +84,19 @@ def forget_flags(script: str) -> None:
 
 @contextlib.contextmanager
 def fast_compilation():
-    """What runs for a second need not be fast, and compiles in half the time if it is not."""
+    """Compile with few optimizations, which halves the compile time."""
+    previous = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", previous)
 
 
 @contextlib.contextmanager
 def record_config_reads(config: ConfigDict, read: set[str]):
-    """Adds to `read` the keys whose values the config is asked for, as 'train.steps'."""
-    names: dict[int, list[str]] = {}  # several, where two keys have one section for their value
+    """Add the keys whose values are read, such as 'train.steps', to `read`."""
+    names: dict[int, list[str]] = {}  # several if two keys share a section
 
     def name(section, prefix):
         names.setdefault(id(section), []).append(prefix)
@@ -105,30 +106,30 @@ def record_config_reads(config: ConfigDict, read: set[str]):
 
     def getitem(self, key):
         read.update(prefix + key for prefix in names.get(id(self), ()))
-        return plain(self, key)
+        return original(self, key)
 
     name(config, "")
-    plain = ConfigDict.__getitem__
+    original = ConfigDict.__getitem__
     with mock.patch.object(ConfigDict, "__getitem__", getitem):
         yield
 
 
-def write_text(folder: Path, **sizes: int) -> Path:
-    """A parallel text of two languages without sense, `train=300` pairs and so on."""
+def write_parallel_corpus(folder: Path, **sizes: int) -> Path:
+    """Write random sentence pairs, `train=300` of them to train.en and train.de and so on."""
     rng = np.random.default_rng(0)
-    for stem, size in sizes.items():
+    for split, size in sizes.items():
         for language in ("en", "de"):
             words = rng.choice(list("abcdefgh"), (size, 6, 3))
             lines = [" ".join(map("".join, sentence)) for sentence in words]
-            (folder / f"{stem}.{language}").write_text("\n".join(lines) + "\n")
+            (folder / f"{split}.{language}").write_text("\n".join(lines) + "\n")
     return folder
 
 
-def write_words(folder: Path) -> Path:
-    """A pronouncing dictionary of words without sense, in files of its splits."""
+def write_pronunciations(folder: Path) -> Path:
+    """Write a pronouncing dictionary of random words, one file per split."""
     rng = np.random.default_rng(0)
-    for stem, size in (("train", 200), ("dev", 8), ("test", 8)):
+    for split, size in (("train", 200), ("dev", 8), ("test", 8)):
         words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(size)]
         lines = [f"{word}  {' '.join(word.upper()[::-1])}\n" for word in words]
-        (folder / f"{stem}.txt").write_text("".join(lines))
+        (folder / f"{split}.txt").write_text("".join(lines))
     return folder

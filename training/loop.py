@@ -6,7 +6,6 @@ step n - 1, so neither waits for the other.
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -23,7 +22,7 @@ from training.metric_writer import MetricWriter, learning_curve
 from training.step import init_state, jit_train_step, trace_train_step
 
 
-def fit(task: Any, config: Any, workdir: str | os.PathLike) -> dict:
+def fit(task: Any, config: Any, workdir: str) -> dict:
     """Train a task, or resume its training, and evaluate it.
 
     Args:
@@ -39,10 +38,9 @@ def fit(task: Any, config: Any, workdir: str | os.PathLike) -> dict:
             the loss is not finite.
         Interrupted: after a stop signal, once the state is saved.
     """
-    workdir = os.fspath(workdir)
     run.open_workdir(config, workdir)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
-    shape = mesh.resolve_mesh_shape(dict(config.mesh), state, jax.device_count(), mesh.memory())
+    shape = mesh.resolve_mesh_shape(dict(config.mesh), state, jax.device_count(), mesh.memory_per_device())
     device_mesh = mesh.make_mesh(**shape)
     console = Console(config.train.steps, task.unit, quiet=not hosts.is_primary())
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
@@ -93,7 +91,7 @@ class Trainer:
         self.compiled = {}
         self.start = time.perf_counter()
         init_key, key = jax.random.split(jax.random.key(config.seed))
-        abstract = mesh.abstract(jax.eval_shape(task.init, init_key), device_mesh)
+        abstract = mesh.abstract_state(jax.eval_shape(task.init, init_key), device_mesh)
         restored = checkpoints.restore(abstract)
         if restored:
             self.step, self.state = restored.record["step"], restored.state

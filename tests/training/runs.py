@@ -1,4 +1,4 @@
-"""Starting, stopping and comparing runs of the toy task."""
+"""Helpers that start, stop and compare runs of the toy task."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from training.checkpoints import Checkpoints
 from training.loop import fit
 
 ROOT = Path(__file__).parents[2]
-TIMED = {"seconds", "items_per_second", "peak_fraction"}
+TIMINGS = {"seconds", "items_per_second", "flops_utilization"}
 
 
-def small(**changes):
-    """The toy's config with `train__steps=5` and the like."""
+def toy_config(**changes):
+    """Return the toy config with changes such as `train__steps=5`."""
     config = toy.get_config()
     for key, value in changes.items():
         section, name = key.split("__")
@@ -29,12 +29,12 @@ def small(**changes):
 
 
 def train(config, workdir):
-    """A run in this process."""
+    """Train in this process."""
     return fit(toy.build(config, workdir), config, str(workdir))
 
 
-def start(workdir, *flags, devices=1):
-    """A run in its own process, by the command line."""
+def start_training(workdir, *flags, devices=1):
+    """Start `train.py` in a new process."""
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -45,44 +45,45 @@ def start(workdir, *flags, devices=1):
 
 
 def wait_for(condition, process, seconds=60):
-    """Returns as soon as the condition holds or the process has ended."""
+    """Wait until the condition holds or the process has ended."""
     end = time.monotonic() + seconds
     while process.poll() is None and not condition():
-        assert time.monotonic() < end, "the run does not get there"
+        assert time.monotonic() < end, f"condition not met within {seconds} s"
         time.sleep(0.002)
 
 
-def checkpoints_of(workdir, config):
-    return Checkpoints.of(str(workdir), config.train)
+def open_checkpoints(workdir, config):
+    return Checkpoints.from_config(str(workdir), config.train)
 
 
 def restore(workdir, config, which="latest"):
-    """What evaluation would restore, on one device."""
+    """Restore a checkpoint on one device."""
     abstract = jax.eval_shape(toy.build(config, workdir).init, jax.random.key(0))
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), abstract
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
     )
-    checkpoints = checkpoints_of(workdir, config)
+    checkpoints = open_checkpoints(workdir, config)
     try:
         return checkpoints.restore(abstract, which)
     finally:
         checkpoints.close()
 
 
-def record(workdir):
-    """The lines of metrics.jsonl without what depends on the clock."""
+def logged_metrics(workdir):
+    """Return the lines of metrics.jsonl without timings."""
     return [
-        {k: v for k, v in line.items() if k not in TIMED}
+        {k: v for k, v in line.items() if k not in TIMINGS}
         for line in metric_writer.read(str(workdir))
     ]
 
 
-def measures(workdir):
+def final_metrics(workdir):
+    """Return the metrics of summary.json."""
     return json.loads((Path(workdir) / "summary.json").read_text())["metrics"]
 
 
-def assert_equal(tree, other):
-    """Bitwise."""
-    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+def assert_trees_equal(actual, expected):
+    """Assert that all leaves are bitwise equal."""
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

@@ -1,4 +1,4 @@
-"""Checkpoints: damage is found, the right ones stay, averages are means."""
+"""Checkpoints: detection of corruption, retention, averaging."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.training.runs import assert_equal, checkpoints_of, restore, small, train
+from tests.training.runs import assert_trees_equal, open_checkpoints, restore, toy_config, train
 from training import metric_writer
 from training.checkpoints import Checkpoints, checksums
 from training.errors import UserError
@@ -16,7 +16,7 @@ from training.errors import UserError
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished")
-    train(small(), workdir)
+    train(toy_config(), workdir)
     return workdir
 
 
@@ -30,7 +30,7 @@ def files_of(workdir, step):
     return sorted(p for p in (workdir / "checkpoints" / str(step)).rglob("*") if p.is_file())
 
 
-def damage(path, how):
+def corrupt(path, how):
     data = path.read_bytes()
     if how == "truncated":
         path.write_bytes(data[: len(data) // 2])
@@ -42,79 +42,84 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "deleted", "one bit flipped"])
-def test_any_damage_to_the_newest_is_harmless_or_found(finished, copy, how):
-    """File by file: either every bit of the state is right, or the one before is used and named."""
-    good = {step: restore(finished, small()).state for step in (40,)}
-    good[30] = None
-    found = 0
+def test_corruption_of_any_file_is_harmless_or_detected(finished, copy, how):
+    """Either the state is bitwise correct, or the previous checkpoint is used and reported."""
+    expected = restore(finished, toy_config()).state
+    detected = 0
     for path in files_of(copy, 40):
         original = path.read_bytes()
-        damage(path, how)
-        restored = restore(copy, small())
+        corrupt(path, how)
+        restored = restore(copy, toy_config())
         if restored.record["step"] == 40:
-            assert_equal(restored.state, good[40])
+            assert_trees_equal(restored.state, expected)
         else:
             assert restored.record["step"] == 30
-            assert restored.notice.startswith("Checkpoint 40 is ")
-            assert restored.notice.endswith("using 30 instead.")
-            found += 1
+            assert restored.message.startswith("Checkpoint 40 is corrupted (")
+            assert restored.message.endswith("); using checkpoint 30 instead.")
+            detected += 1
         path.write_bytes(original)
-    assert found > 0
+    assert detected > 0
 
 
-def test_a_flipped_bit_in_a_large_array_is_found(tmp_path):
-    """The storage checks what is small, not the files of large arrays: a bit becomes a weight."""
-    config = small(model__width=4096, train__steps=20)
-    train(config, tmp_path)
+def test_flipped_bit_in_a_large_array_is_detected(tmp_path):
+    """TensorStore verifies its index and small arrays, but not the files of large arrays."""
+    config = toy_config(train__average=1).train
+    state = {"w": jnp.arange(100_000.0)}
+    checkpoints = Checkpoints.from_config(str(tmp_path), config)
+    for step in (10, 20):
+        checkpoints.save(step, state, jax.random.key(0), 0.0)
+    checkpoints.wait()
     largest = max(files_of(tmp_path, 20), key=lambda path: path.stat().st_size)
     assert largest.stat().st_size > 100_000
-    damage(largest, "one bit flipped")
-    restored = restore(tmp_path, config)
+    corrupt(largest, "one bit flipped")
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+    restored = checkpoints.restore(abstract)
+    checkpoints.close()
     assert restored.record["step"] == 10
-    assert restored.notice.startswith("Checkpoint 20 is damaged (its arrays do not match")
+    assert restored.message.startswith("Checkpoint 20 is corrupted (its arrays do not match")
 
 
-def test_all_damaged_is_one_sentence(copy):
+def test_error_if_all_checkpoints_are_corrupted(copy):
     for step in (20, 30, 40):
         for path in files_of(copy, step):
-            damage(path, "truncated")
-    with pytest.raises(UserError, match="can be read"):
-        restore(copy, small())
+            corrupt(path, "truncated")
+    with pytest.raises(UserError, match="All checkpoints in .* are corrupted"):
+        restore(copy, toy_config())
 
 
-def test_training_goes_on_from_the_one_before(finished, copy, capsys):
+def test_training_resumes_from_the_checkpoint_before_a_corrupted_one(finished, copy, capsys):
     for path in files_of(copy, 40):
-        damage(path, "truncated")
+        corrupt(path, "truncated")
     (copy / "summary.json").unlink()
-    train(small(), copy)
-    assert "Checkpoint 40 is damaged" in capsys.readouterr().out
-    assert_equal(restore(copy, small()).state, restore(finished, small()).state)
+    train(toy_config(), copy)
+    assert "Checkpoint 40 is corrupted" in capsys.readouterr().out
+    assert_trees_equal(restore(copy, toy_config()).state, restore(finished, toy_config()).state)
 
 
-def test_a_half_written_one_is_named(copy):
+def test_incomplete_checkpoint_is_reported(copy):
     newest = copy / "checkpoints" / "40"
     newest.rename(newest.with_name("40.orbax-checkpoint-tmp"))
-    restored = restore(copy, small())
+    restored = restore(copy, toy_config())
     assert restored.record["step"] == 30
-    assert restored.notice == "Checkpoint 40 is only half written; using 30 instead."
+    assert restored.message == "Checkpoint 40 is incomplete; using checkpoint 30 instead."
 
 
-def test_average_is_the_mean_of_the_last(finished):
-    mean = restore(finished, small(), "average").state.params
-    parts = []
-    for step in (30, 40):
-        checkpoints = checkpoints_of(finished, small())
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-            restore(finished, small()).state,
-        )
-        parts.append(checkpoints._read(step, abstract)[0].params)
-        checkpoints.close()
-    for a, b, c in zip(*map(jax.tree.leaves, (mean, *parts)), strict=True):
+def test_average_is_the_mean_of_the_latest_checkpoints(finished):
+    mean = restore(finished, toy_config(), "average").state.params
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        restore(finished, toy_config()).state,
+    )
+    checkpoints = open_checkpoints(finished, toy_config())
+    params = [checkpoints._read(step, abstract)[0].params for step in (30, 40)]
+    checkpoints.close()
+    for a, b, c in zip(*map(jax.tree.leaves, (mean, *params)), strict=True):
         np.testing.assert_allclose(a, np.mean([b, c], axis=0), rtol=1e-6, atol=1e-7)
 
 
-def test_newest_regular_and_best_stay(tmp_path):
+def test_latest_regular_and_best_checkpoints_are_kept(tmp_path):
     checkpoints = Checkpoints(
         str(tmp_path), checkpoint_every=10, keep=2, average=1, best="dev/x", best_mode="max"
     )
@@ -122,7 +127,7 @@ def test_newest_regular_and_best_stay(tmp_path):
     for step, x in [(10, 1.0), (20, 9.0), (30, 3.0), (33, None), (40, 2.0), (44, None)]:
         checkpoints.save(step, state, jax.random.key(0), 0.0)
         if x:
-            checkpoints.score(step, {"dev/x": x})
+            checkpoints.record_metrics(step, {"dev/x": x})
     checkpoints.wait()
     assert checkpoints.steps() == [20, 40, 44]
     abstract = {"a": jax.ShapeDtypeStruct((4,), jnp.float32, sharding=state["a"].sharding)}
@@ -130,41 +135,43 @@ def test_newest_regular_and_best_stay(tmp_path):
     checkpoints.close()
 
 
-def test_a_best_that_no_measure_is_named_so_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="Did you mean 'dev/error'?"):
-        train(small(train__best="dev/eror"), tmp_path)
-
-
-def test_best_is_known_to_a_later_process_and_stays(finished, copy):
-    found = {
+def test_best_checkpoint_of_an_earlier_process_is_kept(finished, copy):
+    errors = {
         line["step"]: line["dev/error"]
         for line in metric_writer.read(str(finished))
         if "dev/error" in line
     }
-    assert (min(found, key=found.get), max(found, key=found.get)) == (40, 20)
-    worst = small(train__best_mode="max", train__steps=60)
-    assert restore(finished, small(), "best").record["step"] == 40
+    assert (min(errors, key=errors.get), max(errors, key=errors.get)) == (40, 20)
+    worst = toy_config(train__best_mode="max", train__steps=60)
+    assert restore(finished, toy_config(), "best").record["step"] == 40
     assert restore(finished, worst, "best").record["step"] == 20
     train(worst, copy)
-    checkpoints = checkpoints_of(copy, worst)
+    checkpoints = open_checkpoints(copy, worst)
     assert checkpoints.steps() == [20, 40, 50, 60]
     checkpoints.close()
 
 
+def test_unknown_best_metric_is_an_error(tmp_path):
+    checkpoints = open_checkpoints(tmp_path, toy_config(train__best="dev/eror"))
+    with pytest.raises(UserError, match="Did you mean 'dev/error'?"):
+        checkpoints.record_metrics(20, {"dev/error": 1.0})
+    checkpoints.close()
+
+
+def test_keeping_fewer_checkpoints_than_averaged_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="keep must be at least 5 for train.average=5, not 3"):
+        open_checkpoints(tmp_path, toy_config(train__average=5))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.bool_])
-def test_checksums_see_every_bit_and_every_swap(dtype):
+def test_checksum_changes_with_every_bit_and_permutation(dtype):
     x = np.asarray(jnp.arange(24).reshape(2, 3, 4).astype(dtype))
-    first = checksums([x])
+    expected = checksums([x])
     for i in range(x.nbytes * 8):
         if dtype == jnp.bool_ and i % 8:
             continue
         raw = bytearray(x.tobytes())
         raw[i // 8] ^= 1 << (i % 8)
-        assert checksums([np.frombuffer(bytes(raw), x.dtype).reshape(x.shape)]) != first
+        assert checksums([np.frombuffer(bytes(raw), x.dtype).reshape(x.shape)]) != expected
     if dtype != jnp.bool_:
-        assert checksums([x[:, ::-1].copy()]) != first
-
-
-def test_fewer_kept_than_averaged_is_refused(tmp_path):
-    with pytest.raises(UserError, match="keep=3 is too few for train.average=5"):
-        Checkpoints.of(str(tmp_path), small(train__average=5).train)
+        assert checksums([x[:, ::-1].copy()]) != expected

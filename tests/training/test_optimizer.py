@@ -1,4 +1,4 @@
-"""Schedules and optimizers against the papers' formulas."""
+"""Schedules and optimizers equal the papers' formulas."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,57 +11,61 @@ ADAM = {"method": "adam", "b1": 0.9, "b2": 0.98, "eps": 1e-9, "clip": 0.0}
 
 
 def rate(step, **schedule):
-    """The rate of the paper's `step`, the first being 1."""
+    """Learning rate at the paper's `step`, which starts at 1."""
     return float(optimizer.build(**schedule, **ADAM).learning_rate(step - 1))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3999, 4000, 4001, 16_000, 100_000])
-def test_equation_3_of_attention_is_all_you_need(step):
+def test_inverse_sqrt_is_equation_3_of_attention_is_all_you_need(step):
     d_model, warmup = 512, 4000
-    printed = d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
+    expected = d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
     peak = (d_model * warmup) ** -0.5
-    assert rate(step, schedule="inverse_sqrt", peak=peak, warmup=warmup) == pytest.approx(printed)
+    actual = rate(step, schedule="inverse_sqrt", learning_rate=peak, warmup_steps=warmup)
+    assert actual == pytest.approx(expected)
 
 
-def test_equation_3_by_hand():
-    """At warm-up 1/sqrt(512 * 4000) = 6.9877e-4; a quarter of it before, half of it later."""
-    noam = {"schedule": "inverse_sqrt", "peak": (512 * 4000) ** -0.5, "warmup": 4000}
+def test_inverse_sqrt_has_hand_computed_values():
+    """1/sqrt(512 * 4000) = 6.9877e-4 at step 4000, 1/4 of it at 1000, 1/2 at 16000."""
+    noam = {"schedule": "inverse_sqrt", "learning_rate": (512 * 4000) ** -0.5, "warmup_steps": 4000}
     assert rate(4000, **noam) == pytest.approx(6.9877e-4, rel=1e-4)
     assert rate(1000, **noam) == pytest.approx(1.7469e-4, rel=1e-4)
     assert rate(16_000, **noam) == pytest.approx(3.4939e-4, rel=1e-4)
 
 
 def test_cosine_rises_falls_and_stays_at_zero():
-    cosine = {"schedule": "cosine", "peak": 2.0, "warmup": 10, "steps": 110}
-    found = [rate(step, **cosine) for step in (1, 5, 10, 60, 110, 200)]
-    np.testing.assert_allclose(found, [0.2, 1.0, 2.0, 1.0, 0.0, 0.0], atol=1e-6)
+    cosine = {"schedule": "cosine", "learning_rate": 2.0, "warmup_steps": 10, "steps": 110}
+    rates = [rate(step, **cosine) for step in (1, 5, 10, 60, 110, 200)]
+    np.testing.assert_allclose(rates, [0.2, 1.0, 2.0, 1.0, 0.0, 0.0], atol=1e-6)
 
 
 def test_constant_without_warmup_is_constant():
-    assert {rate(s, schedule="constant", peak=0.5, warmup=0) for s in (1, 2, 1000)} == {0.5}
+    constant = {"schedule": "constant", "learning_rate": 0.5, "warmup_steps": 0}
+    assert {rate(step, **constant) for step in (1, 2, 1000)} == {0.5}
 
 
-def test_first_adam_step_is_the_rate_times_the_sign():
+def test_first_adam_update_is_the_learning_rate_times_the_sign():
     """At step 1 the bias-corrected moments are g and g**2, so the update is -rate * g / |g|."""
-    adam = optimizer.build(schedule="constant", peak=0.1, warmup=0, **ADAM)
+    adam = optimizer.build(schedule="constant", learning_rate=0.1, warmup_steps=0, **ADAM)
     grads = jnp.array([3.0, -0.2])
     updates, _ = adam.update(grads, adam.init(jnp.zeros(2)), jnp.zeros(2))
     np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-4)
 
 
-def test_clipping_scales_the_whole_gradient_to_the_norm():
-    """Adam hides the scale of a gradient unless eps is large: -g / (|g| + eps), |g| = 5 -> 1."""
+def test_adam_clips_the_global_norm():
+    """A large eps makes the update depend on the norm: -g / (|g| + eps), with |g| clipped to 1."""
     adam = optimizer.build(
-        method="adam", schedule="constant", peak=1.0, warmup=0, b1=0.0, b2=0.0, eps=1.0, clip=1.0
+        **ADAM | {"b1": 0.0, "b2": 0.0, "eps": 1.0, "clip": 1.0},
+        schedule="constant",
+        learning_rate=1.0,
+        warmup_steps=0,
     )
     updates, _ = adam.update(jnp.array([3.0, 4.0]), adam.init(jnp.zeros(2)), jnp.zeros(2))
     np.testing.assert_allclose(updates, [-0.6 / 1.6, -0.8 / 1.8], rtol=1e-5)
 
 
-def test_rmsprop_is_that_of_graves_2013():
-    """Eq. 38 to 41, of gradients that are first brought between -10 and 10."""
+def test_rmsprop_equals_equations_38_to_41_of_graves_2013():
     rmsprop = optimizer.build(
-        method="rmsprop", peak=0.1, decay=0.95, momentum=0.9, eps=1e-4, clip=10.0
+        method="rmsprop", learning_rate=0.1, decay=0.95, momentum=0.9, eps=1e-4, clip=10.0
     )
     state = rmsprop.init(jnp.zeros(3))
     n = g = delta = np.zeros(3)
@@ -73,9 +77,14 @@ def test_rmsprop_is_that_of_graves_2013():
         np.testing.assert_allclose(updates, delta, rtol=1e-4)
 
 
-def test_wrong_schedules_are_sentences():
+def test_invalid_options_are_errors():
+    options = {"learning_rate": 1.0, "warmup_steps": 1}
+    with pytest.raises(UserError, match="Did you mean 'adam'"):
+        optimizer.build(method="adm", **options)
+    with pytest.raises(UserError, match="Invalid options for optimizer.method 'rmsprop'"):
+        optimizer.build(method="rmsprop", **options)
     with pytest.raises(UserError, match="Did you mean 'inverse_sqrt'"):
-        rate(1, schedule="inverse_sqr", peak=1.0, warmup=1)
-    with pytest.raises(UserError, match="at which the schedule 'cosine' ends, is not given"):
-        rate(1, schedule="cosine", peak=1.0, warmup=1)
-    assert rate(20, schedule="constant", peak=1.0, warmup=1, steps=10) == 1.0
+        rate(1, schedule="inverse_sqr", **options)
+    with pytest.raises(UserError, match="'cosine' needs optimizer.steps"):
+        rate(1, schedule="cosine", **options)
+    assert rate(20, schedule="constant", **options, steps=10) == 1.0
