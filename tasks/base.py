@@ -1,4 +1,4 @@
-"""What the loop asks of a task, and the part that all supervised tasks share."""
+"""The interface between a task and the training loop, and the base class of supervised tasks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -15,60 +15,63 @@ from training.errors import UserError
 from training.optimizer import Optimizer
 from training.state import TrainState
 
-Batch = Any  # a pytree of arrays that share their first dimension, the rows
+Batch = Any  # a pytree of arrays with the same leading dimension, the batch size
 Metrics = dict[str, Float[Array, ""]]
 
 
 class Task(Protocol):
-    """A model with its data, its update and its measure. The loop knows nothing else."""
+    """A model with its data, its training step and its metrics. The loop uses nothing else."""
 
     unit: str  # what metrics['items'] counts, in the plural: 'tokens'
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What is evaluated after training: ('test',)."""
+        """Names of the splits that are evaluated after training, such as ('test',)."""
         ...
 
     def describe(self) -> dict[str, str]:
-        """What a person should know of its data and measure, in a few words each."""
+        """Summarize the data and the metric, as rows of the header that a run prints."""
         ...
 
     def init(self, key: Array) -> Any:
-        """The first state: a NamedTuple with a field `params`. Pure, so it runs under jit."""
+        """Return the initial state, a NamedTuple with a field `params`. Pure."""
         ...
 
     def train_step(self, state: Any, batch: Batch, key: Array) -> tuple[Any, Metrics]:
-        """One update. Pure. The metrics hold at least 'loss' and 'items'."""
+        """Update the state once. Pure. The metrics contain at least 'loss' and 'items'."""
         ...
 
     def batches(self, split: str, start_step: int) -> Iterator[Batch]:
-        """NumPy batches, without end for 'train'; the same from any start."""
+        """Yield NumPy batches from a step on; infinite for 'train'.
+
+        Batch n must not depend on `start_step`, so that a resumed run trains on the same data.
+        """
         ...
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """The paper's measures, unprefixed: {'bleu': 27.3}."""
+        """Compute the paper's metrics, named without the split: {'bleu': 27.3}."""
         ...
 
     def figures(self, state: Any) -> dict[str, Figure]:
-        """Pictures by file name without ending."""
+        """Return figures by file name, without the extension."""
         ...
 
     def samples(self, state: Any) -> str:
-        """A few outputs that a person would rather read than a number."""
+        """Format a few model outputs for the console."""
         ...
 
 
 @runtime_checkable
 class HasLargestBatch(Protocol):
-    """A task that knows its largest batch before it has any data."""
+    """A task whose largest batch is known without its data."""
 
     def largest_batch(self) -> Batch:
-        """Shapes of the training batch that needs most memory."""
+        """Return the shapes of the training batch that needs the most memory."""
         ...
 
 
 def largest_batch(task: Any) -> Batch:
-    """Shapes of the training batch that needs most memory; of the first if the task cannot tell."""
+    """Return the shapes of a task's largest training batch, or of its first if that is unknown."""
     if isinstance(task, HasLargestBatch):
         return task.largest_batch()
     first = next(task.batches("train", 0))
@@ -77,39 +80,45 @@ def largest_batch(task: Any) -> Batch:
 
 @runtime_checkable
 class Translator(Protocol):
-    """A task that translates sentences of a user's as well."""
+    """A task that can translate sentences of the user (`eval.py --translate`)."""
 
     def translate(self, state: Any, sentences: Sequence[str]) -> tuple[list[str], int]:
-        """The translations in order, and how many sentences were cut, being too long.
+        """Translate sentences.
 
-        An empty sentence has an empty translation.
+        Returns:
+            The translations in order (an empty string for an empty sentence), and how many
+            sentences were truncated to the model's maximum length.
         """
         ...
 
 
 class Solution(NamedTuple):
-    """What a task says of an instance of a user's."""
+    """Solution of a problem instance."""
 
-    message: str  # one sentence, for the user
+    message: str  # one sentence for the user
     text: str  # content of the solution file
 
 
 @runtime_checkable
 class InstanceSolver(Protocol):
-    """A task that solves instances of a user's as well."""
+    """A task that can solve problem instances of the user (`eval.py --instance`)."""
 
-    solution_suffix: str  # of the file that an answer goes to: '.tour'
+    solution_suffix: str  # of the solution file: '.tour'
 
     def solve_instance(self, state: Any, text: str) -> Solution:
-        """The answer to the instance that a file holds."""
+        """Solve the instance in the text of a file."""
         ...
 
 
 class Supervised:
-    """A task that only writes `init_params` and `loss`.
+    """Base class of tasks that are trained on a loss; subclasses define `init_params` and `loss`.
 
-    The loss of a batch is `loss_sum / weight`. Sums are asked for, not means, so that the batch may
-    be cut into `accumulate` microbatches of any weights and still give the update of the whole.
+    `loss` returns the sum over a batch and the sum of the weights, not their quotient: with
+    `accumulate` microbatches of unequal weights, the gradient is still that of the whole batch.
+
+    Args:
+        optimizer: see `training.optimizer.build`.
+        accumulate: number of microbatches per update.
     """
 
     unit = "examples"
@@ -119,40 +128,40 @@ class Supervised:
         self.accumulate = accumulate
 
     def init_params(self, key: Array) -> nnx.State:
-        """The parameters at the start."""
+        """Initialize the parameters."""
         raise NotImplementedError
 
     def loss(
         self, params: nnx.State, batch: Batch, key: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
-        """`(loss_sum, weight, sums)`: all summed over the batch, `sums` being further metrics."""
+        """Return the loss, the weight and further metrics, all summed over the batch."""
         raise NotImplementedError
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """None, unless a task has some."""
+        """No split by default."""
         return ()
 
     def describe(self) -> dict[str, str]:
-        """Nothing, unless a task has something to say."""
+        """Return no rows by default."""
         return {}
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """None, unless a task has some."""
+        """Return no figures by default."""
         return {}
 
     def samples(self, state: TrainState) -> str:
-        """None, unless a task has some."""
+        """Return no samples by default."""
         return ""
 
     def init(self, key: Array) -> Any:
-        """Parameters and optimizer at step 0: a `TrainState`, or a task's own."""
+        """Return the state at step 0."""
         params = self.init_params(key)
         return TrainState(jnp.int32(0), params, self.optimizer.init(params))
 
     def train_step(self, state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
-        """Gradient of the weighted mean, one optimizer update."""
-        (loss_sum, weight, sums), grads = self._summed_gradients(state.params, batch, key)
+        """Update the parameters with the gradient of the weighted mean loss."""
+        (loss_sum, weight, sums), grads = self._sum_gradients(state.params, batch, key)
         grads = jax.tree.map(lambda g: g / weight, grads)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         metrics = {name: value / weight for name, value in sums.items()}
@@ -165,10 +174,10 @@ class Supervised:
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    def _summed_gradients(self, params, batch, key):
-        """Sums over the microbatches of `loss` and of the gradient of its first part."""
+    def _sum_gradients(self, params, batch, key):
+        """Sum the outputs of `loss` and the gradients of the loss over microbatches."""
 
-        def one(batch, key):
+        def loss_and_gradients(batch, key):
             def loss(params):
                 loss_sum, weight, sums = self.loss(params, batch, key)
                 return loss_sum, (loss_sum, weight, sums)
@@ -177,35 +186,44 @@ class Supervised:
             return sums, grads
 
         if self.accumulate == 1:
-            return one(batch, key)
+            return loss_and_gradients(batch, key)
         micro = jax.tree.map(lambda x: microbatches(x, self.accumulate), batch)
         keys = jax.random.split(key, self.accumulate)
-        shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micro), keys[0])
+        shapes = jax.eval_shape(loss_and_gradients, jax.tree.map(lambda x: x[0], micro), keys[0])
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        add = lambda total, x: (jax.tree.map(jnp.add, total, one(*x)), None)
+        add = lambda total, x: (jax.tree.map(jnp.add, total, loss_and_gradients(*x)), None)
         return jax.lax.scan(add, zeros, (micro, keys))[0]
 
 
 def microbatches(x: Array, count: int) -> Array:
-    """[B, ...] to [count, B / count, ...], taking every count-th row: no row leaves its device."""
+    """Reshape `[B, ...]` to `[count, B / count, ...]`.
+
+    Microbatch i has the examples i, i + count, ..., so a sharded batch is not communicated.
+
+    Raises:
+        UserError: if the batch size is not a multiple of `count`.
+    """
     if x.shape[0] % count:
         raise UserError(
-            f"A batch of {x.shape[0]} rows cannot be cut into train.accumulate={count} equal parts."
+            f"A batch of {x.shape[0]} examples cannot be split into train.accumulate={count} equal "
+            "microbatches: make the batch size a multiple of it."
         )
     return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
 
 
-def example_indices(rows: int) -> Iterator[Batch]:
-    """Batches of a task that makes its data inside the step: only how many rows there are."""
+def example_indices(batch_size: int) -> Iterator[Batch]:
+    """Yield the batches of a task whose training step generates the data: only example indices."""
     while True:
-        yield {"index": np.arange(rows)}
+        yield {"index": np.arange(batch_size)}
 
 
-def evaluation_key(split: str, number: int) -> PRNGKeyArray:
-    """The key of a split whose data are drawn; no seed of training shares it.
+def evaluation_key(split: str, seed: int) -> PRNGKeyArray:
+    """Return the PRNG key of an evaluation split whose data is generated.
+
+    The key depends on the split and not on the seed of the run.
 
     Args:
-        split: its name.
-        number: the task's own.
+        split: name of the split.
+        seed: constant of the task.
     """
-    return jax.random.fold_in(jax.random.key(number), sum(split.encode()))
+    return jax.random.fold_in(jax.random.key(seed), sum(split.encode()))

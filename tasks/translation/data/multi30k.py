@@ -1,6 +1,6 @@
-"""Multi30k, task 1: 29,000 image captions in English with translations.
+"""Multi30k, task 1: 29,000 English image captions with translations.
 
-Source: Elliott et al. 2016 (https://aclanthology.org/W16-3210). Tested on test_2016_flickr.
+Source: Elliott et al. 2016 (https://aclanthology.org/W16-3210). The test set is test_2016_flickr.
 """
 
 import gzip
@@ -9,14 +9,16 @@ import urllib.request
 import zlib
 from pathlib import Path
 
+from tasks.text import read_bytes
 from tasks.translation.data.pairs import TextPairs
-from tasks.translation.data.text_files import find, read_bytes, read_pair
+from tasks.translation.data.text_files import find_file, read_pairs
 from training.errors import UserError
-from training.files import replacing
+from training.files import atomic_write
 
+DEFAULT_DIR = "~/.cache/attention_atlas/multi30k"
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
 STEMS = {"train": "train", "dev": "val", "test": "test_2016_flickr"}
-# Of the decompressed text, as the bytes of a .gz depend on who compressed it.
+# Of the decompressed text, because the bytes of a .gz file depend on the compressor.
 SHA256 = {
     "train.en": "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
     "train.de": "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72",
@@ -31,50 +33,50 @@ SHA256 = {
 LANGUAGES = ("en", "de", "fr")
 
 
-def read(folder: Path, source: str, target: str) -> dict[str, TextPairs]:
-    """Reads the corpus from a folder, after downloading what the folder lacks.
+def read_directory(directory: Path, source: str, target: str) -> dict[str, TextPairs]:
+    """Read the corpus from a directory, after downloading the files that are missing there.
 
     Raises:
-        UserError: a language it does not have, a file that is not the corpus's, no connection, an
-            unwritable folder.
+        UserError: if the corpus does not have a language, the checksum of a file differs, the
+            server cannot be reached, or the directory is not writable.
     """
     for language in (source, target):
         if language not in LANGUAGES:
-            raise UserError(f"multi30k has no {language!r}: choose from {', '.join(LANGUAGES)}")
+            raise UserError(f"Multi30k has no {language!r}: choose from {', '.join(LANGUAGES)}.")
     for stem in STEMS.values():
         for language in (source, target):
-            if path := find(folder, stem, language):
-                _check(f"{stem}.{language}", read_bytes(path), str(path))
+            if path := find_file(directory, stem, language):
+                _verify(f"{stem}.{language}", read_bytes(path), str(path))
             else:
-                _download(f"{stem}.{language}", folder)
-    return {split: read_pair(folder, stem, source, target) for split, stem in STEMS.items()}
+                _download(f"{stem}.{language}", directory)
+    return {split: read_pairs(directory, stem, source, target) for split, stem in STEMS.items()}
 
 
-def _check(name: str, text: bytes, origin: str) -> None:
+def _verify(name: str, text: bytes, origin: str) -> None:
     if hashlib.sha256(text).hexdigest() != SHA256[name]:
         raise UserError(
-            f"{origin} is not multi30k's {name} (its checksum differs): remove or replace it, or "
-            "train on a text of your own with data.corpus=text_files"
+            f"{origin} is not {name} of Multi30k (its checksum differs): remove or replace it, or "
+            "use data.corpus=text_files for other data."
         )
 
 
-def _download(name: str, folder: Path) -> None:
-    """Fetches one file; it appears in the folder whole and checked or not at all."""
+def _download(name: str, directory: Path) -> None:
+    """Download, verify and atomically write one file."""
     url = f"{URL}{name}.gz"
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             compressed = response.read()
-        _check(name, gzip.decompress(compressed), url)
+        _verify(name, gzip.decompress(compressed), url)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
-            f"multi30k is not in {folder} and cannot be downloaded ({error}): go online, or put "
-            f"{name} or {name}.gz and the other files of {URL} there, or set data.dir to a folder "
-            "that has them"
+            f"Multi30k is not in {directory} and cannot be downloaded ({error}): connect to the "
+            f"internet, or copy {name} or {name}.gz and the other files of {URL} to that "
+            "directory, or set data.dir to a directory that has them."
         ) from error
     try:
-        with replacing(folder / f"{name}.gz") as file:
+        with atomic_write(directory / f"{name}.gz") as file:
             file.write(compressed)
     except OSError as error:
         raise UserError(
-            f"cannot write multi30k to {folder} ({error}): set data.dir to a folder you may write"
+            f"Cannot write Multi30k to {directory} ({error}): set data.dir to a writable directory."
         ) from error

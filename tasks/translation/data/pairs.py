@@ -1,4 +1,4 @@
-"""Sentence pairs by number, whatever they are read from."""
+"""Sequences of sentence pairs, in memory or read from disk."""
 
 import functools
 import hashlib
@@ -7,7 +7,7 @@ from typing import Any, overload
 
 
 class Pairs(Sequence[tuple[str, str]]):
-    """Random access to (source sentence, target sentence); a slice gives a list of them."""
+    """Random access to (source sentence, target sentence); a slice returns a list."""
 
     @property
     def fingerprint(self) -> str:
@@ -16,7 +16,7 @@ class Pairs(Sequence[tuple[str, str]]):
 
     @property
     def references(self) -> Sequence[Sequence[str]]:
-        """What is right for each source: its target, unless a corpus knows of several."""
+        """References of each source sentence: its target, unless a corpus has several."""
         return [(target,) for _, target in self]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
@@ -24,7 +24,7 @@ class Pairs(Sequence[tuple[str, str]]):
             yield from chunk
 
     def chunks(self, size: int = 4096) -> Iterator[list[tuple[str, str]]]:
-        """All pairs in order, many at a time: records on disk are read three times as fast so."""
+        """Yield lists of consecutive pairs; reading from disk is three times as fast in chunks."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
@@ -37,19 +37,19 @@ class Pairs(Sequence[tuple[str, str]]):
 
 
 class TextPairs(Pairs):
-    """Pairs held in memory."""
+    """Pairs in memory."""
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]):
         if len(sources) != len(targets):
-            raise ValueError(f"{len(sources)} source sentences, {len(targets)} target sentences")
+            raise ValueError(f"{len(sources)} source sentences but {len(targets)} target sentences")
         self.sources = sources
         self.targets = targets
 
     @functools.cached_property
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for side in (self.sources, self.targets):
-            digest.update("\n".join(side).encode())
+        for sentences in (self.sources, self.targets):
+            digest.update("\n".join(sentences).encode())
             digest.update(b"\0")
         return digest.hexdigest()
 
@@ -63,9 +63,13 @@ class TextPairs(Pairs):
 
 
 class RecordPairs(Pairs):
-    """Pairs read when asked for, from a tfds data source of {language: UTF-8 bytes} records.
+    """Pairs read on access from records {language: UTF-8 bytes}.
 
-    The fingerprint is given: to digest the content would be to read millions of records.
+    Args:
+        records: data source of tensorflow-datasets.
+        source: language of the source sentences.
+        target: language of the target sentences.
+        fingerprint: identifier of the data; a digest would have to read every record.
     """
 
     def __init__(self, records: Any, source: str, target: str, fingerprint: str):
@@ -83,9 +87,9 @@ class RecordPairs(Pairs):
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            chosen = range(len(self))[index]
-            return [self._text(record) for record in self._records.__getitems__(list(chosen))]
-        return self._text(self._records[range(len(self))[index]])
+            indices = list(range(len(self))[index])
+            return [self._decode(record) for record in self._records.__getitems__(indices)]
+        return self._decode(self._records[range(len(self))[index]])
 
-    def _text(self, record: dict[str, bytes]) -> tuple[str, str]:
+    def _decode(self, record: dict[str, bytes]) -> tuple[str, str]:
         return record[self._source].decode(), record[self._target].decode()

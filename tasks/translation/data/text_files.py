@@ -1,109 +1,94 @@
-"""Parallel text in a folder: `train.en`, `train.de`, ... (or `.gz`), one sentence a line."""
+"""Parallel text in a directory: `train.en`, `train.de`, ... (or `.gz`), one sentence per line."""
 
-import gzip
-import zlib
 from pathlib import Path
 
+from tasks.text import decode_lines, read_bytes
 from tasks.translation.data.pairs import TextPairs
 from training.errors import UserError
 
 _DEV_STEMS = ("dev", "val", "valid")
 
 
-def read_folder(folder: Path, source: str, target: str) -> dict[str, TextPairs]:
-    """Reads every split that a folder has in both languages.
+def read_directory(directory: Path, source: str, target: str) -> dict[str, TextPairs]:
+    """Read every split of a directory that has a file in both languages.
 
-    `train.*` is split `train`; `dev.*`, `val.*` or `valid.*` is `dev`; `test.*`, or if there is
-    none the alphabetically first `test*.*` (`test_2016_flickr`), is `test`. Any further stem is a
-    split of its own name.
+    Split `train` is `train.*`; `dev` is `dev.*`, `val.*` or `valid.*`; `test` is `test.*`, or else
+    the alphabetically first `test*.*` (such as `test_2016_flickr`). Any other stem is a split with
+    that name.
 
     Raises:
-        UserError: a folder, file or side that is missing, sides of unequal length, an empty line,
-            text that is not UTF-8.
+        UserError: if the directory or a file is missing, the files of a split have different
+            numbers of lines, a line is empty, or a file is not UTF-8.
     """
-    if not folder.is_dir():
+    if not directory.is_dir():
         raise UserError(
-            f"there is no folder {folder}: set data.dir to one with train.{source}, "
-            f"train.{target} and the like for dev and test"
+            f"There is no directory {directory}: set data.dir to one with train.{source}, "
+            f"train.{target} and the same for dev and test."
         )
     return {
-        split: read_pair(folder, stem, source, target)
-        for split, stem in _split_stems(folder, source, target).items()
+        split: read_pairs(directory, stem, source, target)
+        for split, stem in _split_stems(directory, source, target).items()
     }
 
 
-def read_pair(folder: Path, stem: str, source: str, target: str) -> TextPairs:
-    """Reads `stem.source` and `stem.target`, line by line the translation of each other."""
-    paths = [find(folder, stem, side) or folder / f"{stem}.{side}" for side in (source, target)]
-    sides = [_read_lines(path) for path in paths]
-    if len(sides[0]) != len(sides[1]):
+def read_pairs(directory: Path, stem: str, source: str, target: str) -> TextPairs:
+    """Read `stem.source` and `stem.target`, whose lines are translations of each other."""
+    source_path, target_path = (
+        find_file(directory, stem, language) or directory / f"{stem}.{language}"
+        for language in (source, target)
+    )
+    sources, targets = _read_sentences(source_path), _read_sentences(target_path)
+    if len(sources) != len(targets):
         raise UserError(
-            f"{paths[0]} has {len(sides[0])} lines but {paths[1]} has {len(sides[1])}: "
-            "line i of one must be the translation of line i of the other"
+            f"{source_path} has {len(sources)} lines but {target_path} has {len(targets)}: "
+            "line i of one must be the translation of line i of the other."
         )
-    return TextPairs(*sides)
+    return TextPairs(sources, targets)
 
 
-def _split_stems(folder: Path, source: str, target: str) -> dict[str, str]:
-    """Split name to file stem; train, dev and test are there or the error names what is not."""
-    names = {path.name.removesuffix(".gz") for path in folder.iterdir() if path.is_file()}
-    stems = {
-        side: {name.removesuffix(f".{side}") for name in names if name.endswith(f".{side}")}
-        for side in (source, target)
-    }
-    both = sorted(stems[source] & stems[target])
-    either = sorted(stems[source] | stems[target])
-
-    def pick(wanted: list[str], anything: str) -> str:
-        for stem in wanted:
-            if stem in both:
-                return stem
-        half = [stem for stem in wanted if stem in either] or [anything]
-        missing = [f"{half[0]}.{side}" for side in (source, target) if half[0] not in stems[side]]
-        raise UserError(f"{folder} has no {' and no '.join(missing)} (nor .gz of it): add it")
-
-    splits = {
-        "train": pick(["train"], "train"),
-        "dev": pick(list(_DEV_STEMS), "dev"),
-        "test": pick(["test", *(stem for stem in either if stem.startswith("test"))], "test"),
-    }
-    return splits | {stem: stem for stem in both if stem not in {*splits.values(), *_DEV_STEMS}}
-
-
-def find(folder: Path, stem: str, language: str) -> Path | None:
-    """The file of a stem and a language, plain or compressed."""
-    for path in (folder / f"{stem}.{language}", folder / f"{stem}.{language}.gz"):
+def find_file(directory: Path, stem: str, language: str) -> Path | None:
+    """Return the path of `stem.language` or `stem.language.gz`, or None if neither exists."""
+    for path in (directory / f"{stem}.{language}", directory / f"{stem}.{language}.gz"):
         if path.is_file():
             return path
     return None
 
 
-def read_bytes(path: Path) -> bytes:
-    """Content of a file, decompressed if its name ends in .gz."""
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path} ({error}): restore it") from error
+def _split_stems(directory: Path, source: str, target: str) -> dict[str, str]:
+    """Map split names to file stems; raises `UserError` if train, dev or test is missing."""
+    names = {path.name.removesuffix(".gz") for path in directory.iterdir() if path.is_file()}
+    stems = {
+        language: {
+            name.removesuffix(f".{language}") for name in names if name.endswith(f".{language}")
+        }
+        for language in (source, target)
+    }
+    complete = sorted(stems[source] & stems[target])
+    partial = sorted(stems[source] | stems[target])
+
+    def first_complete(candidates: list[str], default: str) -> str:
+        for stem in candidates:
+            if stem in complete:
+                return stem
+        stem = next((stem for stem in candidates if stem in partial), default)
+        missing = [f"{stem}.{side}" for side in (source, target) if stem not in stems[side]]
+        raise UserError(f"{directory} has no {' and no '.join(missing)} (or .gz of it): add it.")
+
+    splits = {
+        "train": first_complete(["train"], "train"),
+        "dev": first_complete(list(_DEV_STEMS), "dev"),
+        "test": first_complete(["test", *(x for x in partial if x.startswith("test"))], "test"),
+    }
+    return splits | {stem: stem for stem in complete if stem not in {*splits.values(), *_DEV_STEMS}}
 
 
-def lines_of(content: bytes, name: str) -> list[str]:
-    """The lines of a UTF-8 text that is called `name`, without the spaces around them."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{name}, line {line}: not UTF-8, convert the file to it") from error
-    # Not str.splitlines, which also splits at separators that occur inside sentences.
-    return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
-
-
-def _read_lines(path: Path) -> list[str]:
-    lines = lines_of(read_bytes(path), str(path))
+def _read_sentences(path: Path) -> list[str]:
+    """Read the lines of a file, none of which may be empty."""
+    lines = decode_lines(read_bytes(path), str(path))
     if not lines:
-        raise UserError(f"{path} is empty: fill it or remove it")
+        raise UserError(f"{path} is empty: add sentences or remove it.")
     if "" in lines:
         raise UserError(
-            f"{path}, line {lines.index('') + 1}: empty, remove the pair from both sides"
+            f"{path}, line {lines.index('') + 1} is empty: remove the line in both languages."
         )
     return lines

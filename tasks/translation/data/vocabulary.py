@@ -1,7 +1,8 @@
-"""Vocabularies, each shared by both sides of a corpus: subwords, or symbols as they stand."""
+"""Vocabularies of subwords or of symbols, shared by the source and target language."""
 
 import hashlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,16 +12,19 @@ from typing import SupportsInt
 import sentencepiece
 
 from training import mesh
-from training.choices import choose
 from training.errors import UserError
-from training.files import replacing
+from training.files import atomic_write
+from training.registry import lookup
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 class Vocabulary:
-    """Text to numbers and back. Make one of a kind with its `train` or `load`.
+    """Conversion between text and token ids. Subclasses add a method `train`.
+
+    Args:
+        model: content of a vocabulary file.
 
     Attributes:
         fingerprint: hex digest of the model, for caches that depend on it.
@@ -31,41 +35,41 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Vocabulary":
-        """Reads what `train` wrote.
+        """Read a vocabulary file that `train` has written.
 
         Raises:
-            UserError: the file is missing or not what this kind of vocabulary writes.
+            UserError: if the file is missing or damaged.
         """
         try:
             return cls(Path(path).read_bytes())
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"the vocabulary {path} is missing or damaged: restore the file, or start the run "
-                "again in a new workdir (it belongs to the checkpoints beside it)"
+                f"The vocabulary {path} is missing or damaged: restore the file that belongs to "
+                "the checkpoints of this run, or start the run again in a new workdir."
             ) from error
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Numbers of each sentence, without BOS or EOS."""
+        """Return the token ids of each sentence, without BOS and EOS."""
         raise NotImplementedError
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        """Text of each row up to its first EOS; PAD and BOS are skipped."""
+        """Return the text of each sequence of ids up to its first EOS, without PAD and BOS."""
         raise NotImplementedError
 
-    def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
-        """What each number stands for, as a label of a picture's axis."""
+    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
+        """Return the token strings of ids, for example as axis labels."""
         raise NotImplementedError
 
 
-class BytePairs(Vocabulary):
-    """Subwords by byte-pair encoding, with sentencepiece.
+class SubwordVocabulary(Vocabulary):
+    """Byte-pair encoding, with sentencepiece.
 
-    Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909), as Vaswani et al. 2017 use it. Text is
-    taken as it stands (no Unicode normalisation; runs of spaces become one), so that decoding gives
-    back what was encoded, provided every character of it occurred in the training text.
+    Source: Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909), as used by Vaswani et al. 2017.
+    Text is not Unicode-normalized, but consecutive spaces are merged. `decode` inverts `encode` if
+    every character occurred in the training text.
     """
 
     def __init__(self, model: bytes):
@@ -74,14 +78,20 @@ class BytePairs(Vocabulary):
         self._processor.load_from_serialized_proto(model)
 
     @classmethod
-    def train(cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int) -> "BytePairs":
-        """Learns `size` pieces (four of them special) from sentences of both languages.
+    def train(
+        cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int
+    ) -> "SubwordVocabulary":
+        """Learn a vocabulary from sentences of both languages, and write it atomically.
 
-        The model is a function of the sentences and the size alone, and appears at `path` whole
-        or not at all.
+        The result is deterministic.
+
+        Args:
+            sentences: training text.
+            path: vocabulary file.
+            size: number of tokens, including the four special ones.
 
         Raises:
-            UserError: the text does not support that many pieces, or not that few.
+            UserError: if the text is too short for this size, or has too many characters.
         """
         model = io.BytesIO()
         try:
@@ -102,7 +112,7 @@ class BytePairs(Vocabulary):
             )
         except RuntimeError as error:
             raise UserError(_size_error(size, str(error))) from error
-        with replacing(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             file.write(model.getvalue())
         return cls(model.getvalue())
 
@@ -110,24 +120,22 @@ class BytePairs(Vocabulary):
         return self._processor.get_piece_size()
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Piece numbers of each sentence, without BOS or EOS, on all cores we have."""
         return self._processor.encode(list(sentences), num_threads=mesh.available_cpus())
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        """Text of each row up to its first EOS; PAD and BOS are skipped."""
-        rows = [_before_eos(row) for row in ids]
-        return self._processor.decode(rows) if rows else []  # it would give '' for no rows
+        sequences = [_strip_special(sequence) for sequence in ids]
+        return self._processor.decode(sequences) if sequences else []  # it would return ''
 
-    def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
-        """What each number stands for, as a label of a picture's axis ('▁' starts a word)."""
+    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
+        """Return the token strings of ids; '▁' marks the start of a word."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
 
 
-class Symbols(Vocabulary):
-    """Symbols between spaces, all that occur, as letters and phonemes.
+class SymbolVocabulary(Vocabulary):
+    """All space-separated symbols of the training text, such as letters and phonemes.
 
-    A word that is no symbol is spelt out in its lower-case letters, so that `hello` is read as
-    `h e l l o`; a letter that never occurred is UNK.
+    A word that is not a symbol is encoded as its lowercase letters, so that `hello` is equivalent
+    to `h e l l o`; unknown letters are UNK.
     """
 
     def __init__(self, model: bytes):
@@ -135,14 +143,14 @@ class Symbols(Vocabulary):
         self._symbols = model.decode().split("\n")
         if tuple(self._symbols[:4]) != SPECIAL:
             raise ValueError("not a list of symbols")
-        self._number = {symbol: i for i, symbol in enumerate(self._symbols) if i > UNK}
+        self._id = {symbol: i for i, symbol in enumerate(self._symbols) if i > UNK}
 
     @classmethod
-    def train(cls, sentences: Iterable[str], path: str | os.PathLike) -> "Symbols":
-        """Collects the symbols, and lists them at `path`, a line each."""
-        found = sorted({symbol for sentence in sentences for symbol in sentence.split()})
-        model = "\n".join((*SPECIAL, *(s for s in found if s not in SPECIAL))).encode()
-        with replacing(Path(path)) as file:
+    def train(cls, sentences: Iterable[str], path: str | os.PathLike) -> "SymbolVocabulary":
+        """Collect the symbols of the sentences, and write them to a file, one per line."""
+        distinct = sorted({symbol for sentence in sentences for symbol in sentence.split()})
+        model = "\n".join((*SPECIAL, *(s for s in distinct if s not in SPECIAL))).encode()
+        with atomic_write(Path(path)) as file:
             file.write(model)
         return cls(model)
 
@@ -152,53 +160,55 @@ class Symbols(Vocabulary):
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         return [
             [
-                self._number.get(symbol, UNK)
+                self._id.get(symbol, UNK)
                 for word in sentence.split()
-                for symbol in ([word] if word in self._number else word.lower())
+                for symbol in ([word] if word in self._id else word.lower())
             ]
             for sentence in sentences
         ]
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        return [" ".join(self.pieces(_before_eos(row))) for row in ids]
+        return [" ".join(self.tokens(_strip_special(sequence))) for sequence in ids]
 
-    def pieces(self, ids: Iterable[SupportsInt]) -> list[str]:
+    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         return [self._symbols[int(i)] for i in ids]
 
 
-KINDS: dict[str, type[BytePairs | Symbols]] = {"bpe": BytePairs, "symbols": Symbols}
+VOCABULARIES: dict[str, type[SubwordVocabulary | SymbolVocabulary]] = {
+    "bpe": SubwordVocabulary,
+    "symbols": SymbolVocabulary,
+}
 
 
-def of_kind(kind: str, **options: int) -> tuple[type[BytePairs | Symbols], dict[str, int]]:
-    """The class that a config's `vocabulary` block asks for, and the options of its `train`.
+def select_vocabulary(
+    kind: str, **options: int
+) -> tuple[type[SubwordVocabulary | SymbolVocabulary], dict[str, int]]:
+    """Return the class selected by `config.vocabulary` and the options of its `train`.
 
     Raises:
-        UserError: an unknown kind or option, or one that is missing.
+        UserError: if the kind or an option does not exist, or an option is missing.
     """
-    trainers = {name: known.train for name, known in KINDS.items()}
-    choose(trainers, kind, key="vocabulary.kind", section="vocabulary", options=options)
-    return KINDS[kind], options
+    trainers = {name: vocabulary.train for name, vocabulary in VOCABULARIES.items()}
+    lookup(trainers, kind, key="vocabulary.kind", section="vocabulary", options=options)
+    return VOCABULARIES[kind], options
 
 
-def _before_eos(row: Iterable[SupportsInt]) -> list[int]:
-    kept = []
-    for i in row:
-        if i == EOS:
-            break
-        if i not in (PAD, BOS):
-            kept.append(int(i))
-    return kept
+def _strip_special(ids: Iterable[SupportsInt]) -> list[int]:
+    """Return the ids before the first EOS, without PAD and BOS."""
+    before_eos = itertools.takewhile(lambda i: i != EOS, map(int, ids))
+    return [i for i in before_eos if i not in (PAD, BOS)]
 
 
 def _size_error(size: int, message: str) -> str:
+    """Convert an error message of sentencepiece about the vocabulary size."""
     if largest := re.search(r"too high.*<= (\d+)", message):
         return (
-            f"vocabulary.size={size} is more than this text supports: "
-            f"set vocabulary.size to {largest[1]} or less"
+            f"vocabulary.size={size} is larger than this text supports: "
+            f"set vocabulary.size to {largest[1]} or less."
         )
     if smallest := re.search(r"smaller than required_chars\D*\d+ vs (\d+)", message):
         return (
-            f"vocabulary.size={size} does not even hold the characters of this text: "
-            f"set vocabulary.size to more than {smallest[1]}"
+            f"vocabulary.size={size} is smaller than the number of characters in this text: "
+            f"set vocabulary.size to more than {smallest[1]}."
         )
-    return f"no vocabulary of vocabulary.size={size} could be learned from this text: {message}"
+    return f"Cannot train a vocabulary of vocabulary.size={size} on this text: {message}"
