@@ -8,7 +8,7 @@ import pytest
 
 from tasks.translation.data import corpora, multi30k
 from tasks.translation.data.pairs import TextPairs
-from tests.commands import NUMBERS, TEXT, run_in_process, run_in_subprocess, write_text
+from tests.commands import SMOKE_CONFIG, TEXT_CONFIG, run_in_process, run_in_subprocess, write_parallel_corpus
 from training.errors import UserError
 
 
@@ -23,17 +23,17 @@ def sentence(done):
 def folder(tmp_path):
     """A parallel text that nothing is wrong with."""
     (tmp_path / "text").mkdir()
-    return write_text(tmp_path / "text", train=40, dev=4, test=4)
+    return write_parallel_corpus(tmp_path / "text", train=40, dev=4, test=4)
 
 
 @pytest.fixture
 def train_on(tmp_path, folder):
     """`train.py` on the folder: it ends before a vocabulary is learnt, let alone a weight."""
 
-    def command(run=here, corpus="text_files"):
+    def command(run=run_in_process, corpus="text_files"):
         done = run(
             "train.py",
-            TEXT,
+            TEXT_CONFIG,
             f"--config.data.corpus={corpus}",
             f"--config.data.dir={folder}",
             f"--workdir={tmp_path / 'run'}",
@@ -49,7 +49,7 @@ def train_on(tmp_path, folder):
 
 
 def test_a_misspelt_key_is_met_with_the_nearest():
-    done = run_in_subprocess("train.py", NUMBERS, "--config.model.widht=4")
+    done = run_in_subprocess("train.py", SMOKE_CONFIG, "--config.model.widht=4")
     assert sentence(done).endswith("no key 'model.widht'. Did you mean 'model.width'?\n")
 
 
@@ -59,11 +59,11 @@ def test_a_misspelt_key_of_a_run_is_too(smoke_run):
 
 
 def test_a_word_that_is_no_flag_is_not_passed_over(smoke_run):
-    said = "is no flag: write --name=value, with quotes around what has blanks.\n"
-    done = run_in_process("train.py", NUMBERS, "workdir=runs/x")
-    assert sentence(done) == f"error: 'workdir=runs/x' {said}"
+    hint = "write flags as --name=value, and quote values that contain spaces.\n"
+    done = run_in_process("train.py", SMOKE_CONFIG, "workdir=runs/x")
+    assert sentence(done) == f"error: Unexpected argument 'workdir=runs/x': {hint}"
     done = run_in_process("eval.py", f"--workdir={smoke_run}", "--translate", "twenty", "one")
-    assert sentence(done) == f"error: 'one' {said}"
+    assert sentence(done) == f"error: Unexpected argument 'one': {hint}"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_word_that_is_no_flag_is_not_passed_over(smoke_run):
     ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"],
 )
 def test_a_flag_that_cannot_be_read(flag, tmp_path):
-    sentence(run_in_process("train.py", NUMBERS, flag, f"--workdir={tmp_path / 'run'}"))
+    sentence(run_in_process("train.py", SMOKE_CONFIG, flag, f"--workdir={tmp_path / 'run'}"))
     assert not (tmp_path / "run").exists()
 
 
@@ -89,13 +89,13 @@ def test_a_flag_that_cannot_be_read(flag, tmp_path):
         ("model.norm=both", "norm must be 'post' or 'pre', not 'both'"),
         ("model.dtype=float33", "float33"),
         ("model.implementation=flash", "not 'flash'"),
-        ("train.keep=1", r"train\.keep=1 is too few"),
+        ("train.keep=1", r"train.keep must be at least 2"),
         ("mesh.fsdp=3", "mesh"),
     ],
 )
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("disable_type_checks")
 def test_a_value_that_means_nothing(flag, said, tmp_path):
-    done = run_in_process("train.py", NUMBERS, f"--config.{flag}", f"--workdir={tmp_path}")
+    done = run_in_process("train.py", SMOKE_CONFIG, f"--config.{flag}", f"--workdir={tmp_path}")
     assert re.search(said, done.errors.splitlines()[-1]), done.errors
     assert done.code == 2 and done.errors.startswith("error: ") and done.errors.count("\n") == 1
     assert not (tmp_path / "checkpoints/2").exists()
@@ -107,7 +107,7 @@ def test_a_value_that_means_nothing(flag, said, tmp_path):
 def test_sides_of_unequal_length(folder, train_on):
     with (folder / "train.en").open("a") as file:
         file.write("one more\n")
-    assert re.search(r"train\.en has 41 lines but \S+train\.de has 40: ", train_on(apart))
+    assert re.search(r"train\.en has 41 lines but \S+train\.de has 40: ", train_on(run_in_subprocess))
 
 
 def test_an_empty_sentence(folder, train_on):
@@ -165,13 +165,13 @@ def test_a_dataset_that_was_not_prepared(tmp_path):
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    done = run_in_process("train.py", NUMBERS, f"--workdir={tmp_path}/file/run")
+    done = run_in_process("train.py", SMOKE_CONFIG, f"--workdir={tmp_path}/file/run")
     assert f"Cannot write to {tmp_path}/file/run: " in sentence(done)
 
 
 def test_a_workdir_made_by_another_config(smoke_run):
-    done = run_in_process("train.py", NUMBERS, "--config.seed=1", f"--workdir={smoke_run}")
-    assert "was made by another config: seed was 0 there and is 1 now" in sentence(done)
+    done = run_in_process("train.py", SMOKE_CONFIG, "--config.seed=1", f"--workdir={smoke_run}")
+    assert "belongs to a run with a different config: seed was 0 and is now 1" in sentence(done)
     assert json.loads((smoke_run / "config.json").read_text())["seed"] == 0
 
 
@@ -181,26 +181,26 @@ def test_a_workdir_made_by_another_config(smoke_run):
 def test_an_empty_folder_is_no_run(tmp_path):
     done = run_in_subprocess("eval.py", f"--workdir={tmp_path}", "--json")
     assert sentence(done) == (
-        f"error: {tmp_path} is not the folder of a run: it has no config.json.\n"
+        f"error: {tmp_path} is not a run directory: it has no config.json.\n"
     )
     assert not any(tmp_path.iterdir())
 
 
 def test_a_workdir_must_be_named():
-    assert sentence(run_in_process("eval.py")) == "error: Say which run: --workdir=runs/NAME\n"
+    assert sentence(run_in_process("eval.py")) == "error: No run directory: pass --workdir=runs/NAME.\n"
 
 
 def test_a_run_without_checkpoints(smoke_run, tmp_path):
     (tmp_path / "config.json").write_text((smoke_run / "config.json").read_text())
     done = run_in_process("eval.py", f"--workdir={tmp_path}")
-    assert "has no checkpoint yet: train it first" in sentence(done)
+    assert "has no checkpoint: train the run first" in sentence(done)
     assert not (tmp_path / "vocabulary.model").exists()
 
 
 def test_a_run_that_lost_its_vocabulary_does_not_learn_another(smoke_run, tmp_path):
     (tmp_path / "config.json").write_text((smoke_run / "config.json").read_text())
     (tmp_path / "checkpoints").symlink_to(smoke_run / "checkpoints")
-    for command in ("eval.py",), ("train.py", NUMBERS):
+    for command in ("eval.py",), ("train.py", SMOKE_CONFIG):
         done = run_in_process(*command, f"--workdir={tmp_path}")
         assert "vocabulary.model is missing or damaged: restore the file" in sentence(done)
     assert not (tmp_path / "vocabulary.model").exists()
@@ -211,11 +211,11 @@ def test_a_run_that_lost_its_vocabulary_does_not_learn_another(smoke_run, tmp_pa
     [
         (
             ["--split=tset"],
-            "only train, dev, test, test_long. Did you mean 'test'",
+            "choose from train, dev, test, test_long. Did you mean 'test'",
         ),
         (["--checkpoint=bset"], "checkpoint"),
         (["--beam=0"], "beam"),
-        (["--translate=one", "--json"], "--json, which is for measures"),
+        (["--translate=one", "--json"], "only one of --translate, --instance and --json"),
         (["--translate=-"], "standard input, line 2: not UTF-8"),
     ],
 )
