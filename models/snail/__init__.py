@@ -1,4 +1,4 @@
-"""SNAIL (Mishra et al. 2018) for reinforcement learning and for few-shot classification."""
+"""SNAIL (Mishra et al. 2018) for reinforcement learning and few-shot classification."""
 
 from models.snail.few_shot import FewShot
 from models.snail.network import SNAIL

@@ -14,7 +14,7 @@ from attention import affine
 from attention.spatial import max_pool
 from models.convolutions import convolve
 from models.layers import LayerNorm, glorot, param
-from models.snail.network import Body
+from models.snail.network import Backbone
 
 POOLED = 4  # how many times a picture is halved
 
@@ -67,7 +67,7 @@ class FewShot(nnx.Module):
         size: P, of a picture's sides.
         filters: of the embedder.
         embedding: width of a picture's embedding.
-        blocks: see `models.snail.network.Body`.
+        blocks: see `models.snail.network.Backbone`.
         longest: T, pictures of an episode, the last included.
         key: makes the weights.
     """
@@ -86,7 +86,7 @@ class FewShot(nnx.Module):
         keys = jax.random.split(key)
         self.ways = ways
         self.embedder = Embedder(size, filters, embedding, key=keys[0])
-        self.body = Body(width=embedding + ways, blocks=blocks, longest=longest, key=keys[1])
+        self.body = Backbone(width=embedding + ways, blocks=blocks, max_length=longest, key=keys[1])
         width = self.body.width
         self.output = param(jnp.zeros((width, ways)), ("embed", None))  # first, any is as likely
         self.output_bias = param(jnp.zeros(ways), (None,))

@@ -1,10 +1,10 @@
-"""SNAIL: temporal convolutions and causal attention over all that an agent has met.
+"""SNAIL: temporal convolutions interleaved with causal attention.
 
 Source: Mishra et al. 2018, "A simple neural attentive meta-learner", sec. 3 and figure 2.
 
-There are two ways through the same weights: over a whole sequence at once, in training, and a step
-at a time with caches, in acting. A step costs what is new: a convolution finds what it needs of the
-past projected already, attention its keys and values.
+Every block has two equivalent forms: `__call__` over a whole sequence, for training, and `step`
+with a cache, for acting. A step recomputes nothing: the convolution caches the projections of past
+inputs, attention its keys and values.
 """
 
 import math
@@ -21,227 +21,235 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import KeyValues, affine, attend, extend
 from attention.masks import causal
 from models.layers import glorot, param
-from models.recurrence import GRU, product_by, run
+from models.recurrence import GRU, make_matmul, unroll
 
 
 class DenseBlock(nnx.Module):
-    """A gated causal convolution over two steps, `dilation` apart, beside its input (fig. 2a).
+    """Gated causal convolution of kernel size 2, concatenated to its input (fig. 2a).
 
     Source: Mishra et al. 2018, `DenseBlock(R, D)`: `[x, tanh(f(x)) * sigmoid(g(x))]`.
 
     Args:
-        width: channels of the input.
-        filters: D, channels that it adds.
-        dilation: R, how far back the other of the two steps is.
-        key: makes the weights.
+        width: input channels.
+        filters: D, channels added to the input.
+        dilation: R, distance in steps between the two taps of the kernel.
+        key: PRNG key of the initialization.
     """
 
     def __init__(self, width: int, filters: int, *, dilation: int, key: PRNGKeyArray):
         self.dilation, self.width = dilation, width + filters
-        # What of the past and what of the present; of each filters, then their gates.
+        # Columns: [past filters, past gates, present filters, present gates].
         kernel = glorot(key, (width, 4 * filters), 2 * width, filters)
         self.kernel = param(kernel, ("embed", "mlp"))
         self.bias = param(jnp.zeros(2 * filters), ("mlp",))
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T E"]:
-        """A whole sequence; before it there were zeros."""
+        """Apply the block to whole sequences, padded with zeros on the left."""
         past, present = jnp.split(affine(x, self.kernel[...]), 2, axis=-1)
-        length, by = x.shape[1], min(self.dilation, x.shape[1])
-        past = jnp.pad(past[:, : length - by], ((0, 0), (by, 0), (0, 0)))
-        return self._add(x, past + present)
+        length, shift = x.shape[1], min(self.dilation, x.shape[1])
+        past = jnp.pad(past[:, : length - shift], ((0, 0), (shift, 0), (0, 0)))
+        return self._gate_and_concat(x, past + present)
 
     def init_cache(self, batch: int) -> Float[Array, "R B F"]:
-        """A ring of the last R steps, each as what it will say to the step R later."""
+        """Return an empty ring buffer of the past projections of the last R steps."""
         return jnp.zeros((self.dilation, batch, self.bias.shape[0]))
 
     def step(self, x: Float[Array, "B D"], cache: Float[Array, "R B F"], t: Int[Array, ""]):
-        """One step: the output, and the new cache."""
-        past, present = jnp.split(affine(x, self.kernel[...]), 2, axis=-1)
+        """Apply the block to step t; returns the output and the updated cache."""
+        new, present = jnp.split(affine(x, self.kernel[...]), 2, axis=-1)
         slot = t % self.dilation
-        before = jax.lax.dynamic_index_in_dim(cache, slot, keepdims=False)
-        cache = jax.lax.dynamic_update_index_in_dim(cache, past, slot, 0)
-        return self._add(x, before + present), cache
+        past = jax.lax.dynamic_index_in_dim(cache, slot, keepdims=False)
+        cache = jax.lax.dynamic_update_index_in_dim(cache, new, slot, 0)
+        return self._gate_and_concat(x, past + present), cache
 
-    def _add(self, x, sums):
-        filters, gates = jnp.split(sums + self.bias[...], 2, axis=-1)
+    def _gate_and_concat(self, x, preactivations):
+        filters, gates = jnp.split(preactivations + self.bias[...], 2, axis=-1)
         return jnp.concatenate([x, jnp.tanh(filters) * jax.nn.sigmoid(gates)], axis=-1)
 
 
 class AttentionBlock(nnx.Module):
-    """Each step reads from all steps up to itself; what it read stands beside its input (fig. 2b).
+    """Causal self-attention with one head, concatenated to its input (fig. 2b).
 
-    Source: Mishra et al. 2018, `AttentionBlock(K, V)`: one head, `softmax(q k^T / sqrt(K)) v`.
+    Source: Mishra et al. 2018, `AttentionBlock(K, V)`: `softmax(q k^T / sqrt(K)) v`.
 
     Args:
-        width: channels of the input.
-        keys: K, width of queries and keys.
-        values: V, width of values.
-        longest: of a sequence, in steps.
-        key: makes the weights.
+        width: input channels.
+        key_width: K, width of queries and keys.
+        value_width: V, width of values.
+        max_length: length of the cache in steps.
+        key: PRNG key of the initialization.
     """
 
-    def __init__(self, width: int, keys: int, values: int, *, longest: int, key: PRNGKeyArray):
-        self.parts, self.longest, self.width = (keys, keys, values), longest, width + values
-        made = [
+    def __init__(
+        self, width: int, key_width: int, value_width: int, *, max_length: int, key: PRNGKeyArray
+    ):
+        self.widths = key_width, key_width, value_width
+        self.max_length, self.width = max_length, width + value_width
+        kernels = [
             glorot(k, (width, part), width, part)
-            for k, part in zip(jax.random.split(key, 3), self.parts, strict=True)
+            for k, part in zip(jax.random.split(key, 3), self.widths, strict=True)
         ]
-        self.kernel = param(jnp.concatenate(made, axis=-1), ("embed", None))
-        self.bias = param(jnp.zeros(sum(self.parts)), (None,))
+        self.kernel = param(jnp.concatenate(kernels, axis=-1), ("embed", None))
+        self.bias = param(jnp.zeros(sum(self.widths)), (None,))
 
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T E"], Array]:
-        """A whole sequence: the output, and the weights `[B, T, T]`."""
+        """Apply the block to whole sequences; returns the output and the weights `[B, T, T]`."""
         queries, memory = self._project(x)
         contexts, weights = attend(queries, *memory, mask=causal(x.shape[1], x.shape[1]))
         return jnp.concatenate([x, contexts], axis=-1), weights
 
     def init_cache(self, batch: int) -> KeyValues:
-        """Keys and values of steps yet to come."""
-        _, keys, values = self.parts
-        shape = batch, self.longest
-        return KeyValues(jnp.zeros((*shape, keys)), jnp.zeros((*shape, values)))
+        """Return an empty cache of keys and values."""
+        _, key_width, value_width = self.widths
+        shape = batch, self.max_length
+        return KeyValues(jnp.zeros((*shape, key_width)), jnp.zeros((*shape, value_width)))
 
     def step(self, x: Float[Array, "B D"], cache: KeyValues, t: Int[Array, ""]):
-        """One step: the output, and the new cache."""
+        """Apply the block to step t; returns the output and the updated cache."""
         queries, new = self._project(x[:, None])
         cache = extend(cache, new, t)
-        contexts, _ = attend(queries, *cache, mask=causal(1, self.longest, offset=t))
+        contexts, _ = attend(queries, *cache, mask=causal(1, self.max_length, offset=t))
         return jnp.concatenate([x, contexts[:, 0]], axis=-1), cache
 
     def _project(self, x):
-        ends = self.parts[0], self.parts[0] + self.parts[1]
-        said = affine(x, self.kernel[...], self.bias[...])
-        queries, keys, values = jnp.split(said, ends, axis=-1)
+        ends = self.widths[0], self.widths[0] + self.widths[1]
+        projected = affine(x, self.kernel[...], self.bias[...])
+        queries, keys, values = jnp.split(projected, ends, axis=-1)
         return queries, KeyValues(keys, values)
 
 
 class RecurrentBlock(nnx.Module):
-    """A layer of gated recurrent units, in the place of its input: the memory of RL².
+    """GRU layer, the recurrent memory of RL².
 
     Source: Duan et al. 2016, "RL²: fast reinforcement learning via slow reinforcement learning".
 
     Args:
-        width: channels of the input.
-        hidden: H, units.
-        key: makes the weights.
+        width: input channels.
+        hidden: H, hidden units.
+        key: PRNG key of the initialization.
     """
 
     def __init__(self, width: int, hidden: int, *, key: PRNGKeyArray):
         self.gru, self.width = GRU(width, hidden, key=key), hidden
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H"]:
-        """A whole sequence."""
-        return run(self.gru, x, jnp.ones(x.shape[:2], bool))[0]
+        """Apply the layer to whole sequences."""
+        return unroll(self.gru, x, jnp.ones(x.shape[:2], bool))[0]
 
     def init_cache(self, batch: int) -> Float[Array, "B H"]:
-        """The state before the first step."""
-        return self.gru.start(batch, jnp.float32)
+        """Return the hidden state before the first step."""
+        return self.gru.init_carry(batch, jnp.float32)
 
     def step(self, x: Float[Array, "B D"], cache: Float[Array, "B H"], t: Int[Array, ""]):
-        """One step: the output, and the new state."""
+        """Apply the layer to step t; returns the output and the new hidden state."""
         del t
-        return self.gru.step(product_by(self.gru.weights()), self.gru.drive(x), cache)[::-1]
+        matmul = make_matmul(self.gru.weights())
+        return self.gru.step(matmul, self.gru.project_inputs(x), cache)[::-1]
 
 
 class Cache(NamedTuple):
-    """What a body keeps of the past."""
+    """Caches of all blocks of a backbone."""
 
     blocks: list[Any]
-    t: Int[Array, ""]  # steps so far
+    t: Int[Array, ""]  # number of steps taken
 
 
-class Body(nnx.Module):
-    """Blocks, one after the other; each adds channels to those it is given.
+class Backbone(nnx.Module):
+    """Sequence of blocks, each of which receives the output of the previous one.
 
-    `TC(D)` stands for dense blocks of D filters with dilations 1, 2, 4, ..., as many as it takes to
-    see the whole sequence, ceil(log2 T) (sec. 3.1). As printed the first dilation is 2, which
-    misses every other step; here it is 1, as in most other implementations. `GRU(H)` is a recurrent
-    layer.
+    `TC(D)` stands for dense blocks of D filters with dilations 1, 2, 4, ..., ceil(log2 T) of them,
+    so that the receptive field covers the sequence (sec. 3.1). In the paper the dilations start at
+    2, which skips every other step; here they start at 1, as in most other implementations.
+    `GRU(H)` is a recurrent layer.
 
     Args:
-        width: channels of the input.
-        blocks: in the paper's words: 'TC(32) TC(32) Att(32,32)'.
-        longest: T, of a sequence, in steps.
-        key: makes the weights.
+        width: input channels.
+        blocks: blocks in the paper's notation: 'TC(32) TC(32) Att(32,32)'.
+        max_length: T, maximum sequence length in steps.
+        key: PRNG key of the initialization.
 
     Raises:
-        ValueError: for blocks that there are not.
+        ValueError: if a block is unknown.
     """
 
-    def __init__(self, *, width: int, blocks: str, longest: int, key: PRNGKeyArray):
+    def __init__(self, *, width: int, blocks: str, max_length: int, key: PRNGKeyArray):
         self.blocks: Any = nnx.List()
-        levels = max(1, math.ceil(math.log2(longest)))
-        for n, (kind, sizes) in enumerate(parse(blocks)):
-            key_block = jax.random.fold_in(key, n)
-            makers: list[Callable[..., Any]]
+        levels = max(1, math.ceil(math.log2(max_length)))
+        for n, (kind, sizes) in enumerate(parse_blocks(blocks)):
+            block_key = jax.random.fold_in(key, n)
+            factories: list[Callable[..., Any]]
             if kind == "Att":
-                makers = [partial(AttentionBlock, longest=longest)]
+                factories = [partial(AttentionBlock, max_length=max_length)]
             elif kind == "GRU":
-                makers = [RecurrentBlock]
+                factories = [RecurrentBlock]
             else:
-                makers = [partial(DenseBlock, dilation=2**i) for i in range(levels)]
-            for i, make in enumerate(makers):
-                self.blocks.append(make(width, *sizes, key=jax.random.fold_in(key_block, i)))
+                factories = [partial(DenseBlock, dilation=2**i) for i in range(levels)]
+            for i, factory in enumerate(factories):
+                self.blocks.append(factory(width, *sizes, key=jax.random.fold_in(block_key, i)))
                 width = self.blocks[-1].width
         self.width = width
 
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T E"], list[Array]]:
-        """A whole sequence: the output, and the weights `[B, T, T]` of each attention block."""
+        """Apply all blocks to whole sequences.
+
+        Returns:
+            The output, and the weights `[B, T, T]` of each attention block.
+        """
         weights = []
         for block in self.blocks:
             if isinstance(block, AttentionBlock):
-                x, seen = block(x)
-                weights.append(seen)
+                x, block_weights = block(x)
+                weights.append(block_weights)
             else:
                 x = block(x)
         return x, weights
 
     def init_cache(self, batch: int) -> Cache:
-        """Before the first step."""
+        """Return empty caches of all blocks."""
         return Cache([block.init_cache(batch) for block in self.blocks], jnp.int32(0))
 
     def step(self, x: Float[Array, "B D"], cache: Cache) -> tuple[Float[Array, "B E"], Cache]:
-        """One step: the output, and the new cache."""
-        kept = []
-        for block, old in zip(self.blocks, cache.blocks, strict=True):
-            x, new = block.step(x, old, cache.t)
-            kept.append(new)
-        return x, Cache(kept, cache.t + 1)
+        """Apply all blocks to one step; returns the output and the updated cache."""
+        caches = []
+        for block, block_cache in zip(self.blocks, cache.blocks, strict=True):
+            x, block_cache = block.step(x, block_cache, cache.t)
+            caches.append(block_cache)
+        return x, Cache(caches, cache.t + 1)
 
 
-def parse(blocks: str) -> list[tuple[str, tuple[int, ...]]]:
-    """Kinds and sizes of blocks: 'TC(32) Att(32,16)' is `[("TC", (32,)), ("Att", (32, 16))]`.
+def parse_blocks(blocks: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Parse blocks: 'TC(32) Att(32,16)' becomes `[("TC", (32,)), ("Att", (32, 16))]`.
 
     Raises:
-        ValueError: if it is not written like that.
+        ValueError: if the string does not have this form.
     """
-    sizes = {"TC": 1, "Att": 2, "GRU": 1}
+    num_sizes = {"TC": 1, "Att": 2, "GRU": 1}
     parsed = []
     for block in blocks.split():
         match = re.fullmatch(r"(TC|Att|GRU)\((\d+(?:,\d+)*)\)", block)
-        numbers = tuple(map(int, match[2].split(","))) if match else ()
-        if not match or len(numbers) != sizes[match[1]]:
+        sizes = tuple(map(int, match[2].split(","))) if match else ()
+        if not match or len(sizes) != num_sizes[match[1]]:
             raise ValueError(
-                "blocks must be like 'TC(32) Att(32,16)' or 'GRU(256)', without spaces inside, "
-                f"not {block!r}"
+                f"invalid block {block!r}: write blocks like 'TC(32) Att(32,16)' or 'GRU(256)', "
+                "without spaces inside the parentheses"
             )
-        parsed.append((match[1], numbers))
+        parsed.append((match[1], sizes))
     return parsed
 
 
 class SNAIL(nnx.Module):
-    """A policy and its values: an embedding, a body, and logits of actions.
+    """Policy and value function: an embedding, a backbone, and output heads.
 
-    With the one block `GRU(256)` it is RL². The papers' value functions were models of their own;
-    here the value is a further output.
+    With the single block `GRU(256)` it is RL². In both papers the value function is a separate
+    model; here it shares the backbone of the policy.
 
     Args:
-        inputs: I, channels of what is seen at a step.
-        actions: A.
-        embedding: channels of the first, linear layer.
-        blocks: of the body.
-        longest: T, of a trial, in steps.
-        key: makes the weights.
+        inputs: I, input channels of a step.
+        actions: A, number of actions.
+        embedding: output channels of the linear input layer.
+        blocks: see `Backbone`.
+        max_length: T, length of a trial in steps.
+        key: PRNG key of the initialization.
     """
 
     def __init__(
@@ -251,7 +259,7 @@ class SNAIL(nnx.Module):
         actions: int,
         embedding: int,
         blocks: str,
-        longest: int,
+        max_length: int,
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key)
@@ -259,28 +267,28 @@ class SNAIL(nnx.Module):
             glorot(keys[0], (inputs, embedding), inputs, embedding), (None, "embed")
         )
         self.embedding_bias = param(jnp.zeros(embedding), ("embed",))
-        self.body = Body(width=embedding, blocks=blocks, longest=longest, key=keys[1])
-        self.heads = Heads(self.body.width, actions)
+        self.backbone = Backbone(width=embedding, blocks=blocks, max_length=max_length, key=keys[1])
+        self.heads = Heads(self.backbone.width, actions)
 
     def __call__(
         self, x: Float[Array, "B T I"]
     ) -> tuple[Float[Array, "B T A"], Float[Array, "B T"]]:
-        """Whole trials: logits and values of every step."""
-        return self.heads(self.body(self._embed(x))[0])
+        """Compute logits and values at every step of whole trials."""
+        return self.heads(self.backbone(self._embed(x))[0])
 
-    def weights(self, x: Float[Array, "B T I"]) -> list[Float[Array, "B T T"]]:
-        """Where each attention block looks."""
-        return self.body(self._embed(x))[1]
+    def attention_weights(self, x: Float[Array, "B T I"]) -> list[Float[Array, "B T T"]]:
+        """Compute the weights of each attention block."""
+        return self.backbone(self._embed(x))[1]
 
     def init_cache(self, batch: int) -> Cache:
-        """Before the first step."""
-        return self.body.init_cache(batch)
+        """Return an empty cache."""
+        return self.backbone.init_cache(batch)
 
     def step(
         self, x: Float[Array, "B I"], cache: Cache
     ) -> tuple[Float[Array, "B A"], Float[Array, " B"], Cache]:
-        """One step: logits, values, and the new cache."""
-        features, cache = self.body.step(self._embed(x), cache)
+        """Apply the model to one step; returns logits, values and the updated cache."""
+        features, cache = self.backbone.step(self._embed(x), cache)
         return *self.heads(features), cache
 
     def _embed(self, x):
@@ -288,12 +296,12 @@ class SNAIL(nnx.Module):
 
 
 class Heads(nnx.Module):
-    """Logits of actions and a value, both zero at first: every action is as good as any other."""
+    """Action logits and a value, initialized to zero so that the first policy is uniform."""
 
     def __init__(self, width: int, actions: int):
         self.kernel = param(jnp.zeros((width, actions + 1)), ("embed", None))
         self.bias = param(jnp.zeros(actions + 1), (None,))
 
     def __call__(self, x: Float[Array, "*B D"]) -> tuple[Float[Array, "*B A"], Float[Array, "*B"]]:
-        said = affine(x, self.kernel[...], self.bias[...])
-        return said[..., :-1], said[..., -1]
+        outputs = affine(x, self.kernel[...], self.bias[...])
+        return outputs[..., :-1], outputs[..., -1]

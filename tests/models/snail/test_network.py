@@ -1,6 +1,4 @@
-"""SNAIL and RL²: two ways through the same weights, what they can see, and by hand."""
-
-from functools import partial
+"""SNAIL and RL²: equations, receptive fields, causality, and equality of the two forms."""
 
 import jax
 import jax.numpy as jnp
@@ -8,144 +6,149 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.snail.network import SNAIL, AttentionBlock, Body, DenseBlock, parse
+from models.snail.network import SNAIL, AttentionBlock, Backbone, DenseBlock, parse_blocks
 from tests.commands import fast_compilation
+from tests.models.tiny import filled
+
+B, T, CHANNELS, ACTIONS = 2, 4, 3, 5
+KEY = jax.random.key(0)
+INPUTS = jax.random.normal(jax.random.key(1), (B, T, CHANNELS))
+BLOCKS = {"snail": "TC(3) Att(4,2) TC(2)", "rl2": "GRU(6)"}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quickly():
+def _fast_compilation():
     with fast_compilation():
         yield
 
 
-B, T, CHANNELS, A = 2, 7, 3, 4
-KEY = jax.random.key(0)
-INPUTS = jax.random.normal(jax.random.key(1), (B, T, CHANNELS))
-SIZES = {"inputs": CHANNELS, "actions": A, "key": KEY}
+def make_snail(blocks, max_length=T):
+    return SNAIL(
+        inputs=CHANNELS,
+        actions=ACTIONS,
+        embedding=5,
+        blocks=blocks,
+        max_length=max_length,
+        key=KEY,
+    )
 
 
-def shaken(model):
-    """Weights other than the first ones, of which some are zero."""
-    graphdef, params = nnx.split(model)
-    noise = lambda x: x + 0.3 * jax.random.normal(jax.random.fold_in(KEY, x.size), x.shape)
-    return nnx.merge(graphdef, jax.tree.map(noise, params))
+@pytest.fixture(scope="module", params=BLOCKS)
+def model(request):
+    """Graph and random parameters; in the initial ones the output heads are zero."""
+    return nnx.split(filled(lambda: make_snail(BLOCKS[request.param])))
 
 
-def snail(blocks="TC(3) Att(4,2) TC(2)"):
-    return shaken(SNAIL(embedding=5, blocks=blocks, longest=T, **SIZES))
+@pytest.fixture(scope="module")
+def jacobian(model):
+    """Derivatives of the outputs `[T, 2]` with respect to the parameters and the inputs."""
+    graphdef, params = model
+
+    def outputs(params, x):
+        logits, values = nnx.merge(graphdef, params)(x)
+        return jnp.stack([jnp.sum(logits**2, axis=(0, 2)), jnp.sum(values**2, axis=0)], axis=-1)
+
+    return jax.device_get(jax.jit(jax.jacrev(outputs, argnums=(0, 1)))(params, INPUTS))
 
 
-MODELS = {"snail": snail, "rl2": lambda: snail("GRU(6)")}
-each = pytest.mark.parametrize("model", MODELS)
-
-
-@each
-def test_a_step_at_a_time_is_the_whole_sequence_at_once(model):
-    model = MODELS[model]()
-    step = jax.jit(lambda x, cache: model.step(x, cache))
-    cache, logits, values = model.init_cache(B), [], []
+def test_step_matches_whole_sequence(model):
+    graphdef, params = model
+    step = jax.jit(lambda params, x, cache: nnx.merge(graphdef, params).step(x, cache))
+    cache, steps = nnx.merge(graphdef, params).init_cache(B), []
     for t in range(T):
-        x, v, cache = step(INPUTS[:, t], cache)
-        logits.append(x)
-        values.append(v)
-    for found, expected in zip((logits, values), jax.jit(model)(INPUTS), strict=True):
-        np.testing.assert_allclose(jnp.stack(found, axis=1), expected, rtol=1e-5, atol=1e-5)
+        *outputs, cache = step(params, INPUTS[:, t], cache)
+        steps.append(outputs)
+    expected = jax.jit(lambda params, x: nnx.merge(graphdef, params)(x))(params, INPUTS)
+    for stepped, whole in zip(zip(*steps, strict=True), expected, strict=True):
+        np.testing.assert_allclose(np.stack(stepped, axis=1), whole, rtol=1e-5, atol=1e-5)
 
 
-@each
-def test_no_step_depends_on_a_later_one_and_each_on_all_before(model):
-    model = MODELS[model]()
-    outputs = lambda x: jnp.sum(model(x)[0], axis=(0, 2))
-    seen = np.abs(jax.jit(jax.jacrev(outputs))(INPUTS)).sum((1, 3))  # [T, T]
-    np.testing.assert_array_equal(np.triu(seen, 1), 0.0)
-    assert np.all(seen[np.tril_indices(T)] > 0)
+def test_outputs_depend_on_all_past_and_no_future_inputs(jacobian):
+    sensitivity = np.abs(jacobian[1]).sum((2, 4)).transpose(1, 0, 2)  # [output, T, T]
+    np.testing.assert_array_equal(np.triu(sensitivity, 1), 0.0)
+    assert np.all(sensitivity[:, *np.tril_indices(T)] > 0)
 
 
-@pytest.mark.parametrize("longest", [2, 3, 8, 9, 100, 250, 1000])
-def test_one_tc_block_sees_the_whole_sequence_and_not_twice_as_much(longest):
-    """Its receptive field, one step of every dilation and the present one."""
-    body = nnx.eval_shape(lambda: Body(width=1, blocks="TC(1)", longest=longest, key=KEY))
-    field = 1 + sum(block.dilation for block in body.blocks)
-    assert longest <= field < 2 * longest
+def test_gradients_reach_every_parameter(jacobian):
+    for path, gradient in nnx.to_flat_state(jacobian[0]):
+        gradient = gradient[...]
+        assert np.all(np.isfinite(gradient)) and np.any(gradient != 0), path
 
 
-def test_convolutions_alone_reach_the_first_step():
-    body = Body(width=1, blocks="TC(2)", longest=16, key=KEY)
-    x = jax.random.normal(KEY, (1, 16, 1))
-    seen = jax.grad(lambda x: jnp.sum(body(x)[0][0, -1, 1:]))(x)
-    assert np.all(np.abs(seen) > 0)
+@pytest.mark.parametrize("max_length", [2, 3, 8, 9, 100, 250, 1000])
+def test_receptive_field_of_one_tc_block_covers_the_sequence(max_length):
+    create = lambda: Backbone(width=1, blocks="TC(1)", max_length=max_length, key=KEY)
+    backbone = nnx.eval_shape(create)
+    receptive_field = 1 + sum(block.dilation for block in backbone.blocks)
+    assert max_length <= receptive_field < 2 * max_length
 
 
-def test_a_dense_block_by_its_equation():
+def test_tc_block_depends_on_the_first_step():
+    backbone = filled(lambda: Backbone(width=1, blocks="TC(2)", max_length=8, key=KEY))
+    last_features = lambda x: jnp.sum(backbone(x)[0][0, -1, 1:])
+    gradient = jax.jit(jax.grad(last_features))(jnp.ones((1, 8, 1)))
+    assert np.all(np.abs(gradient) > 0)
+
+
+def test_dense_block_matches_its_equation():
     """`[x_t, tanh(W0 x_{t-R} + W1 x_t + b) * sigmoid(V0 x_{t-R} + V1 x_t + c)]`."""
-    block = shaken(DenseBlock(CHANNELS, 2, dilation=3, key=KEY))
-    kernel = np.asarray(block.kernel[...]).reshape(
-        CHANNELS, 2, 2, 2
-    )  # past or present; filter or gate
-    bias, x = np.asarray(block.bias[...]).reshape(2, 2), np.asarray(INPUTS)
+    block = filled(lambda: DenseBlock(CHANNELS, 2, dilation=3, key=KEY))
+    # Axes: input channel, past or present, filter or gate, output channel.
+    kernel = np.asarray(block.kernel[...]).reshape(CHANNELS, 2, 2, 2)
+    bias, inputs = np.asarray(block.bias[...]).reshape(2, 2), np.asarray(INPUTS)
+    outputs = jax.jit(lambda x: block(x))(INPUTS)
     for t in range(T):
-        before = x[:, t - 3] if t >= 3 else np.zeros_like(x[:, 0])
-        f, g = (before @ kernel[:, 0, i] + x[:, t] @ kernel[:, 1, i] + bias[i] for i in (0, 1))
-        expected = np.concatenate([x[:, t], np.tanh(f) / (1 + np.exp(-g))], axis=-1)
-        np.testing.assert_allclose(block(INPUTS)[:, t], expected, rtol=1e-5, atol=1e-6)
+        present, past = inputs[:, t], inputs[:, t - 3] if t >= 3 else np.zeros((B, CHANNELS))
+        f, g = (past @ kernel[:, 0, i] + present @ kernel[:, 1, i] + bias[i] for i in (0, 1))
+        expected = np.concatenate([present, np.tanh(f) / (1 + np.exp(-g))], axis=-1)
+        np.testing.assert_allclose(outputs[:, t], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_attention_block_by_its_equation():
-    block = shaken(AttentionBlock(CHANNELS, 4, 2, longest=T, key=KEY))
-    outputs, weights = block(INPUTS)
-    said = np.asarray(INPUTS @ block.kernel[...] + block.bias[...])
-    q, k, v = said[..., :4], said[..., 4:8], said[..., 8:]
+def test_attention_block_matches_its_equation():
+    block = filled(lambda: AttentionBlock(CHANNELS, 4, 2, max_length=T, key=KEY))
+    outputs, weights = jax.jit(lambda x: block(x))(INPUTS)
+    projected = np.asarray(INPUTS @ block.kernel[...] + block.bias[...])
+    q, k, v = projected[..., :4], projected[..., 4:8], projected[..., 8:]
     for t in range(T):
         logits = np.einsum("bk,bsk->bs", q[:, t], k[:, : t + 1]) / 2.0
-        chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-        np.testing.assert_allclose(weights[:, t, : t + 1], chances, rtol=1e-5, atol=1e-6)
-        contexts = np.einsum("bs,bsv->bv", chances, v[:, : t + 1])
+        softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        np.testing.assert_allclose(weights[:, t, : t + 1], softmax, rtol=1e-5, atol=1e-6)
+        contexts = np.einsum("bs,bsv->bv", softmax, v[:, : t + 1])
         np.testing.assert_allclose(outputs[:, t, CHANNELS:], contexts, rtol=1e-4, atol=1e-5)
 
 
-def test_the_widths_are_those_of_the_paper():
-    """Each dense block adds its filters, an attention block its values; ceil(log2 T) of them."""
-    blocks = "Att(64,32) TC(128) Att(256,128) TC(128) Att(512,256)"  # of few-shot classification
-    body = nnx.eval_shape(lambda: Body(width=69, blocks=blocks, longest=26, key=KEY))
-    assert body.width == 69 + 32 + 5 * 128 + 128 + 5 * 128 + 256
+def test_output_width_matches_the_paper():
+    """Dense blocks add their filters, ceil(log2 T) times per TC block; attention its values."""
+    blocks = "Att(64,32) TC(128) Att(256,128) TC(128) Att(512,256)"  # few-shot classification
+    backbone = nnx.eval_shape(lambda: Backbone(width=69, blocks=blocks, max_length=26, key=KEY))
+    assert backbone.width == 69 + 32 + 5 * 128 + 128 + 5 * 128 + 256
 
 
-@each
-def test_gradients_reach_every_weight(model):
-    graphdef, params = nnx.split(MODELS[model]())
-    loss = lambda params: sum(jnp.sum(y**2) for y in nnx.merge(graphdef, params)(INPUTS))
-    for path, gradient in nnx.to_flat_state(jax.jit(jax.grad(loss))(params)):
-        assert jnp.all(jnp.isfinite(gradient[...])) and jnp.any(gradient[...] != 0), path
+def step_flops(create):
+    graphdef, params = nnx.split(nnx.eval_shape(create))
+    model = nnx.merge(graphdef, params)
+    step = lambda params, *arguments: nnx.merge(graphdef, params).step(*arguments)
+    cache = jax.eval_shape(lambda: model.init_cache(B))
+    arguments = (cache,) if isinstance(model, SNAIL) else (cache, jnp.int32(0))
+    return jax.jit(step).lower(params, INPUTS[:, 0], *arguments).cost_analysis()["flops"]
 
 
-def test_a_step_costs_what_is_new():
-    """A convolution costs the same however far it looks; attention grows by keys and values."""
+def test_step_flops_of_attention_grow_by_one_key_and_value():
+    # No TC block: a longer sequence has more of them, which is another network.
+    short, long = (step_flops(lambda n=n: make_snail("Att(4,2)", max_length=n)) for n in (64, 128))
+    assert long - short <= 64 * B * (2 * 4 + 2 * 2 + 16)  # two products and a softmax
 
-    def cost(model, longest):
-        cache = jax.eval_shape(partial(model.init_cache, B))
-        step = jax.jit(model.step).lower(jnp.zeros((B, CHANNELS)), cache)
-        return step.cost_analysis()["flops"]
 
-    def body(longest, blocks):
-        # Not more convolutions for longer sequences, which would be another network.
-        sizes = {"embedding": 5, "blocks": blocks, "longest": longest}
-        return SNAIL(**sizes, **SIZES)
-
-    short, long = (cost(body(n, "Att(4,2)"), n) for n in (64, 128))
-    assert long - short <= 64 * B * (2 * 4 + 2 * 2 + 16)  # products, and a softmax of a few each
-    dense = [DenseBlock(CHANNELS, 2, dilation=dilation, key=KEY) for dilation in (4, 4096)]
-    costs = [
-        jax.jit(block.step)
-        .lower(jnp.zeros((B, CHANNELS)), block.init_cache(B), jnp.int32(0))
-        .cost_analysis()["flops"]
-        for block in dense
-    ]
-    assert costs[0] == costs[1]
+def test_step_flops_of_dense_block_do_not_depend_on_dilation():
+    near, far = (
+        step_flops(lambda n=n: DenseBlock(CHANNELS, 2, dilation=n, key=KEY)) for n in (4, 4096)
+    )
+    assert near == far
 
 
 @pytest.mark.parametrize(
     "blocks", ["TC", "TC(3,4)", "Att(32)", "TC(8),TC(8)", "Conv(3)", "Att(3, 4)"]
 )
-def test_blocks_that_there_are_not_are_a_sentence(blocks):
-    with pytest.raises(ValueError, match="blocks must be like"):
-        parse(blocks)
+def test_invalid_block_is_rejected(blocks):
+    with pytest.raises(ValueError, match="invalid block '.*': write blocks like"):
+        parse_blocks(blocks)
