@@ -1,7 +1,7 @@
-"""Masks: true where a query may look at a key.
+"""Masks: true where a query may attend to a key.
 
-A mask is any boolean array that broadcasts to the logits `[*B, T, S]`. One that depends on the keys
-alone stays `[B, 1, S]`, so it costs no more memory than the keys do.
+A mask is any boolean array that broadcasts to the logits `[*B, T, S]`. A mask of the keys has shape
+`[*B, 1, S]` and is never expanded over queries, so its memory is O(S).
 """
 
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Int
 
 
 def padding(valid: Bool[Array, "*B S"]) -> Bool[Array, "*B 1 S"]:
-    """Hides padded keys from every query.
+    """Mask padded keys for every query.
 
     Args:
         valid: `[*B, S]`, true at real keys.
@@ -18,18 +18,20 @@ def padding(valid: Bool[Array, "*B S"]) -> Bool[Array, "*B 1 S"]:
 
 
 def causal(queries: int, keys: int, offset: int | Int[Array, ""] = 0) -> Bool[Array, "T S"]:
-    """Hides the future: query t sees the keys 0 .. t + offset (Vaswani et al. 2017, sec. 3.2.3).
+    """Mask future keys: query t attends to keys 0 .. t + offset.
+
+    Source: Vaswani et al. 2017, sec. 3.2.3.
 
     Args:
-        queries: T, how many queries.
-        keys: S, how many keys.
-        offset: position of the first query among the keys; what a cache already holds.
+        queries: T.
+        keys: S.
+        offset: position of the first query among the keys, which is the length of the cache.
     """
     return jnp.arange(keys) <= jnp.arange(queries)[:, None] + offset
 
 
 def combine(*masks: Bool[Array, "..."] | None) -> Bool[Array, "..."] | None:
-    """What all masks allow; masks that are `None` allow everything."""
+    """Logical AND of the masks that are not `None`, or `None` if all are."""
     present = [mask for mask in masks if mask is not None]
     if not present:
         return None
@@ -37,3 +39,13 @@ def combine(*masks: Bool[Array, "..."] | None) -> Bool[Array, "..."] | None:
     for mask in present[1:]:
         combined = combined & mask
     return combined
+
+
+def segments(query_ids: Int[Array, "*B T"], key_ids: Int[Array, "*B S"]) -> Bool[Array, "*B T S"]:
+    """Restrict queries to keys of their own segment, for rows that hold several sequences.
+
+    Args:
+        query_ids: `[*B, T]`, segment of each query.
+        key_ids: `[*B, S]`, segment of each key; 0 is padding, which no query may look at.
+    """
+    return (query_ids[..., :, None] == key_ids[..., None, :]) & (key_ids > 0)[..., None, :]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import race
+from benchmarks import timing
 from benchmarks.sentences import (
     SMOOTHING,
     batches,
@@ -41,9 +41,8 @@ def ours() -> Callable[[], None]:
         norm="post",
         dtype="float32",
         implementation="xla",
-        block=256,
     )
-    return race.train_ours(our_task(create), SENTENCES)
+    return timing.make_train_fn(our_task(create), SENTENCES)
 
 
 def torch(compiled: bool) -> Callable[[], None]:
@@ -100,12 +99,12 @@ def torch(compiled: bool) -> Callable[[], None]:
 
 def main() -> None:
     """Prints a table and the line of JSON."""
-    forms: dict[str, race.Contestant] = {
+    forms: dict[str, timing.Implementation] = {
         "ours": ours,
         "torch eager": partial(torch, False),
         "torch compiled": partial(torch, True),
     }
-    race.compare("transformer", real_tokens(SENTENCES), forms)
+    timing.compare("transformer", real_tokens(SENTENCES), forms)
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "target": "de",
     }
     config.vocabulary = {"kind": "bpe", "size": 37_000}
-    # The paper's batches hold about 25,000 tokens a side. Of the places counted here about a
-    # quarter is padding. Up to 32 devices can share the rows of each batch.
     config.batching = {
         "tokens": 32_768,
         "buckets": (16, 24, 32, 40, 56, 80, 128, 256),
-        "rows_multiple": 32,
+        "batch_size_multiple": 32,
     }
+    # 24,576 tokens a side; the paper's batches hold about 25,000. Up to 32 devices share the rows.
+    config.packing = {"rows": 96, "source_length": 256, "target_length": 256}
     config.example = "The Law will never be perfect, but its application should be just."
 
     config.architecture = "transformer"
@@ -55,14 +55,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "norm": "post",
         "dtype": "bfloat16",
         "implementation": "xla",
-        "block": 0,
     }
     config.label_smoothing = 0.1
     config.optimizer = {
         "method": "adam",
         "schedule": "inverse_sqrt",
-        "peak": (512 * 4000) ** -0.5,
-        "warmup": 4000,
+        "learning_rate": (512 * 4000) ** -0.5,
+        "warmup_steps": 4000,
         "b1": 0.9,
         "b2": 0.98,
         "eps": 1e-9,
@@ -90,7 +89,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "smoke":
         config.vocabulary.size = 300
-        config.batching.update(tokens=256, buckets=(32,), rows_multiple=8)
+        config.batching.update(tokens=256, buckets=(32,), batch_size_multiple=8)
+        config.packing.update(rows=8, source_length=32, target_length=32)
         config.model.update(width=16, hidden=32, heads=2, key_width=8, value_width=8)
         config.model.update(encoder_layers=1, decoder_layers=1)
         config.decode.update(width=2, extra=4)

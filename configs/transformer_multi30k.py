@@ -27,7 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
     config.vocabulary = {"kind": "bpe", "size": 6000}
-    config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "rows_multiple": 8}
+    config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "batch_size_multiple": 8}
+    config.packing = {"rows": 48, "source_length": 64, "target_length": 64}
     config.example = "Two young men play football in the snow while an old man watches them."
 
     config.architecture = "transformer"
@@ -43,14 +44,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "norm": "post",
         "dtype": "float32",
         "implementation": "xla",
-        "block": 256,
     }
     config.label_smoothing = 0.1
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 1e-3,
-        "warmup": 400,
+        "learning_rate": 1e-3,
+        "warmup_steps": 400,
         "b1": 0.9,
         "b2": 0.98,
         "eps": 1e-9,
@@ -78,6 +78,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.vocabulary.size = 300
         config.batching.update(tokens=256, buckets=(60,))
+        config.packing.rows = 8
         config.model.update(width=16, hidden=32, key_width=4, value_width=4)
         config.model.update(encoder_layers=1, decoder_layers=1)
         config.decode.update(width=2, extra=4)

@@ -32,7 +32,9 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     # Few pieces, so that "einundzwanzig" stays the three words it is made of.
     config.vocabulary = {"kind": "bpe", "size": 128}
-    config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "rows_multiple": 8}
+    config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
+    # Training batches: 32 packed rows.
+    config.packing = {"rows": 32, "source_length": 64, "target_length": 64}
     config.example = "forty-two thousand, seven hundred and eighty-one"
 
     config.architecture = "transformer"
@@ -48,14 +50,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "norm": "post",
         "dtype": "float32",
         "implementation": "xla",
-        "block": 256,
     }
     config.label_smoothing = 0.1
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 2e-3,
-        "warmup": 100,
+        "learning_rate": 2e-3,
+        "warmup_steps": 100,
         "b1": 0.9,
         "b2": 0.98,
         "eps": 1e-9,
@@ -85,9 +86,10 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(examples=400, held_out=20)
         config.vocabulary.size = 80
         config.batching.update(tokens=256, buckets=(24,))
+        config.packing.rows = 8
         config.model.update(width=16, hidden=32, key_width=4, value_width=4)
         config.model.update(encoder_layers=1, decoder_layers=1)
-        config.optimizer.update(warmup=1)
+        config.optimizer.update(warmup_steps=1)
         config.decode.update(width=2, extra=4)
         config.train.update(
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2

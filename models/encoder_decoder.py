@@ -1,16 +1,17 @@
-"""What is asked of a model that reads one sequence and writes another."""
+"""Interface of the encoder-decoder models."""
 
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-Weights = list[Float[Array, "B H _ _"] | None]  # queries by keys
+Weights = list[Float[Array, "B H _ _"] | None]  # one array [B, H, queries, keys] per layer
 
 
 class Attention(NamedTuple):
-    """Attention weights of a full pass, one array per layer; unused ones cost nothing under jit.
+    """Attention weights of a full pass; under jit, weights that are not used cost nothing.
 
-    A model without one of the three has an empty list there, one without heads a single head.
+    A list is empty if the model has no attention of that kind. Single-head attention has H = 1.
     """
 
     encoder: Weights
@@ -18,42 +19,72 @@ class Attention(NamedTuple):
     cross: Weights
 
 
+class Segments(NamedTuple):
+    """Segment ids and positions of packed rows.
+
+    Attributes:
+        ids: index of the sequence within its row, counted from 1; 0 at padding.
+        positions: position within the sequence; 0 at padding.
+    """
+
+    ids: Int[Array, "B T"]
+    positions: Int[Array, "B T"]
+
+    @classmethod
+    def from_tokens(cls, tokens: Int[Array, "B T"], pad: int) -> "Segments":
+        """Segments of unpacked rows: one sequence per row, starting at position 0."""
+        return cls(
+            (tokens != pad).astype(jnp.int32),
+            jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape),
+        )
+
+
 class EncoderDecoder(Protocol):
-    """A `flax.nnx` module; what is `Any` is its own affair and passed on as it is."""
+    """A `flax.nnx` module; callers treat values of type `Any` as opaque.
+
+    Attributes:
+        pad: token id of padding.
+        bos: token id that precedes the first target token.
+        supports_packing: whether `encode` and `decode` accept the `Segments` of packed rows.
+    """
 
     pad: int
     bos: int
+    supports_packing: bool
 
     @property
-    def draws(self) -> bool:
-        """Whether training draws what is attended to, and so needs the score function."""
+    def samples_attention(self) -> bool:
+        """Whether training samples alignments and therefore needs the REINFORCE loss term."""
         ...
 
     def encode(self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None) -> tuple[Any, Any]:
-        """The memory that the decoder reads, and weights; `key` is for dropout."""
+        """Encode the source; return the decoder's memory and the encoder's attention weights.
+
+        `key` is for dropout and for sampled alignments; `None` in evaluation.
+        """
         ...
 
     def decode(
         self, target: Int[Array, "B T"], memory: Any, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "B T D"], Any]:
-        """The states under the softmax, teacher-forced, and weights."""
+        """Decode with teacher forcing; return the pre-softmax states and the attention weights."""
         ...
 
     @property
-    def output_table(self) -> Float[Array, "V D"]:
-        """Of the softmax: logits are `states @ output_table.T`."""
+    def output_embedding(self) -> Float[Array, "V D"]:
+        """Output embedding: the logits are `states @ output_embedding.T`."""
         ...
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
-        """The weights of a full pass, to look at."""
+        """Attention weights of a full pass in evaluation mode."""
         ...
 
     def init_cache(self, memory: Any, beams: int, length: int) -> Any:
-        """A pytree of arrays `[B, W, ...]` for `length` steps of decoding."""
+        """Initial cache of `length` decoding steps, a pytree of arrays `[B, W, ...]`."""
         ...
 
     def decode_step(
         self, tokens: Int[Array, "B W"], cache: Any, memory: Any, position: Int[Array, ""]
     ) -> tuple[Float[Array, "B W V"], Any]:
-        """Logits of the token at `position` given the one before it, and the next cache."""
+        """Logits at `position` given the tokens before it, and the updated cache."""
         ...

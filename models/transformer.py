@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attention import KeyValues, affine, attend_heads, extend, masks
-from attention.multihead import Implementation, concatenate
-from models.encoder_decoder import Attention, Weights
+from attention import KeyValues, extend, masks
+from attention.multihead import Implementation
+from models.encoder_decoder import Attention, Segments, Weights
 from models.layers import (
     Embedding,
     FeedForward,
@@ -19,41 +19,45 @@ from models.layers import (
     sinusoids,
     split_key,
 )
-from models.packing import Rows
+
+Norm = Literal["post", "pre"]
 
 
 class Memory(NamedTuple):
-    """What the decoder reads of the source, projected once: per layer, and who is padding."""
+    """Source of the decoder's cross-attention."""
 
-    layers: list[KeyValues]
-    mask: Bool[Array, "B 1 1 S"]
+    layers: list[KeyValues]  # projected once, per decoder layer
+    segments: Int[Array, "B S"]  # 0 at padding
 
 
 class Residual(nnx.Module):
-    """The norm around a sub-layer: `LayerNorm(x + Dropout(f(x)))` as printed (sec. 5.4).
+    """Residual connection and layer normalization around a sub-layer.
 
-    Or the pre-norm variant `x + Dropout(f(LayerNorm(x)))`, which trains deep stacks more easily.
+    Post-norm is `LayerNorm(x + Dropout(Sublayer(x)))` as printed (sec. 3.1 and 5.4). Pre-norm is
+    `x + Dropout(Sublayer(LayerNorm(x)))`, which trains deep stacks more easily.
     """
 
-    def __init__(self, width: int, norm: Literal["post", "pre"], rate: float):
-        if norm not in ("post", "pre"):
+    def __init__(self, width: int, norm: Norm, rate: float):
+        if norm not in get_args(Norm):
             raise ValueError(f"norm must be 'post' or 'pre', not {norm!r}")
         self.layer_norm = LayerNorm(width)
         self.norm = norm
         self.rate = rate
 
-    def before(self, x):
-        """What the sub-layer sees."""
+    def input(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Input of the sub-layer."""
         return self.layer_norm(x) if self.norm == "pre" else x
 
-    def after(self, x, update, key, positions=None):
-        """What the next sub-layer gets."""
-        x = x + dropout(update, self.rate, key, positions)
+    def output(
+        self, x: Float[Array, "*B D"], update: Float[Array, "*B D"], key: PRNGKeyArray | None
+    ) -> Float[Array, "*B D"]:
+        """Sum of `x` and the sub-layer's output, normalized in the post-norm form."""
+        x = x + dropout(update, self.rate, key)
         return x if self.norm == "pre" else self.layer_norm(x)
 
 
 class EncoderLayer(nnx.Module):
-    """Self-attention, then feed-forward."""
+    """Self-attention, then a feed-forward network (sec. 3.1)."""
 
     def __init__(self, width, heads, key_width, value_width, hidden, norm, rate, *, key):
         key_attention, key_hidden = jax.random.split(key)
@@ -62,27 +66,28 @@ class EncoderLayer(nnx.Module):
         self.feed_forward = FeedForward(width, hidden, key=key_hidden)
         self.feed_forward_residual = Residual(width, norm, rate)
 
-    def __call__(self, x: Float[Array, "N D"], rows: Rows, mask, implementation, key):
+    def __call__(
+        self,
+        x: Float[Array, "B S D"],
+        mask: Bool[Array, "B #H #S S"],
+        implementation: Implementation = "xla",
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "B S D"], Float[Array, "B H S S"] | None]:
+        """Return the layer's output and its attention weights."""
         keys = split_key(key, 2)
-        names = ("query", "key", "value")
-        into = self.attention.side_by_side(*names)
-        projected = rows.map(lambda x, _: affine(self.attention_residual.before(x), *into), x)
-        queries, *memory = self.attention.heads_of(rows.unpack(projected), *names)
-        contexts, weights = attend_heads(
-            queries, KeyValues(*memory), mask=mask, implementation=implementation
+
+        y = self.attention_residual.input(x)
+        update, weights = self.attention(
+            y, self.attention.project(y), mask=mask, implementation=implementation
         )
+        x = self.attention_residual.output(x, update, keys[0])
 
-        def rest(x, contexts, positions):
-            update = self.attention.merge(contexts)
-            x = self.attention_residual.after(x, update, keys[0], positions)
-            update = self.feed_forward(self.feed_forward_residual.before(x))
-            return self.feed_forward_residual.after(x, update, keys[1], positions)
-
-        return rows.map(rest, x, rows.pack(concatenate(contexts))), weights
+        update = self.feed_forward(self.feed_forward_residual.input(x))
+        return self.feed_forward_residual.output(x, update, keys[1]), weights
 
 
 class DecoderLayer(nnx.Module):
-    """Causal self-attention, attention to the source, then feed-forward."""
+    """Causal self-attention, attention to the source, then a feed-forward network (sec. 3.1)."""
 
     def __init__(self, width, heads, key_width, value_width, hidden, norm, rate, *, key):
         keys = jax.random.split(key, 3)
@@ -95,54 +100,63 @@ class DecoderLayer(nnx.Module):
         self.feed_forward_residual = Residual(width, norm, rate)
 
     def __call__(
-        self, x: Float[Array, "N D"], rows: Rows, memory: KeyValues, mask, implementation, key
-    ):
+        self,
+        x: Float[Array, "B T D"],
+        memory: KeyValues,
+        mask: Bool[Array, "B #H #T T"],
+        cross_mask: Bool[Array, "B #H #T S"],
+        implementation: Implementation = "xla",
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[
+        Float[Array, "B T D"], Float[Array, "B H T T"] | None, Float[Array, "B H T S"] | None
+    ]:
+        """Return the layer's output, its self-attention and its cross-attention weights."""
         keys = split_key(key, 3)
-        names = ("query", "key", "value")
-        into = self.attention.side_by_side(*names)
-        projected = rows.map(lambda x, _: affine(self.attention_residual.before(x), *into), x)
-        queries, *own = self.attention.heads_of(rows.unpack(projected), *names)
-        contexts, weights = attend_heads(
-            queries, KeyValues(*own), causal=True, implementation=implementation
+
+        y = self.attention_residual.input(x)
+        update, weights = self.attention(
+            y, self.attention.project(y), mask=mask, causal=True, implementation=implementation
         )
-        ask = self.cross.side_by_side("query")
+        x = self.attention_residual.output(x, update, keys[0])
 
-        def between(x, contexts, positions):
-            update = self.attention.merge(contexts)
-            x = self.attention_residual.after(x, update, keys[0], positions)
-            return x, affine(self.cross_residual.before(x), *ask)
-
-        x, queries = rows.map(between, x, rows.pack(concatenate(contexts)))
-        (queries,) = self.cross.heads_of(rows.unpack(queries), "query")
-        contexts, cross_weights = attend_heads(
-            queries, memory, mask=mask, implementation=implementation
+        y = self.cross_residual.input(x)
+        update, cross_weights = self.cross(
+            y, memory, mask=cross_mask, implementation=implementation
         )
+        x = self.cross_residual.output(x, update, keys[1])
 
-        def rest(x, contexts, positions):
-            x = self.cross_residual.after(x, self.cross.merge(contexts), keys[1], positions)
-            update = self.feed_forward(self.feed_forward_residual.before(x))
-            return self.feed_forward_residual.after(x, update, keys[2], positions)
+        update = self.feed_forward(self.feed_forward_residual.input(x))
+        x = self.feed_forward_residual.output(x, update, keys[2])
+        return x, weights, cross_weights
 
-        return rows.map(rest, x, rows.pack(concatenate(contexts))), weights, cross_weights
+    def step(
+        self,
+        x: Float[Array, "B W D"],
+        cache: KeyValues,
+        memory: KeyValues,
+        memory_mask: Bool[Array, "B 1 1 S"],
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "B W D"], KeyValues]:
+        """One new position of every beam, with a cache `[B, W, H, T, K]` of the earlier ones.
 
-    def step(self, x, cache: KeyValues, memory: KeyValues, memory_mask, position):
-        """One new position of every beam: `x` is `[B, W, D]`, the cache `[B, W, H, T, K]`.
-
-        To the source the W beams are W queries of one sentence, so its keys are held once.
+        In the cross-attention the W beams are W queries of one sentence, so the keys of the source
+        are stored once per sentence.
         """
-        inner = self.attention_residual.before(x)[..., None, :]
-        cache = extend(cache, self.attention.project(inner), position)
+        y = self.attention_residual.input(x)[..., None, :]
+        cache = extend(cache, self.attention.project(y), position)
         past = masks.causal(1, cache.keys.shape[-2], position)
-        update, _ = self.attention(inner, cache, mask=past)
-        x = self.attention_residual.after(x, update[..., 0, :], None)
-        update, _ = self.cross(self.cross_residual.before(x), memory, mask=memory_mask)
-        x = self.cross_residual.after(x, update, None)
-        update = self.feed_forward(self.feed_forward_residual.before(x))
-        return self.feed_forward_residual.after(x, update, None), cache
+        update, _ = self.attention(y, cache, mask=past)
+        x = self.attention_residual.output(x, update[..., 0, :], None)
+
+        update, _ = self.cross(self.cross_residual.input(x), memory, mask=memory_mask)
+        x = self.cross_residual.output(x, update, None)
+
+        update = self.feed_forward(self.feed_forward_residual.input(x))
+        return self.feed_forward_residual.output(x, update, None), cache
 
 
 class Transformer(nnx.Module):
-    """Encoder–decoder with sinusoidal positions and one matrix for all embeddings.
+    """Encoder-decoder with sinusoidal positions and one matrix for all embeddings.
 
     Args:
         vocabulary: V, tokens shared by both languages. `pad` is token 0, `bos` token 1.
@@ -153,19 +167,18 @@ class Transformer(nnx.Module):
         value_width: V per head, d_v; D / H in the paper.
         encoder_layers, decoder_layers: N.
         dropout: P_drop, on sub-layer outputs and on embeddings plus positions.
-        norm: `post` as printed, or `pre` with a last norm on each stack.
+        norm: `post` as printed, or `pre` with a final norm on each stack.
         dtype: of the activations; weights, norms and softmax stay in float32.
         implementation: of attention; see `attention.attend_heads`. Decoding steps use `xla`.
-        block: positions that are worked on at a time, padding left out, which CPUs like; 0 for
-            all at once, which accelerators do. See `models.packing`.
-        key: makes the weights.
+        key: PRNG key of the weights.
 
     Raises:
         ValueError: if `norm` or `implementation` is unknown.
     """
 
     pad, bos = 0, 1
-    draws = False
+    samples_attention = False
+    supports_packing = True
 
     def __init__(
         self,
@@ -179,10 +192,9 @@ class Transformer(nnx.Module):
         encoder_layers: int,
         decoder_layers: int,
         dropout: float,
-        norm: Literal["post", "pre"],
+        norm: Norm,
         dtype: str,
         implementation: Implementation,
-        block: int,
         key: PRNGKeyArray,
     ):
         if implementation not in get_args(Implementation):
@@ -197,78 +209,82 @@ class Transformer(nnx.Module):
         self.decoder = nnx.List(
             DecoderLayer(*sizes, key=k) for k in jax.random.split(key_decoder, decoder_layers)
         )
-        # In the pre-norm form nothing has normalised the last layer's output yet.
+        # In the pre-norm form the output of the last layer is not normalized yet.
         self.encoder_norm = LayerNorm(width) if norm == "pre" else None
         self.decoder_norm = LayerNorm(width) if norm == "pre" else None
         self.rate = dropout
         self.dtype = jnp.dtype(dtype)
         self.implementation: Implementation = implementation
-        self.block = block
-
-    def _embed(self, tokens, rows, key):
-        x = self.embedding(rows.pack(tokens), self.dtype)
-        length = tokens.shape[-1]
-        positions = sinusoids(length, x.shape[-1]).astype(x.dtype)
-        return dropout(x + positions[rows.order % length], self.rate, key, rows.order)
 
     def encode(
-        self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None
+        self,
+        source: Int[Array, "B S"],
+        key: PRNGKeyArray | None = None,
+        segments: Segments | None = None,
     ) -> tuple[Memory, Weights]:
-        """Reads the source into what the decoder attends to.
+        """Encode the source and project it for the decoder's cross-attention.
 
         Args:
             source: `[B, S]` tokens, padded with `pad`.
-            key: for dropout; none in evaluation.
+            key: for dropout; `None` in evaluation.
+            segments: of packed rows; by default each row is one sentence.
+
+        Returns:
+            The memory for `decode` and the attention weights of each layer.
         """
         keys = split_key(key, len(self.encoder) + 1)
-        rows = Rows.of(source != self.pad, self.block)
-        mask = masks.padding(rows.valid)[:, None]
-        x = self._embed(source, rows, keys[-1])
+        segments = segments or Segments.from_tokens(source, self.pad)
+        mask = masks.segments(segments.ids, segments.ids)[:, None]
+        x = self._embed(source, segments.positions, keys[-1])
         weights: Weights = []
         for layer, layer_key in zip(self.encoder, keys, strict=False):
-            x, layer_weights = layer(x, rows, mask, self.implementation, layer_key)
+            x, layer_weights = layer(x, mask, self.implementation, layer_key)
             weights.append(layer_weights)
         if self.encoder_norm is not None:
             x = self.encoder_norm(x)
-        return Memory(self._memories(x, rows), mask), weights
-
-    def _memories(self, x, rows):
-        """Keys and values of the source for every layer of the decoder, in one product."""
-        names = ("key", "value")
-        into = [layer.cross.side_by_side(*names) for layer in self.decoder]
-        kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*into, strict=True))
-        projected = rows.unpack(rows.map(lambda x, _: affine(x, kernel, bias), x))
-        parts = jnp.split(projected, len(self.decoder), axis=-1)
-        return [
-            KeyValues(*layer.cross.heads_of(part, *names))
-            for layer, part in zip(self.decoder, parts, strict=True)
-        ]
+        return Memory([layer.cross.project(x) for layer in self.decoder], segments.ids), weights
 
     def decode(
-        self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
+        self,
+        target: Int[Array, "B T"],
+        memory: Memory,
+        key: PRNGKeyArray | None = None,
+        segments: Segments | None = None,
     ) -> tuple[Float[Array, "B T D"], tuple[Weights, Weights]]:
-        """All positions at once, teacher-forced: position t sees the targets before t.
+        """Decode all positions in parallel with teacher forcing: position t sees targets before t.
+
+        Args:
+            target: `[B, T]` tokens, unshifted, padded with `pad`.
+            memory: from `encode`.
+            key: for dropout; `None` in evaluation.
+            segments: of packed rows; by default each row is one sentence.
 
         Returns:
-            The states under the softmax, zeros where the target is padding, and the self- and
-            cross-attention weights.
+            The states under the softmax, and the self- and cross-attention weights of each layer.
         """
         keys = split_key(key, len(self.decoder) + 1)
-        shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=self.bos)
-        rows = Rows.of(target != self.pad, self.block)
-        x = self._embed(shifted, rows, keys[-1])
+        segments = segments or Segments.from_tokens(target, self.pad)
+        previous = jnp.pad(target[:, :-1], ((0, 0), (1, 0)))
+        previous = jnp.where(segments.positions == 0, self.bos, previous)
+        mask = masks.segments(segments.ids, segments.ids)[:, None]
+        cross_mask = masks.segments(segments.ids, memory.segments)[:, None]
+        x = self._embed(previous, segments.positions, keys[-1])
         weights: Weights = []
         cross: Weights = []
         for layer, layer_memory, layer_key in zip(self.decoder, memory.layers, keys, strict=False):
             x, layer_weights, layer_cross = layer(
-                x, rows, layer_memory, memory.mask, self.implementation, layer_key
+                x, layer_memory, mask, cross_mask, self.implementation, layer_key
             )
             weights.append(layer_weights)
             cross.append(layer_cross)
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)
-        states = jnp.where(rows.valid[..., None], rows.unpack(x), 0)
-        return states, (weights, cross)
+        return x, (weights, cross)
+
+    def _embed(self, tokens, positions, key):
+        x = self.embedding(tokens, self.dtype)
+        encodings = sinusoids(tokens.shape[-1], x.shape[-1]).astype(x.dtype)
+        return dropout(x + encodings[positions], self.rate, key)
 
     def __call__(
         self,
@@ -281,7 +297,7 @@ class Transformer(nnx.Module):
         Args:
             source: `[B, S]` tokens, padded with `pad`.
             target: `[B, T]` tokens, unshifted, padded with `pad`.
-            key: for dropout; none in evaluation.
+            key: for dropout; `None` in evaluation.
 
         Returns:
             Logits `[B, T, V]` in float32, and every layer's attention weights.
@@ -292,25 +308,25 @@ class Transformer(nnx.Module):
         return self.embedding.logits(states), Attention(encoder, decoder, cross)
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
-        """Every layer's weights, whichever implementation is used in training."""
+        """Attention weights of every layer, whichever implementation training uses."""
         plain = nnx.clone(self)
-        plain.implementation = "xla"  # the only one that holds weights to look at
+        plain.implementation = "xla"  # the others do not return weights
         return plain(source, target)[1]
 
     @property
-    def output_table(self) -> Float[Array, "V D"]:
-        """The rows under the softmax, here those of the embedding."""
+    def output_embedding(self) -> Float[Array, "V D"]:
+        """Output embedding, here shared with the input embeddings."""
         return self.embedding.table[...]
 
     def init_cache(self, memory: Memory, beams: int, length: int) -> list[KeyValues]:
-        """Room for the keys and values of `length` target positions of every beam."""
-        batch = memory.mask.shape[0]
+        """Empty caches for the keys and values of `length` target positions of every beam."""
+        batch = memory.segments.shape[0]
 
-        def room(kernel):
+        def zeros(kernel):
             return jnp.zeros((batch, beams, kernel.shape[1], length, kernel.shape[2]), self.dtype)
 
         return [
-            KeyValues(room(layer.attention.key), room(layer.attention.value))
+            KeyValues(zeros(layer.attention.key), zeros(layer.attention.value))
             for layer in self.decoder
         ]
 
@@ -321,25 +337,26 @@ class Transformer(nnx.Module):
         memory: Memory,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W V"], list[KeyValues]]:
-        """One target position of every beam; equal to that position of the full pass.
+        """Decode one target position of every beam; equal to that position of the full pass.
 
         Args:
             tokens: `[B, W]`, the tokens before `position`; `bos` at position 0.
             cache: from `init_cache` or the previous step.
-            memory: of `encode`, held once per sentence and shared by its beams.
-            position: how many target positions the cache holds.
+            memory: from `encode` of unpacked sources, one per sentence, shared by its beams.
+            position: number of target positions in the cache.
 
         Returns:
-            Logits `[B, W, V]` of the token at `position`, and the cache with it included.
+            Logits `[B, W, V]` of the token at `position`, and the extended cache.
         """
         length = cache[0].keys.shape[-2]
         x = self.embedding(tokens, self.dtype)
         x = x + sinusoids(length, x.shape[-1])[position].astype(x.dtype)
+        memory_mask = masks.padding(memory.segments > 0)[:, None]
         new_cache = []
         for layer, layer_cache, layer_memory in zip(
             self.decoder, cache, memory.layers, strict=True
         ):
-            x, layer_cache = layer.step(x, layer_cache, layer_memory, memory.mask, position)
+            x, layer_cache = layer.step(x, layer_cache, layer_memory, memory_mask, position)
             new_cache.append(layer_cache)
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)

@@ -1,4 +1,4 @@
-"""Translation: sequence pairs, a model that reads one and writes the other, and its metrics."""
+"""Sequence-to-sequence tasks: a corpus of sentence pairs, an encoder-decoder and text metrics."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from models import EncoderDecoder, Luong, RNNsearch, Transformer
 from models.beam_search import beam_search
+from models.encoder_decoder import Segments
 from tasks.base import Supervised
 from tasks.plotting import attention_heads
 from tasks.translation import metrics
@@ -22,18 +23,18 @@ from tasks.translation.cross_entropy import linear_cross_entropy
 from tasks.translation.data import corpora
 from tasks.translation.data.bucketing import (
     BucketedBatches,
-    TokenisedPairs,
+    bucket_batch_size,
     bucket_shapes,
     evaluation_batches,
-    rows_of,
-    tokenise,
 )
+from tasks.translation.data.packing import PackedBatches
 from tasks.translation.data.pairs import Pairs, TextPairs
-from tasks.translation.data.vocabulary import BOS, EOS, PAD, Vocabulary, of_kind
+from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
+from tasks.translation.data.vocabulary import BOS, EOS, PAD, Vocabulary, select_vocabulary
 from training import checkpoints, hosts, mesh, optimizer
-from training.choices import choose
-from training.errors import UserError, did_you_mean, section
+from training.errors import UserError, config_section, did_you_mean
 from training.prefetch import prefetch
+from training.registry import lookup
 from training.state import TrainState
 
 MODELS: dict[str, Callable[..., EncoderDecoder]] = {
@@ -44,35 +45,37 @@ MODELS: dict[str, Callable[..., EncoderDecoder]] = {
 
 
 def build(config: Any, workdir: str) -> "Translation":
-    """Opens the corpus, learns or loads the vocabulary, and shapes the model."""
+    """Open the corpus, train or load the vocabulary, and define the model."""
     task = build_abstract(config, workdir)
-    task.open()
+    task.check_data()
     return task
 
 
 def build_abstract(config: Any, workdir: str) -> "Translation":
-    """Shapes the model alone, whose vocabulary must only be as large as the config says."""
+    """Define the model only; without the corpus where the config gives the vocabulary size."""
     return Translation(config, Path(workdir))
 
 
 class Translation(Supervised):
-    """A sequence model between two languages; see `tasks.base.Task`.
+    """An encoder-decoder trained on sentence pairs; see `tasks.base.Task`.
 
-    The vocabulary is learnt from the training side once and kept in the run's folder, as are the
-    token numbers of the sentences.
+    The vocabulary is trained once on both sides of the training split and stored in the run
+    directory, as are the token ids and the packing plan. A model that supports packing trains on
+    packed rows if `config.packing` is set; the others train on length buckets. Decoding and
+    evaluation use buckets.
     """
 
     unit = "tokens"
-    draws = False  # whether it can train a model that draws what it attends to
+    samples_attention = False  # whether the task trains models that sample alignments
 
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
-        known = (*metrics.OF_TEXT, "perplexity", "truncated")
+        known = (*metrics.TEXT_METRICS, "perplexity", "truncated")
         for name in config.metrics:
             if name not in known:
-                raise UserError(f"There is no measure '{name}'." + did_you_mean(name, known))
-        model = choose(
+                raise UserError(f"There is no metric '{name}'." + did_you_mean(name, known))
+        model = lookup(
             MODELS,
             config.architecture,
             key="architecture",
@@ -81,27 +84,33 @@ class Translation(Supervised):
         )
         self.workdir, self.cache = workdir, workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
-        _, options = of_kind(**config.vocabulary)
-        # Byte pairs are as many as they are asked to be: that is known without the corpus.
-        self.pieces = options["size"] if "size" in options else len(self.vocabulary)
+        _, options = select_vocabulary(**config.vocabulary)
+        # The size of a subword vocabulary is configured, so the corpus is not needed for it.
+        self.vocabulary_size = options["size"] if "size" in options else len(self.vocabulary)
         self.create: Callable[..., EncoderDecoder] = partial(
-            model, vocabulary=self.pieces, **config.model
+            model, vocabulary=self.vocabulary_size, **config.model
         )
-        self.graphdef, draws = self._shape_model()
-        if draws != self.draws:
+        with config_section("model"):
+            abstract = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
+        self.graphdef = nnx.graphdef(abstract)
+        if abstract.samples_attention != self.samples_attention:
             raise UserError(
-                f"model.attention.alignment='hard' goes with "
-                "--config.task=translation.hard_attention, and no other alignment does: "
-                f"the task is '{config.task}'"
+                "model.attention.alignment='hard' requires --config.task=translation.hard_attention"
+                f", which supports no other alignment; the task is '{config.task}'."
+            )
+        if config.packing and not abstract.supports_packing:
+            raise UserError(
+                f"The architecture '{config.architecture}' cannot train on packed rows: remove "
+                "the config's packing config_section, so that it trains on batching.buckets."
             )
 
-    def open(self) -> None:
-        """Makes sure of the data: fails now or never."""
-        assert len(self.vocabulary) == self.pieces
+    def check_data(self) -> None:
+        """Load the vocabulary, so that faulty data fails before training starts."""
+        assert len(self.vocabulary) == self.vocabulary_size
 
     @cached_property
     def corpus(self) -> Mapping[str, Pairs]:
-        """The pairs by split, opened when first asked for: to translate takes none."""
+        """Sentence pairs by split. Opened at first use, since translating does not need them."""
         return corpora.load(**self.config.data)
 
     @cached_property
@@ -110,31 +119,31 @@ class Translation(Supervised):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Learnt once and never again: the weights beside it belong to it."""
-        kind, options = of_kind(**self.config.vocabulary)
+        """Vocabulary of the run directory, trained unless weights that depend on it exist."""
+        kind, options = select_vocabulary(**self.config.vocabulary)
         path = self.workdir / "vocabulary.model"
-        if path.exists() or any((self.workdir / checkpoints.FOLDER).glob("[0-9]*")):
+        if path.exists() or any((self.workdir / checkpoints.DIRECTORY).glob("[0-9]*")):
             return kind.load(path)
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
         return kind.train(sentences, path, **options)
 
-    def _shape_model(self) -> tuple[nnx.GraphDef, bool]:
-        """The model without its weights, and whether it draws what it attends to."""
-        with section("model"):
-            model = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
-            return nnx.graphdef(model), model.draws
-
     def describe(self) -> dict[str, str]:
-        """The corpus, what of it is too long to train on, the pieces, and the kind of BLEU."""
+        """Summarize the corpus, the pairs left out of training, the vocabulary and the batches."""
         data = self.config.data
         sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in self.corpus.items())
         _, dropped = self._training_pairs
-        said = {
+        rows = {
             "data": f"{data.corpus} {data.source}-{data.target}: {sizes}",
-            "too long": f"{dropped:,} of train, not trained on",
-            "vocabulary": f"{self.pieces:,} pieces",
+            "too long": f"{dropped:,} training pairs left out",
+            "vocabulary": f"{self.vocabulary_size:,} tokens",
         }
-        return said | ({"bleu": metrics.signature()} if "bleu" in self.config.metrics else {})
+        if self.config.packing:
+            packed = self._packed_batches
+            rows["packing"] = (
+                f"{packed.rows:,} rows of {' + '.join(map(str, self._row))} tokens, "
+                f"{packed.fill_rate:.1%} filled"
+            )
+        return rows | ({"bleu": metrics.signature()} if "bleu" in self.config.metrics else {})
 
     # Training.
 
@@ -143,138 +152,169 @@ class Translation(Supervised):
 
     def loss(self, params, batch, key):
         """Label-smoothed cross-entropy in nats, summed over target tokens."""
-        model, states, _ = self._teach(params, batch, key)
+        model, states, _ = self._teacher_force(params, batch, key)
         loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
         return loss, tokens, {}
 
-    def _teach(self, params, batch, key):
-        """The model, its teacher-forced states under the softmax, and what it looked at."""
+    def _teacher_force(self, params, batch, key):
+        """Return the model, its states under the softmax, and the decoder's attention."""
         model = nnx.merge(self.graphdef, params)
         key_source, key_target = jax.random.split(key)
-        memory, _ = model.encode(batch["source"], key_source)
-        return model, *model.decode(batch["target"], memory, key_target)
+        source, target = (self._segments(batch, side) for side in ("source", "target"))
+        memory, _ = model.encode(batch["source"], key_source, *source)
+        return model, *model.decode(batch["target"], memory, key_target, *target)
+
+    @staticmethod
+    def _segments(batch, side):
+        """Segments of packed rows as an optional argument; none for bucketed batches."""
+        if f"{side}_segments" not in batch:
+            return ()
+        return (Segments(batch[f"{side}_segments"], batch[f"{side}_positions"]),)
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        pairs = self._training_pairs[0] if split == "train" else self._evaluation_pairs(split)[0]
+        batching = self.config.batching
         if split != "train":
-            return (batch for batch, _ in evaluation_batches(pairs, **self.config.batching))
-        batches = BucketedBatches(pairs, seed=self.config.seed, **self.config.batching)
-        return prefetch(batches, start_step)
+            pairs, _ = self._evaluation_pairs(split)
+            return (batch for batch, _ in evaluation_batches(pairs, **batching))
+        if self.config.packing:
+            return prefetch(self._packed_batches, start_step)
+        pairs, _ = self._training_pairs
+        return prefetch(BucketedBatches(pairs, seed=self.config.seed, **batching), start_step)
 
     def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """That of the longest sentences, for which attention needs most."""
-        batching = self.config.batching
-        rows = rows_of(self.longest, batching.tokens, batching.rows_multiple)
+        """Shapes of a packed batch, or of a batch of the longest sentences."""
+        if self.config.packing:
+            size, lengths, kinds = (
+                self.config.packing.rows,
+                self._row,
+                ("", "_segments", "_positions"),
+            )
+        else:
+            batching = self.config.batching
+            size = bucket_batch_size(self.longest, batching.tokens, batching.batch_size_multiple)
+            lengths, kinds = self.longest, ("",)
         return {
-            side: jax.ShapeDtypeStruct((rows, length), jnp.int32)
-            for side, length in zip(("source", "target"), self.longest, strict=True)
+            f"{side}{kind}": jax.ShapeDtypeStruct((size, length), jnp.int32)
+            for side, length in zip(("source", "target"), lengths, strict=True)
+            for kind in kinds
         }
 
-    @cached_property
-    def _training_pairs(self) -> tuple[TokenisedPairs, int]:
-        return tokenise(self.corpus["train"], self.vocabulary, self.cache).within(self.longest)
+    @property
+    def _row(self) -> Lengths:
+        packing = self.config.packing
+        return packing.source_length, packing.target_length
 
-    def _evaluation_pairs(self, split: str) -> tuple[TokenisedPairs, int]:
+    @cached_property
+    def _packed_batches(self) -> PackedBatches:
+        pairs, _ = self._training_pairs
+        return PackedBatches(pairs, self._row, self.config.packing.rows, self.config.seed)
+
+    @cached_property
+    def _training_pairs(self) -> tuple[TokenizedPairs, int]:
+        limit = self._row if self.config.packing else self.longest
+        return tokenize(self.corpus["train"], self.vocabulary, self.cache).within(limit)
+
+    def _evaluation_pairs(self, split: str) -> tuple[TokenizedPairs, int]:
         if split not in self.corpus:
             raise UserError(f"There is no split '{split}', only {', '.join(self.corpus)}.")
-        return tokenise(self.corpus[split], self.vocabulary, self.cache).truncated(self.longest)
+        return tokenize(self.corpus[split], self.vocabulary, self.cache).truncated(self.longest)
 
     @staticmethod
     def _cross_entropy(model, states, batch, smoothing):
         valid = batch["target"] != PAD
-        table = model.output_table.astype(states.dtype)
+        table = model.output_embedding.astype(states.dtype)
         loss = linear_cross_entropy(states, table, batch["target"], valid, smoothing)
         return loss, valid.sum().astype(jnp.float32)
 
     # Evaluation.
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """Computes the configured metrics of a split.
+        """Compute the configured metrics of a split.
 
-        These are `perplexity` (per piece), and `truncated`: how many pairs were cut to the longest
-        bucket. The first measure of a test split is given again for its sources of certain lengths
-        in pieces, as `bleu_9-16`, between the config's `lengths`.
+        `perplexity` is per token; `truncated` counts the pairs cut to the longest bucket. On test
+        splits the first metric is also computed by source length in tokens, as `bleu_9-16`, for
+        the intervals between the edges `config.lengths`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
-        return self._measures(state, split, width)
+        return self._metrics(state, split, width)
 
-    def _measures(self, state, split, width, key=None):
+    def _metrics(self, state, split, width, key=None):
         pairs, truncated = self._evaluation_pairs(split)
-        found, nll, tokens = self._decode(state.params, pairs, width, key)
+        outputs, nll, tokens = self._decode(state.params, pairs, width, key)
         references = self.corpus[split].references
-        hypotheses = self.vocabulary.decode(found)
-        of_model = {
+        hypotheses = self.vocabulary.decode(outputs)
+        values = {
             "perplexity": math.exp(min(nll / tokens, 700.0)),
             "truncated": float(truncated),
         }
-        language = self.config.data.target
-        of_text = {
-            name: metrics.OF_TEXT[name](hypotheses, references, language)
-            for name in self.config.metrics
-            if name not in of_model
-        }
-        measured = of_text | of_model
+        for name in self.config.metrics:
+            if name not in values:
+                values[name] = metrics.TEXT_METRICS[name](
+                    hypotheses, references, self.config.data.target
+                )
         by_length = self._by_length(pairs, hypotheses, references) if split in self.splits else {}
-        return {name: measured[name] for name in self.config.metrics} | by_length
+        return {name: values[name] for name in self.config.metrics} | by_length
 
     def _by_length(self, pairs, hypotheses, references):
-        """The first measure of the pairs whose source is longer than one edge, up to the next."""
+        """Compute the first metric for sources longer than one edge, up to the next."""
         name, edges = self.config.metrics[0], self.config.lengths
-        if name not in metrics.OF_TEXT:
+        if name not in metrics.TEXT_METRICS:
             return {}
         by_length, lengths = {}, pairs.source.lengths
         for shortest, longest in zip((0, *edges), edges, strict=False):
-            if len(rows := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
-                by_length[f"{name}_{shortest + 1}-{longest}"] = metrics.OF_TEXT[name](
-                    [hypotheses[row] for row in rows],
-                    [references[row] for row in rows],
+            if len(chosen := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
+                by_length[f"{name}_{shortest + 1}-{longest}"] = metrics.TEXT_METRICS[name](
+                    [hypotheses[i] for i in chosen],
+                    [references[i] for i in chosen],
                     self.config.data.target,
                 )
         return by_length
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
-        """Translates text by beam search.
+        """Translate sentences by beam search.
 
         Returns:
-            The translations in order (that of nothing is nothing), and how many sentences were cut
-            to the longest bucket.
+            The translations in order (an empty string for an empty sentence), and how many
+            sentences were truncated to the longest bucket.
         """
-        # A whole batch may be thousands of rows, and what is not a sentence would be padding.
+        # No larger batch than the sentences need.
         budget = min(self.config.batching.tokens, len(sentences) * max(self.longest))
         return self._translate(state.params, sentences, self.config.decode.width, tokens=budget)
 
     def _translate(self, params, sentences, width, **batching):
-        said = [sentence for sentence in sentences if sentence.strip()]
-        pairs, cut = tokenise(TextPairs(said, [""] * len(said)), self.vocabulary).truncated(
-            self.longest
-        )
-        found = iter(self.vocabulary.decode(self._decode(params, pairs, width, **batching)[0]))
-        return [next(found) if sentence.strip() else "" for sentence in sentences], cut
+        nonempty = [sentence for sentence in sentences if sentence.strip()]
+        pairs, truncated = tokenize(
+            TextPairs(nonempty, [""] * len(nonempty)), self.vocabulary
+        ).truncated(self.longest)
+        outputs = iter(self.vocabulary.decode(self._decode(params, pairs, width, **batching)[0]))
+        translations = [next(outputs) if sentence.strip() else "" for sentence in sentences]
+        return translations, truncated
 
     def _decode(self, params, pairs, width, key=None, **batching):
-        """Tokens of every source in order, and the reference's negative log-likelihood, size."""
-        found: list[Any] = [None] * len(pairs)
+        """Return the output tokens of every source in order, and the references' NLL and size."""
+        outputs: list[Any] = [None] * len(pairs)
         nll = tokens = 0.0
 
         def decode(item):
-            batch, rows = item
-            drawn = None if key is None else jax.random.fold_in(key, int(rows[0]))
-            with mesh.split_rows(params) as split:
-                return rows, *jax.device_get(self._decode_batch(params, split(batch), width, drawn))
+            batch, indices = item
+            batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
+            with mesh.evaluation_mesh(params) as split:
+                results = self._decode_batch(params, split(batch), width, batch_key)
+                return indices, *jax.device_get(results)
 
         batches = evaluation_batches(pairs, **{**self.config.batching, **batching})
-        for rows, output, batch_nll, batch_tokens in hosts.map_over_hosts(decode, batches):
+        for indices, output, batch_nll, batch_tokens in hosts.map_over_hosts(decode, batches):
             nll, tokens = nll + batch_nll, tokens + batch_tokens
-            for row, ids in zip(rows, output, strict=False):
-                found[row] = ids
-        return found, nll, tokens
+            for i, ids in zip(indices, output, strict=False):
+                outputs[i] = ids
+        return outputs, nll, tokens
 
     @partial(jax.jit, static_argnames=("self", "width"))
     def _decode_batch(self, params, batch, width, key=None):
         model = nnx.merge(self.graphdef, params)
         memory, _ = model.encode(batch["source"])
-        if key is not None:  # which only a model that draws gets
-            memory = model.sampling(memory, key)
+        if key is not None:  # hard attention only
+            memory = model.with_sampling(memory, key)
         states, _ = model.decode(batch["target"], memory)
         nll, tokens = self._cross_entropy(model, states, batch, smoothing=0.0)
         source_length = batch["source"].shape[1]
@@ -293,28 +333,25 @@ class Translation(Supervised):
         )
         return best[:, 0], nll, tokens
 
-    # What a person would rather look at.
+    # Figures and samples.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """Heat maps of every head's weights for the config's example sentence."""
+        """Heat maps of every head's attention weights for the example sentence of the config."""
         sentence = self.config.example
-        ids = tokenise(
-            TextPairs([sentence], self._translate(state.params, [sentence], width=1)[0]),
-            self.vocabulary,
-        )
+        pair = TextPairs([sentence], self._translate(state.params, [sentence], width=1)[0])
+        first = np.array([0])
         source, target = (
-            side.ids[s : s + n][None].astype(np.int32)
-            for side in ids.sides
-            for s, n in [(side.starts[0], side.lengths[0])]
+            side.tokens(first)[None].astype(np.int32)
+            for side in tokenize(pair, self.vocabulary).sides
         )
         weights = jax.device_get(self._attention(state.params, source, target))
-        source_pieces = self.vocabulary.pieces(source[0])
-        target_pieces = self.vocabulary.pieces(target[0])
-        shifted = ["<s>", *target_pieces[:-1]]
+        source_tokens = self.vocabulary.tokens(source[0])
+        target_tokens = self.vocabulary.tokens(target[0])
+        previous = ["<s>", *target_tokens[:-1]]
         axes = {
-            "encoder": (source_pieces, source_pieces),
-            "decoder": (shifted, target_pieces),
-            "cross": (source_pieces, target_pieces),
+            "encoder": (source_tokens, source_tokens),
+            "decoder": (previous, target_tokens),
+            "cross": (source_tokens, target_tokens),
         }
         return {
             f"attention_{name}": attention_heads(
@@ -331,12 +368,12 @@ class Translation(Supervised):
         return nnx.merge(self.graphdef, params).attention(source, target)
 
     def samples(self, state: TrainState) -> str:
-        """A few test sentences with their translations and references."""
+        """Format a few test sentences with their translations and references."""
         pairs = self.corpus[self.splits[0]][:4]
         sources = [source for source, _ in pairs]
-        found = self._translate(state.params, sources, self.config.decode.width)[0]
+        outputs = self._translate(state.params, sources, self.config.decode.width)[0]
         lines = [
             f"  source     {source}\n  model      {hypothesis}\n  reference  {reference}"
-            for (source, reference), hypothesis in zip(pairs, found, strict=True)
+            for (source, reference), hypothesis in zip(pairs, outputs, strict=True)
         ]
         return "\n\n".join(lines)

@@ -1,4 +1,4 @@
-"""The Transformer: who sees whom, decoding step by step, sizes of the paper, and that it learns."""
+"""The Transformer: masking, packing, cached decoding, published sizes, and that it learns."""
 
 from functools import partial
 
@@ -11,6 +11,7 @@ from flax import nnx
 
 from models import Transformer
 from models.beam_search import beam_search
+from models.encoder_decoder import Segments
 from models.transformer import Residual
 from tests.models.tiny import (
     SIZES,
@@ -38,11 +39,8 @@ def pad(tokens, columns):
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_causality_by_gradient(norm):
-    """The state at t moves with the embeddings of the targets before t, and with no others.
-
-    No target token stands twice or in the source, so its row of the table is its embedding alone.
-    """
+def test_state_depends_on_earlier_targets_only(norm):
+    """By gradient. No target token occurs twice or in the source, so each has its own table row."""
     graphdef, params = transformer(norm=norm)
     source, target = SOURCE[:1], TARGET[:1]
     probe = np.cos(np.arange(SIZES["width"]))
@@ -63,15 +61,15 @@ def test_causality_by_gradient(norm):
 
 
 @pytest.mark.parametrize("position", range(T))
-def test_a_target_changes_later_logits_only(position):
-    target = np.where(TARGET == PAD, 10, TARGET)  # no padding, at which there is nothing to see
+def test_target_token_changes_later_logits_only(position):
+    target = np.where(TARGET == PAD, 10, TARGET)  # without padding, whose logits are not used
     before = logits(SOURCE, target)
     after = logits(SOURCE, change(target, (slice(None), position), 7))
     np.testing.assert_array_equal(after[:, : position + 1], before[:, : position + 1])
     assert (abs(after - before)[:, position + 1 :].max(-1) > 1e-6).all()
 
 
-def test_every_source_token_reaches_every_logit():
+def test_source_token_changes_every_logit():
     before = logits(SOURCE, TARGET)
     for position in range(SOURCE.shape[1]):
         moved = abs(logits(change(SOURCE, (0, position), 7), TARGET) - before)
@@ -79,50 +77,100 @@ def test_every_source_token_reaches_every_logit():
         assert not moved[1].any()
 
 
-def test_padding_changes_nothing():
+def test_logits_do_not_depend_on_padding():
     expected = logits(SOURCE, TARGET)
     found = logits(pad(SOURCE, 3), pad(TARGET, 2))
-    np.testing.assert_allclose(found[:, :T], expected, atol=1e-5)
+    real = np.asarray(TARGET != PAD)
+    np.testing.assert_allclose(found[:, :T][real], expected[real], atol=1e-5)
 
 
-def test_a_source_of_nothing_but_padding_is_finite():
+def pack(tokens, first, second):
+    """Both sentences, given as (index, length), in one row with padding between them."""
+    row, ids, positions = np.zeros((3, 1, 12), np.int32)
+    starts = 0, first[1] + 2
+    for number, (start, (sentence, n)) in enumerate(zip(starts, (first, second), strict=True), 1):
+        at = slice(start, start + n)
+        row[0, at] = np.asarray(tokens)[sentence, :n]
+        ids[0, at], positions[0, at] = number, np.arange(n)
+    return jnp.asarray(row), Segments(jnp.asarray(ids), jnp.asarray(positions))
+
+
+@pytest.mark.parametrize(
+    "norm, implementation", [("post", "xla"), ("pre", "xla"), ("post", "blockwise")]
+)
+def test_packed_sentences_have_the_states_and_gradients_of_separate_ones(norm, implementation):
+    graphdef, params = transformer(norm=norm, implementation=implementation, decoder_layers=2)
+    probe = np.cos(np.arange(2 * T * SIZES["width"])).reshape(2, T, -1)
+    real = np.asarray(TARGET != PAD)
+    source, source_segments = pack(SOURCE, (1, 3), (0, 6))
+    target, target_segments = pack(TARGET, (1, 3), (0, 5))
+
+    @quick_jit
+    def separate(params):
+        def weighted(params):
+            model = nnx.merge(graphdef, params)
+            states, _ = model.decode(TARGET, model.encode(SOURCE)[0])
+            return jnp.sum(jnp.where(real[..., None], probe * states, 0.0)), states
+
+        return jax.grad(weighted, has_aux=True)(params)
+
+    @quick_jit
+    def together(params):
+        def weighted(params):
+            model = nnx.merge(graphdef, params)
+            memory, _ = model.encode(source, segments=source_segments)
+            states, _ = model.decode(target, memory, segments=target_segments)
+            states = jnp.stack([states[0, 5 : 5 + T], jnp.pad(states[0, :3], ((0, 2), (0, 0)))])
+            return jnp.sum(jnp.where(real[..., None], probe * states, 0.0)), states
+
+        return jax.grad(weighted, has_aux=True)(params)
+
+    (gradients, states), (expected, expected_states) = together(params), separate(params)
+    np.testing.assert_allclose(states[real], expected_states[real], atol=1e-5)
+    for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_source_of_padding_only_gives_finite_logits():
     assert np.isfinite(logits(change(SOURCE, 1, PAD), TARGET)).all()
 
 
-def test_sentences_do_not_see_each_other():
+def test_sentences_of_a_batch_are_independent():
     together = logits(SOURCE, TARGET)
     for b in range(2):
         alone = logits(SOURCE[b : b + 1], TARGET[b : b + 1])
         np.testing.assert_allclose(alone[0], together[b], atol=1e-5)
 
 
-def test_attention_weights_are_distributions_over_what_may_be_seen():
+def test_attention_weights_are_distributions_over_unmasked_keys():
     attention = jax.device_get(run(*transformer(), SOURCE, TARGET)[1])
-    assert [len(layers) for layers in attention] == [1, 1, 1]
-    real = np.asarray(SOURCE != PAD)
-    for layers in attention:
-        for weights in layers:
-            np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
-    for weights in [*attention.encoder, *attention.cross]:
-        seen = np.broadcast_to(real[:, None, None], weights.shape)
-        np.testing.assert_array_equal(weights > 0, seen)
-    for weights in attention.decoder:
-        np.testing.assert_array_equal(weights > 0, np.broadcast_to(np.tri(T) > 0, weights.shape))
+    source, target = (np.asarray(tokens != PAD)[:, None] for tokens in (SOURCE, TARGET))
+    allowed = {
+        "encoder": source[..., None] & source[..., None, :],
+        "decoder": target[..., None] & target[..., None, :] & (np.tri(T) > 0),
+        "cross": target[..., None] & source[..., None, :],
+    }
+    for name, mask in allowed.items():
+        [weights] = getattr(attention, name)
+        np.testing.assert_array_equal(weights > 0, np.broadcast_to(mask, weights.shape))
+        total = np.broadcast_to(mask.any(-1), weights.shape[:-1])
+        np.testing.assert_allclose(weights.sum(-1), total, atol=1e-5)
 
 
-def test_blockwise_model_equals_the_plain_one_in_logits_and_gradients():
-    probe = np.cos(np.arange(2 * T * VOCABULARY)).reshape(2, T, VOCABULARY)
+def test_blockwise_attention_gives_the_logits_and_gradients_of_plain_attention():
+    real = np.asarray(TARGET != PAD)[..., None]
+    probe = np.cos(np.arange(2 * T * VOCABULARY)).reshape(2, T, VOCABULARY) * real
 
     def logits_and_gradients(implementation):
         graphdef, params = transformer(implementation=implementation)
 
         @quick_jit
         def both(params):
-            def weighed(params):
+            def weighted(params):
                 found = nnx.merge(graphdef, params)(SOURCE, TARGET)[0]
-                return jnp.sum(probe * found), found
+                return jnp.sum(probe * found), found * real
 
-            return jax.grad(weighed, has_aux=True)(params)
+            return jax.grad(weighted, has_aux=True)(params)
 
         return jax.tree.leaves(both(params))
 
@@ -132,7 +180,7 @@ def test_blockwise_model_equals_the_plain_one_in_logits_and_gradients():
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_the_blockwise_model_shows_the_weights_of_the_plain_one():
+def test_blockwise_model_returns_the_attention_weights_of_the_plain_one():
     def weights(implementation):
         graphdef, params = transformer(implementation=implementation)
         return quick_jit(lambda params: nnx.merge(graphdef, params).attention(SOURCE, TARGET))(
@@ -145,7 +193,7 @@ def test_the_blockwise_model_shows_the_weights_of_the_plain_one():
 
 
 @pytest.mark.parametrize("norm, layers", [("post", 2), ("pre", 1)])
-def test_decoding_step_by_step_equals_the_full_pass(norm, layers):
+def test_cached_decoding_equals_the_full_pass(norm, layers):
     """Three beams of each sentence hold different prefixes and share the sentence's memory."""
     beams = 3
     targets = jnp.asarray(np.random.default_rng(0).integers(2, VOCABULARY, (2, beams, T)))
@@ -178,7 +226,7 @@ def test_bfloat16_is_close_to_float32():
     assert 1e-4 < error < 0.05  # 8 bits of mantissa: rounded, but not wrong
 
 
-def test_dropout_follows_the_key():
+def test_dropout_depends_on_the_key():
     plain = logits(SOURCE, TARGET)
     one, same, other = (
         logits(SOURCE, TARGET, jax.random.key(seed), dropout=0.5) for seed in (0, 0, 1)
@@ -188,25 +236,25 @@ def test_dropout_follows_the_key():
     np.testing.assert_array_equal(logits(SOURCE, TARGET, dropout=0.5), plain)
 
 
-def test_a_residual_adds_what_dropout_leaves_of_the_update():
+def test_residual_applies_dropout_to_the_update():
     x, update = jax.random.normal(jax.random.key(0), (2, 100, 8))
     residual = Residual(8, "pre", 0.75)
-    added = np.asarray(residual.after(x, update, jax.random.key(1)) - x)
+    added = np.asarray(residual.output(x, update, jax.random.key(1)) - x)
     kept = abs(added) > 1e-6
     np.testing.assert_allclose(added[kept], 4 * np.asarray(update)[kept], atol=1e-5)
     assert 0.2 < kept.mean() < 0.3
-    np.testing.assert_array_equal(residual.after(x, update, None), x + update)
+    np.testing.assert_array_equal(residual.output(x, update, None), x + update)
 
 
-def test_every_sub_layer_and_every_sum_of_embeddings_has_dropout_of_its_own(monkeypatch):
-    """Vaswani et al. 2017, sec. 5.4: two sub-layers in an encoder's layer, three in a decoder's."""
-    graphdef, params = transformer(dropout=0.5, encoder_layers=2, decoder_layers=3, block=0)
+def test_every_sublayer_and_embedding_has_dropout_with_its_own_key(monkeypatch):
+    """Vaswani et al. 2017, sec. 5.4: two sub-layers per encoder layer, three per decoder layer."""
+    graphdef, params = transformer(dropout=0.5, encoder_layers=2, decoder_layers=3)
 
     @quick_jit
     def keys_of(params, key):
         found = []
 
-        def dropout(x, rate, key, positions):
+        def dropout(x, rate, key):
             assert rate == 0.5
             found.append(jax.random.key_data(key))
             return x
@@ -219,8 +267,8 @@ def test_every_sub_layer_and_every_sum_of_embeddings_has_dropout_of_its_own(monk
     assert len(keys) == len(np.unique(keys, axis=0)) == (1 + 2 * 2) + (1 + 3 * 3)
 
 
-@pytest.mark.usefixtures("unchecked")
-def test_unknown_choices_are_sentences():
+@pytest.mark.usefixtures("disable_type_checks")
+def test_unknown_options_are_rejected():
     with pytest.raises(ValueError, match="norm must be 'post' or 'pre', not 'both'"):
         transformer(norm="both")
     with pytest.raises(ValueError, match="'xla', 'cudnn', 'blockwise', not 'flash'"):
@@ -228,7 +276,7 @@ def test_unknown_choices_are_sentences():
 
 
 def abstract(width, hidden, heads, **changes):
-    """Weights of a Transformer of the paper (Vaswani et al. 2017, table 3) as shapes alone."""
+    """Abstract weights of a Transformer of the paper (Vaswani et al. 2017, table 3)."""
     sizes = {
         "vocabulary": 37_000,
         "width": width,
@@ -250,7 +298,7 @@ def count(params):
 @pytest.mark.parametrize(
     "d, f, h, total", [(512, 2048, 8, 63_082_496), (1024, 4096, 16, 214_245_376)]
 )
-def test_parameters_of_the_paper_to_the_unit(d, f, h, total):
+def test_parameter_counts_of_the_paper(d, f, h, total):
     """Base and big with 37,000 tokens; the paper prints 65 and 213 million."""
     attention = 4 * (d * d + d)  # W^Q, W^K, W^V and W^O of all heads, with biases
     feed_forward = d * f + f + f * d + d
@@ -262,8 +310,7 @@ def test_parameters_of_the_paper_to_the_unit(d, f, h, total):
     assert count(abstract(d, f, h, norm="pre")) == total + 2 * norm  # one more on each stack
 
 
-def test_every_weight_names_its_axes():
-    """Shardings follow from the names."""
+def test_every_weight_has_logical_axis_names():
     params = abstract(16, 32, 2)
     variables = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nnx.Variable))
     names = {37_000: "vocab", 16: "embed", 32: "mlp", 2: "heads", 8: None}  # 8 within a head
@@ -272,8 +319,7 @@ def test_every_weight_names_its_axes():
         assert variable.axes == tuple(names[size] for size in variable.shape)
 
 
-def test_it_learns_to_reverse_a_handful_of_sentences():
-    """And beam search then writes exactly what was learnt."""
+def test_learns_to_reverse_sentences_and_beam_search_reproduces_them():
     rng = np.random.default_rng(0)
     words = jnp.asarray(rng.integers(3, VOCABULARY, (6, 5)))
     source, target = (

@@ -1,4 +1,4 @@
-"""Cross-entropy without logits: against loops, the plain form, and what it needs."""
+"""Chunked cross-entropy: against loops and the plain form, its gradients and its memory."""
 
 import math
 from functools import partial
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tasks.translation.cross_entropy import linear_cross_entropy
 from tests import naive
 
-# Compiling is what these tests spend their time on; its effort changes no result.
+# Compilation dominates the time of these tests; its optimization level does not change results.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -25,7 +25,7 @@ def inputs(shape, d, v, seed=0, dtype=jnp.float32):
 
 
 def plain(states, table, labels, valid, smoothing=0.0):
-    """With all logits at once."""
+    """The same with all logits in memory."""
     log_probs = jax.nn.log_softmax(states @ table.T)
     on_label = jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
     expected = (1 - smoothing) * on_label + smoothing * log_probs.mean(-1)
@@ -33,7 +33,7 @@ def plain(states, table, labels, valid, smoothing=0.0):
 
 
 def with_gradients(form, **settings):
-    """Value, and gradients by states and table, of three times the loss."""
+    """Value and gradients with respect to states and table of three times the loss."""
     scaled = lambda *x: 3.0 * form(*x, **settings)
     return quick_jit(jax.value_and_grad(scaled, (0, 1)))
 
@@ -43,11 +43,11 @@ def with_gradients(form, **settings):
     shape=st.sampled_from([(1,), (7,), (2, 3), (3, 4), (2, 2, 2)]),
     d=st.integers(1, 5),
     v=st.integers(2, 9),
-    block=st.sampled_from([1, 3, 4, 256]),
+    chunk=st.sampled_from([1, 3, 4, 256]),
     smoothing=st.sampled_from([0.0, 0.1, 0.6]),
 )
-def test_value_and_gradients_equal_loops(shape, d, v, block, smoothing):
-    ours = with_gradients(linear_cross_entropy, smoothing=smoothing, block=block)
+def test_value_and_gradients_equal_loops(shape, d, v, chunk, smoothing):
+    ours = with_gradients(linear_cross_entropy, smoothing=smoothing, chunk=chunk)
     for seed in range(3):
         case = inputs(shape, d, v, seed)
         states, table, labels, valid = (np.asarray(x) for x in case)
@@ -64,8 +64,8 @@ def test_value_and_gradients_equal_loops(shape, d, v, block, smoothing):
         np.testing.assert_allclose(d_table, by_table, atol=1e-5)
 
 
-def test_by_hand():
-    """Logits log 1, log 2, log 5 of a row; the label has 2/8, smoothing 0.3 gives 0.1 to each."""
+def test_value_by_hand():
+    """Logits log 1, log 2, log 5; the label has probability 2/8, smoothing 0.3 gives 0.1 to each."""
     states, table = jnp.array([[1.0]]), jnp.log(jnp.array([[1.0], [2.0], [5.0]]))
     label, valid = jnp.array([1]), jnp.array([True])
     assert linear_cross_entropy(states, table, label, valid) == pytest.approx(math.log(4))
@@ -74,18 +74,18 @@ def test_by_hand():
     assert found == pytest.approx(smoothed)
 
 
-def test_nothing_valid_costs_nothing():
+def test_loss_without_valid_positions_is_zero():
     states, table, labels, _ = inputs((2, 3), 4, 5)
-    ours = with_gradients(linear_cross_entropy, smoothing=0.1, block=4)
+    ours = with_gradients(linear_cross_entropy, smoothing=0.1, chunk=4)
     value, gradients = ours(states, table, labels, jnp.zeros((2, 3), bool))
     assert value == 0
     assert not any(gradient.any() for gradient in gradients)
 
 
-def test_what_invalid_positions_hold_does_not_matter():
+def test_invalid_positions_do_not_affect_loss_and_gradients():
     states, table, labels, _ = inputs((2, 3), 4, 5)
     valid = jnp.array([[True, False, True], [False, False, True]])
-    ours = with_gradients(linear_cross_entropy, smoothing=0.1, block=4)
+    ours = with_gradients(linear_cross_entropy, smoothing=0.1, chunk=4)
     one = ours(states, table, labels, valid)
     other_states = jnp.where(valid[..., None], states, 1e6)
     other = ours(other_states, table, jnp.where(valid, labels, 0), valid)
@@ -105,8 +105,8 @@ def test_large_logits_do_not_overflow():
     assert all(jnp.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_bfloat16_sums_in_float32():
-    """Of 512 positions: a sum in bfloat16 would be off by per cents."""
+def test_bfloat16_gradients_are_summed_in_float32():
+    """A sum of 512 positions in bfloat16 would be off by several percent."""
     case = inputs((512,), 8, 16, seed=1, dtype=jnp.bfloat16)
     wide = (*(x.astype(jnp.float32) for x in case[:2]), *case[2:])
     value, gradients = with_gradients(linear_cross_entropy, smoothing=0.1)(*case)
@@ -119,20 +119,20 @@ def test_bfloat16_sums_in_float32():
         assert error < 0.01 * abs(gradient).max()
 
 
-def test_logits_of_all_rows_never_exist():
-    """Temporaries of value and gradients, as compiled; nothing runs."""
-    rows, d, v = 8192, 16, 32_000
+def test_logits_are_never_stored():
+    """Temporary memory of the compiled value and gradients; nothing is executed."""
+    positions, d, v = 8192, 16, 32_000
     case = (
-        jax.ShapeDtypeStruct((rows, d), jnp.float32),
+        jax.ShapeDtypeStruct((positions, d), jnp.float32),
         jax.ShapeDtypeStruct((v, d), jnp.float32),
-        jax.ShapeDtypeStruct((rows,), jnp.int32),
-        jax.ShapeDtypeStruct((rows,), jnp.bool_),
+        jax.ShapeDtypeStruct((positions,), jnp.int32),
+        jax.ShapeDtypeStruct((positions,), jnp.bool_),
     )
 
     def temporaries(form):
         compiled = jax.jit(jax.value_and_grad(form, (0, 1))).lower(*case).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    logits = rows * v * 4
+    logits = positions * v * 4
     assert temporaries(partial(plain, smoothing=0.1)) >= logits
     assert temporaries(partial(linear_cross_entropy, smoothing=0.1)) < logits / 10
