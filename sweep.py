@@ -1,14 +1,14 @@
-"""Trains the runs of a sweep and compares them.
+"""Train the runs of a sweep and compare their results.
 
     python sweep.py --sweep=configs/sweeps/transformer_heads.py --parallel=2
 
-Runs that have finished are skipped, so that the same command goes on after Ctrl-C or a failure.
-Any value can be given for all runs: `--config.train.steps=1000`. `--smoke` takes seconds a run.
+Finished runs are skipped, so running the same command again resumes the sweep. Config values can be
+overridden for all runs: `--config.train.steps=1000`. With `--smoke`, each run takes a few seconds.
 
     python sweep.py --sweep=FILE --launcher=slurm --slurm.partition=gpu
 
-submits them to Slurm and waits; what it submitted stays in the queue if it is left, and the same
-command comes back to it. With `--status` it says where the runs are, with `--cancel` it ends them.
+submits the runs to Slurm and waits for them. Jobs stay in the queue when the command is interrupted,
+and running it again waits for the same jobs. `--status` prints their state, `--cancel` ends them.
 """
 
 import os
@@ -20,84 +20,87 @@ from ml_collections import config_flags
 
 from training import cli, sweeps
 from training.errors import UserError
-from training.launchers import Launcher, Local
-from training.run import make_folder
-from training.slurm import Slurm
+from training.launchers import Launcher, LocalLauncher
+from training.run import make_writable_dir
+from training.slurm import SlurmLauncher
+from training.sweeps import ScheduledRun
 
-SWEEP = flags.DEFINE_string("sweep", None, "File in configs/sweeps/.")
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all runs; runs/NAME unless given.")
-LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where the runs run.")
-PARALLEL = flags.DEFINE_integer("parallel", 1, "How many run at once here.", lower_bound=1)
+SWEEP = flags.DEFINE_string("sweep", None, "Sweep file, in configs/sweeps/.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Directory of all runs; 'runs/NAME' by default.")
+LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Backend of the runs.")
+PARALLEL = flags.DEFINE_integer("parallel", 1, "Concurrent local runs.", lower_bound=1)
 SLURM = config_flags.DEFINE_config_file(
-    "slurm", None, "What a run gets from Slurm: configs/launchers/slurm.py, or one of your own."
+    "slurm", None, "Slurm resources of a run; configs/launchers/slurm.py by default."
 )
-STATUS = flags.DEFINE_bool("status", False, "Say where the runs are in Slurm, and no more.")
-CANCEL = flags.DEFINE_bool("cancel", False, "Let the runs in Slurm save and end.")
-SMOKE = flags.DEFINE_bool("smoke", False, "Take the ':smoke' variant of every config.")
-CHANGES: dict[str, str] = {}  # values of the configs' keys
+STATUS = flags.DEFINE_bool("status", False, "Only print the state of the Slurm jobs.")
+CANCEL = flags.DEFINE_bool("cancel", False, "Only cancel the Slurm jobs, which save and end.")
+SMOKE = flags.DEFINE_bool("smoke", False, "Use the ':smoke' variant of every config.")
+OVERRIDES: dict[str, str] = {}  # values of --config.KEY=VALUE flags
 
 
 def main(argv: list[str]) -> int:
-    """Trains what is left to train, and turns what a user can mend into one sentence."""
+    """Run the sweep and return the exit code."""
     del argv
-    return cli.exit_code(lambda: run_all(SWEEP.value or "", WORKDIR.value, SMOKE.value))
+    return cli.run_main(lambda: run_sweep(SWEEP.value or "", WORKDIR.value, SMOKE.value))
 
 
-def run_all(file: str, workdir: str, smoke: bool) -> int:
-    """Trains, compares and reports; returns 1 if a run failed, or else 0."""
+def run_sweep(file: str, workdir: str, smoke: bool) -> int:
+    """Train the unfinished runs and write the report; return 1 if a run failed, otherwise 0."""
     sweep = sweeps.load(file)
     workdir = workdir or os.path.join("runs", Path(file).stem + "_smoke" * smoke)
-    planned = sweeps.plan(sweep.runs, workdir, CHANGES, "smoke" if smoke else "")
+    scheduled = sweeps.schedule(sweep.runs, workdir, OVERRIDES, "smoke" if smoke else "")
     if STATUS.value or CANCEL.value:
-        return look_after(planned, Slurm(Path(workdir), SLURM.value))
-    make_folder(Path(workdir))
-    sweeps.execute(planned, make_launcher(planned, workdir))
-    results = [one.result() for one in planned]
-    print(sweeps.record(results, sweep.metrics, Path(workdir)))
-    for failure in sweeps.failures(planned, lines=5):
-        print(f"\n{failure}", file=sys.stderr)
-    failed = sum(one.summary is None for one in results)
+        return manage_jobs(scheduled, SlurmLauncher(Path(workdir), SLURM.value))
+    make_writable_dir(Path(workdir))
+    sweeps.execute(scheduled, make_launcher(scheduled, workdir))
+    results = [item.result() for item in scheduled]
+    print(sweeps.write_report(results, sweep.metrics, Path(workdir)))
+    for report in sweeps.failure_reports(scheduled, lines=5):
+        print(f"\n{report}", file=sys.stderr)
+    failed = sum(result.summary is None for result in results)
     if failed:
-        print(f"\n{failed} of {len(planned)} runs failed; the same command tries them again.")
+        print(
+            f"\n{failed} of {len(scheduled)} runs failed; run the same command again to retry them."
+        )
     sweep.figure(results).savefig(Path(workdir, "figure.png"), dpi=150)
-    print(f"\nAll of it is in {workdir}.")
+    print(f"\nResults are in {workdir}.")
     return 1 if failed else 0
 
 
-def make_launcher(planned: list[sweeps.Planned], workdir: str) -> Launcher:
-    """The one that was asked for."""
+def make_launcher(scheduled: list[ScheduledRun], workdir: str) -> Launcher:
+    """Create the launcher of the `--launcher` flag."""
     if LAUNCHER.value == "slurm":
-        return Slurm(Path(workdir), SLURM.value)
-    left = sum(one.summary() is None for one in planned)
-    # No more at once than are needed, so that each has a larger share of the machine.
-    return Local(max(1, min(PARALLEL.value, left)))
+        return SlurmLauncher(Path(workdir), SLURM.value)
+    unfinished = sum(item.summary() is None for item in scheduled)
+    # No more partitions than unfinished runs, so that each run has more cores.
+    return LocalLauncher(max(1, min(PARALLEL.value, unfinished)))
 
 
-def look_after(planned: list[sweeps.Planned], slurm: Slurm) -> int:
-    """Ends the jobs of a sweep, or says how they are."""
+def manage_jobs(scheduled: list[ScheduledRun], slurm: SlurmLauncher) -> int:
+    """Cancel the jobs of a sweep, or print their state."""
     if CANCEL.value:
-        print(f"{slurm.cancel()} jobs are asked to save and end; the same runs can go on later.")
+        print(f"Cancelled {slurm.cancel()} jobs; they save first, and the runs can be resumed.")
         return 0
-    for name, words in sweeps.states(planned, slurm.known()).items():
+    for name, words in sweeps.run_states(scheduled, slurm.jobs()).items():
         print(f"{name}: {' '.join(words)}".rstrip())
     return 0
 
 
-def read_changes(argv: list[str]) -> None:
-    """Takes the flags `--config.key=value` out of the command line, for the runs.
+def extract_overrides(argv: list[str]) -> None:
+    """Move the flags `--config.KEY=VALUE` from the command line to `OVERRIDES`.
 
     Raises:
-        UserError: if one of them, or of what Slurm is to give, is wrong.
+        UserError: if one of them, or a `--slurm` flag, is invalid.
     """
     for arg in [arg for arg in argv if arg.startswith(("--config.", "-config."))]:
-        key, found, value = arg.lstrip("-").removeprefix("config.").partition("=")
-        if not found:
-            raise UserError(f"{arg} has no value: write --config.key=value")
-        CHANGES[key] = value
+        key, separator, value = arg.lstrip("-").removeprefix("config.").partition("=")
+        if not separator:
+            raise UserError(f"{arg} has no value: write --config.key=value.")
+        OVERRIDES[key] = value
         argv.remove(arg)
-    given = dict(cli.given_flags(argv))
+    given = dict(cli.iter_flags(argv))
     if not given.get("sweep"):
-        raise UserError("Say which sweep: --sweep=configs/sweeps/NAME.py")
+        raise UserError("The sweep file is missing: add --sweep=configs/sweeps/NAME.py.")
     if "slurm" not in given:
         given["slurm"] = "configs/launchers/slurm.py"
         argv.insert(1, f"--slurm={given['slurm']}")
@@ -105,7 +108,7 @@ def read_changes(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    return cli.parse_flags(argv, read_changes)
+    return cli.parse_flags(argv, extract_overrides)
 
 
 if __name__ == "__main__":

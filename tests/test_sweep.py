@@ -1,4 +1,4 @@
-"""Sweeps: checked before they start, what is done is not done again, one failure ends no other."""
+"""Tests of sweeps: validation, execution, reports, figures and the command line."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from tests.commands import run_in_process, run_in_subprocess, write_words
+from tests.commands import run_in_process, run_in_subprocess, write_pronunciations
 from tests.training.runs import ROOT, wait_for
 from training import cli, plots, sweeps
 from training.errors import Interrupted, UserError
@@ -22,44 +22,44 @@ from training.sweeps import Result, Run
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 SWEEPS = sorted((ROOT / "configs/sweeps").glob("*.py"))
 HEADS = "--sweep=configs/sweeps/transformer_heads.py"
-FILE = """
+SWEEP_FILE = """
 from functools import partial
-from training.plots import bars
+from training.plots import metric_bars
 from training.sweeps import Run
 
 METRICS = ("test/error",)
-figure = partial(bars, metrics=METRICS)
+figure = partial(metric_bars, metrics=METRICS)
 
 def runs():
-    for peak in {peaks}:
+    for task in {tasks}:
         yield Run(
             config="tests/toy.py",
-            labels={{"peak": peak}},
-            overrides={{"optimizer.peak": peak, "data.poison": 3 if peak == 9.0 else -1}},
-            paper={{"test/error": peak}},
+            labels={{"task": task}},
+            overrides={{"task": task}},
+            paper={{"test/error": 0.5}},
         )
 """
 
 
 @pytest.fixture(autouse=True)
-def at_root(monkeypatch):
+def repository_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def toys(*widths, **overrides):
+def toy_runs(*widths, **overrides):
     return [
         Run("tests/toy.py", {"width": w}, {"model.width": w} | overrides, {"test/error": w / 10})
         for w in widths
     ]
 
 
-def plan(runs, workdir, variant="", **changes):
-    changes = {key.replace("__", "."): value for key, value in changes.items()}
-    return sweeps.plan(runs, str(workdir), changes, variant)
+def schedule(runs, workdir, variant="", **overrides):
+    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+    return sweeps.schedule(runs, str(workdir), overrides, variant)
 
 
-class Instant:
-    """Does at once what `train.py` would do in a while; fails in the folders it is told to."""
+class FakeLauncher:
+    """Writes the files of `train.py` without training; runs named in `fails` fail."""
 
     def __init__(self, fails=()):
         self.fails, self.started, self.stopped = fails, [], 0
@@ -70,11 +70,11 @@ class Instant:
     def run(self, argv, log):
         workdir = Path(argv[-1].removeprefix("--workdir="))
         self.started.append(workdir.name)
-        config = cli.read_config(["train.py", *argv[2:-1]])
+        config = cli.parse_config(["train.py", *argv[2:-1]])
         (workdir / "config.json").write_text(config.to_json_best_effort())
         failed = workdir.name in self.fails
         if failed:
-            log.write_text("a bar\n\nerror: The loss is nan.\n")
+            log.write_text("progress\n\nerror: The loss is nan.\n")
         else:
             summary = {
                 "config": config.name,
@@ -83,7 +83,7 @@ class Instant:
                 "steps": config.train.steps,
                 "seconds": 65.0,
                 "seed": config.seed,
-                "device": "an abacus",
+                "device": "test device",
                 "commit": "c0ffee",
                 "versions": {},
             }
@@ -96,171 +96,168 @@ class Instant:
         self.stopped += 1
 
 
-def results(planned):
-    return [Result(one.run, one.summary()) for one in planned]
-
-
-# Before anything starts.
+# Validation
 
 
 @pytest.mark.parametrize(
-    "runs, sentence",
+    "runs, message",
     [
-        (toys(8, 8), "Two runs are called '8': give them different labels"),
+        (toy_runs(8, 8), "Two runs have the name '8': give them different labels"),
         (
             [Run("tests/toy.py", {"a": 1}, {"model.widht": 4})],
             r"Run '1': --config has no key 'model.widht'. Did you mean 'model.width'\?",
         ),
-        ([Run("configs/nope.py", {"a": 1}, {})], "Run '1': There is no config file configs/nope"),
+        ([Run("configs/nope.py", {"a": 1}, {})], "Run '1': .*configs/nope"),
         ([Run("tests/toy.py", {"a": 1}, {"model.width": "wide"})], "Run '1': .*width.*wide"),
-        ([Run("tests/toy.py", {"a": ".."}, {})], r"{'a': '\.\.'} has no name"),
-        ([], "no runs"),
+        ([Run("tests/toy.py", {"a": ".."}, {})], r"{'a': '\.\.'} give an empty run name"),
+        ([], "The sweep has no runs"),
     ],
 )
-def test_a_bad_run_is_a_sentence(runs, sentence, tmp_path):
-    with pytest.raises(UserError, match=sentence):
-        plan(runs, tmp_path)
+def test_invalid_run_is_rejected(runs, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        schedule(runs, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_run_is_called_by_its_labels_and_stays_in_its_folder():
+def test_run_name_is_a_safe_file_name():
     labels = {"score": "+ global (dot)", "alignment": "local_m", "peak": 0.5, "up": "../b"}
     assert Run("tests/toy.py", labels, {}).name == "+_global_dot-local_m-0.5-b"
 
 
-def test_a_folder_of_another_run_is_too(tmp_path):
-    sweeps.execute(plan(toys(8), tmp_path), Instant())
-    with pytest.raises(UserError, match=r"Run '8': .*optimizer\.b2 was 0.98 there and is 0.9 now"):
-        plan(toys(8, **{"optimizer.b2": 0.9}), tmp_path)
+def test_run_directory_of_another_config_is_rejected(tmp_path):
+    sweeps.execute(schedule(toy_runs(8), tmp_path), FakeLauncher())
+    with pytest.raises(UserError, match=r"Run '8': .*optimizer\.b2.*0\.9"):
+        schedule(toy_runs(8, **{"optimizer.b2": 0.9}), tmp_path)
 
 
-def test_a_file_that_is_no_sweep(tmp_path):
-    with pytest.raises(UserError, match="There is no sweep file nope.py"):
-        sweeps.load("nope.py")
-    (tmp_path / "bad.py").write_text("METRICS = ()\nfigure = None\n")
-    with pytest.raises(UserError, match=r"bad\.py is no sweep: it has no runs"):
-        sweeps.load(str(tmp_path / "bad.py"))
-    (tmp_path / "bad.py").write_text("METRICS = (\n")
-    with pytest.raises(UserError, match=r"bad\.py: '\(' was never closed"):
-        sweeps.load(str(tmp_path / "bad.py"))
-    (tmp_path / "bad.py").write_text("METRICS, figure, runs = (), None, lambda: [1][2]\n")
-    with pytest.raises(UserError, match=r"bad\.py: list index out of range"):
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("METRICS = ()\nfigure = None\n", "is not a sweep file: it does not define runs"),
+        ("METRICS = (\n", r"'\(' was never closed"),
+        ("METRICS, figure, runs = (), None, lambda: [1][2]\n", "list index out of range"),
+    ],
+)
+def test_invalid_sweep_file_is_rejected(text, message, tmp_path):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(UserError, match=rf"bad\.py.*{message}"):
         sweeps.load(str(tmp_path / "bad.py"))
 
 
 @pytest.mark.parametrize(
-    "flags, sentence",
+    "flags, message",
     [
-        ((), "Say which sweep: --sweep=configs/sweeps/NAME.py"),
-        (("--sweep=nope.py",), "There is no sweep file nope.py."),
+        ((), "The sweep file is missing: add --sweep=configs/sweeps/NAME.py."),
+        (("--sweep=nope.py",), "The sweep file nope.py does not exist."),
         (("--sweep=nope.py", "--parallel=0"), "parallel"),
         (("--sweep=nope.py", "--launcher=cloud"), "launcher"),
         (("--sweep=nope.py", "--config.seed", "4"), "write --config.key=value"),
         ((HEADS, "--config.model.haeds=2"), "no key 'model.haeds'. Did you mean 'model.heads'?"),
         ((HEADS, "--slurm.partiton=gpu"), "no key 'partiton'. Did you mean 'partition'?"),
-        ((HEADS, "--slurm.hours=-1"), "hours must be a number of at least 0, not -1."),
-        ((HEADS, "--slurm=nope.py"), "There is no config file nope.py."),
+        ((HEADS, "--slurm.hours=-1"), "hours must be at least 0, not -1."),
+        ((HEADS, "--slurm=nope.py"), "nope.py"),
         ((HEADS, "--workdir=README.md/runs"), "Cannot write to README.md/runs: "),
     ],
 )
-def test_a_wrong_command_is_a_sentence(flags, sentence, tmp_path):
-    done = run_in_process("sweep.py", f"--workdir={tmp_path}", *flags)
-    assert (done.code, done.output) == (2, "")
-    assert done.errors.startswith("error: ") and sentence in done.errors
-    assert done.errors.count("\n") == 1 and not any(tmp_path.iterdir())
+def test_invalid_command_exits_with_one_error_line(flags, message, tmp_path):
+    result = run_in_process("sweep.py", f"--workdir={tmp_path}", *flags)
+    assert (result.code, result.output) == (2, "")
+    assert result.errors.startswith("error: ") and message in result.errors
+    assert result.errors.count("\n") == 1 and not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [3, 2.5, True, "cosine", (4, 8), ("a", "b")])
-def test_a_value_comes_through_the_command_line_as_it_is(value, tmp_path):
-    """Of whichever type the key has."""
+def test_override_keeps_its_type(value, tmp_path):
     config = tmp_path / "config.py"
-    other = {int: 1, float: 0.1, bool: False, str: "x", tuple: ("", "")}[type(value)]
-    other = (1, 2) if value == (4, 8) else other
+    default = {int: 1, float: 0.1, bool: False, str: "x", tuple: ("", "")}[type(value)]
+    default = (1, 2) if value == (4, 8) else default
     config.write_text(
         "from ml_collections import ConfigDict\n"
-        f"def get_config(arg=''): return ConfigDict({{'a': {{'b': {other!r}}}}})\n"
+        f"def get_config(arg=''): return ConfigDict({{'a': {{'b': {default!r}}}}})\n"
     )
-    (one,) = plan([Run(str(config), {"x": 1}, {"a.b": value})], tmp_path)
-    assert one.config.a.b == value and type(one.config.a.b) is type(value)
+    (item,) = schedule([Run(str(config), {"x": 1}, {"a.b": value})], tmp_path)
+    assert item.config.a.b == value and type(item.config.a.b) is type(value)
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 @pytest.mark.parametrize("variant", ["", "smoke"])
-def test_every_sweep_can_start(file, variant, tmp_path):
+def test_every_sweep_file_is_valid(file, variant, tmp_path):
     sweep = sweeps.load(str(file))
-    planned = plan(sweep.runs, tmp_path, variant=variant)
-    assert len(planned) > 1
+    scheduled = schedule(sweep.runs, tmp_path, variant=variant)
+    assert len(scheduled) > 1
     assert f"python sweep.py --sweep=configs/sweeps/{file.name}" in file.read_text()
-    sweep.figure([Result(one.run, None) for one in planned])
+    sweep.figure([Result(item.run, None) for item in scheduled])
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("disable_type_checks")
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
-def test_every_run_of_a_sweep_has_a_model(file, tmp_path):
-    """Which some scores refuse to be, if states and annotations are not of one width."""
-    import tasks  # not above: the signatures of what is imported there would go unchecked
+def test_train_step_of_every_run_can_be_traced(file, tmp_path):
+    """Some scores require states and annotations of the same width."""
+    import tasks  # imported after type checks are disabled
 
-    words = write_words(tmp_path)
-    for one in plan(sweeps.load(str(file)).runs, tmp_path / "runs", variant="smoke"):
-        one.workdir.mkdir(parents=True)
-        if one.config.data.corpus == "cmudict":
-            one.config.data.dir = str(words)
-        task = tasks.build(one.config, str(one.workdir))
+    words = write_pronunciations(tmp_path)
+    for item in schedule(sweeps.load(str(file)).runs, tmp_path / "runs", variant="smoke"):
+        item.workdir.mkdir(parents=True)
+        if item.config.data.corpus == "cmudict":
+            item.config.data.dir = str(words)
+        task = tasks.build(item.config, str(item.workdir))
         state = jax.eval_shape(task.init, jax.random.key(0))
         batch = next(task.batches("train", 0))
         jax.eval_shape(task.train_step, state, batch, jax.random.key(0))
 
 
-# Running.
+# Execution
 
 
-def test_what_is_finished_is_not_run_again(tmp_path):
+def test_finished_runs_are_skipped(tmp_path):
     for expected in (["8", "16"], [], ["4"]):
-        launcher = Instant()
-        runs = toys(8, 16, *([4] if expected == ["4"] else []))
-        assert sweeps.execute(plan(runs, tmp_path), launcher) == dict.fromkeys(expected, 0)
+        launcher = FakeLauncher()
+        runs = toy_runs(8, 16, *([4] if expected == ["4"] else []))
+        assert sweeps.execute(schedule(runs, tmp_path), launcher) == dict.fromkeys(expected, 0)
         assert launcher.started == expected and launcher.stopped == 1
-    (longer,) = plan(toys(8), tmp_path, train__steps="50")
-    assert longer.summary() is None, "has steps to go"
+    (longer,) = schedule(toy_runs(8), tmp_path, train__steps="50")
+    assert longer.summary() is None, "steps remain"
     assert longer.run.overrides == {"model.width": 8, "train.steps": 50}
 
 
-def test_a_failure_ends_no_other_and_is_tried_again(tmp_path, capsys):
-    planned = plan(toys(4, 8, 16), tmp_path)
-    assert sweeps.execute(planned, Instant(fails=["8"])) == {"4": 0, "8": 2, "16": 0}
+def test_other_runs_continue_after_a_failure_and_the_failed_run_is_retried(tmp_path, capsys):
+    scheduled = schedule(toy_runs(4, 8, 16), tmp_path)
+    assert sweeps.execute(scheduled, FakeLauncher(fails=["8"])) == {"4": 0, "8": 2, "16": 0}
     assert capsys.readouterr().out.splitlines() == [
         "4: finished in 1:05",
         "8: failed with code 2",
         "16: finished in 1:05",
     ]
-    assert list(sweeps.failures(planned, lines=5)) == [
-        f"8 failed, as {tmp_path}/8/log.txt tells:\n    a bar\n    error: The loss is nan."
+    assert list(sweeps.failure_reports(scheduled, lines=5)) == [
+        f"Run 8 failed; see {tmp_path}/8/log.txt:\n    progress\n    error: The loss is nan."
     ]
-    again = Instant()
-    sweeps.execute(planned, again)
-    assert again.started == ["8"] and not list(sweeps.failures(planned, lines=5))
-    assert capsys.readouterr().out.splitlines()[0] == "4: finished before, in 1:05"
+    retry = FakeLauncher()
+    sweeps.execute(scheduled, retry)
+    assert retry.started == ["8"] and not list(sweeps.failure_reports(scheduled, lines=5))
+    assert capsys.readouterr().out.splitlines()[0] == "4: finished earlier, in 1:05"
 
 
-def test_a_signal_stops_the_jobs_and_says_how_to_go_on(tmp_path):
-    class Endless(Instant):
+def test_signal_stops_the_launcher(tmp_path):
+    class InterruptedLauncher(FakeLauncher):
+        """Finishes the first run and is interrupted during the second."""
+
         def run(self, argv, log):
             if self.started:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return Future()
             return super().run(argv, log)
 
-    launcher = Endless()
-    with pytest.raises(Interrupted, match=r"Stopped with 1 of 2 runs finished; the same command"):
-        sweeps.execute(plan(toys(4, 8), tmp_path), launcher)
+    launcher = InterruptedLauncher()
+    with pytest.raises(Interrupted, match=r"Stopped with 1 of 2 runs finished; run the same"):
+        sweeps.execute(schedule(toy_runs(4, 8), tmp_path), launcher)
     assert launcher.stopped == 1
 
 
-# What is left of it.
+# Reports and figures
 
 
-def test_tables_and_summaries(tmp_path):
+def test_report_files(tmp_path):
     runs = [
         Run(
             "tests/toy.py",
@@ -271,11 +268,12 @@ def test_tables_and_summaries(tmp_path):
         for w, s in ((4, 0), (4, 1), (8, 0))
     ]
     runs[1] = runs[1]._replace(overrides={"model.width": 6, "seed": 1})
-    planned = plan(runs, tmp_path)
-    sweeps.execute(planned, Instant(fails=["8-0"]))
-    table = sweeps.record(results(planned), ("test/error",), tmp_path)
+    scheduled = schedule(runs, tmp_path)
+    sweeps.execute(scheduled, FakeLauncher(fails=["8-0"]))
+    results = [item.result() for item in scheduled]
+    table = sweeps.write_report(results, ("test/error",), tmp_path)
     assert table.splitlines() == [
-        "| width | test/error | paper's test/error | runs | steps | time |",
+        "| width | test/error | paper test/error | runs | steps | time |",
         "| --- | --- | --- | --- | --- | --- |",
         "| 4 | 0.5 ± 0.14 | 3 | 2 | 40 | 2:10 |",
         "| 8 | – | 3 | 0 | – | – |",
@@ -293,86 +291,91 @@ def test_tables_and_summaries(tmp_path):
     assert summaries[0]["config"] == "toy" and summaries[0]["commit"] == "c0ffee"
 
 
-def summary(**measures):
-    return {"metrics": {name.replace("__", "/"): x for name, x in measures.items()}}
+def summary(**metrics):
+    return {"metrics": {name.replace("__", "/"): x for name, x in metrics.items()}}
 
 
-def test_bars_are_means_beside_the_paper():
-    found = [
+def test_metric_bars_show_means_and_paper_values():
+    results = [
         Result(Run("", {"score": "dot", "seed": 0}, {}, {"a": 3.0}), summary(a=1.0)),
         Result(Run("", {"score": "dot", "seed": 1}, {}, {"a": 3.0}), summary(a=2.0)),
         Result(Run("", {"score": "general", "seed": 0}, {}), None),
     ]
-    (axes,) = plots.bars(found, ["a"]).axes
+    (axes,) = plots.metric_bars(results, ["a"]).axes
     assert [bar.get_width() for bar in axes.patches] == [1.5]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dot", "general"]
     assert [list(line.get_xdata()) for line in axes.lines] == [[1.0, 2.0], [3.0]]
 
 
-def test_a_heat_map_says_its_numbers_and_leaves_gaps():
-    found = [
+def test_metric_heatmap_shows_values_and_missing_cells():
+    results = [
         Result(Run("", {"score": s, "alignment": a}, {}), summary(m=x) if x else None)
         for s, a, x in (("dot", "soft", 1.0), ("dot", "hard", 0.5), ("general", "soft", None))
     ]
-    axes = plots.heat_map(found, "m", "score", "alignment").axes[0]
+    axes = plots.metric_heatmap(results, "m", "score", "alignment").axes[0]
     assert [text.get_text() for text in axes.texts] == ["1", "0.5", "–", "–"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["soft", "hard"]
 
 
-def test_lines_over_length_are_of_the_middles_of_their_ranges():
-    measures = {"test/m_2-3": 1.0, "test/m_4-7": 0.5, "test_long/m_8-8": 0.2, "test/m": 0.7}
-    found = [Result(Run("", {"attention": "none"}, {}), {"metrics": measures})]
-    (axes,) = plots.by_length(found, "m").axes
+def test_metric_by_length_plots_bin_centers():
+    metrics = {"test/m_2-3": 1.0, "test/m_4-7": 0.5, "test_long/m_8-8": 0.2, "test/m": 0.7}
+    results = [Result(Run("", {"attention": "none"}, {}), {"metrics": metrics})]
+    (axes,) = plots.metric_by_length(results, "m").axes
     assert [list(map(tuple, line.get_xydata())) for line in axes.lines] == [
         [(2.5, 1.0), (5.5, 0.5)],
         [(8.0, 0.2)],
     ]
 
 
-def test_curves_are_of_what_was_seen_and_of_all_repetitions():
-    """The mean at each number of items, 16 a step; the paper's end is dashed."""
+def test_learning_curves_are_means_over_repetitions_by_example_count():
+    """Each step has 16 examples."""
 
-    def one(seed, values):
+    def result(seed, values):
         lines = [{"step": 1, "loss": 9.0, "items": 16.0}]
         lines += [{"step": step, "dev/bits": bits} for step, bits in values.items()]
         labels = {"task": "copy", "model": "LSTM", "seed": seed}
         return Result(Run("", labels, {}, {"test/bits": 2.0}), None, lines)
 
-    found = [one(0, {10: 4.0, 20: 3.0}), one(1, {10: 6.0})]
-    (axes,) = plots.curves(found, "bits", panels="task", lines="model", unit="sequences").axes
-    course, printed = axes.lines
-    assert list(map(tuple, course.get_xydata())) == [(160.0, 5.0), (320.0, 3.0)]
-    assert set(printed.get_ydata()) == {2.0} and axes.get_yscale() == "linear"
+    results = [result(0, {10: 4.0, 20: 3.0}), result(1, {10: 6.0})]
+    figure = plots.learning_curves(results, "bits", panels="task", lines="model", unit="sequences")
+    (axes,) = figure.axes
+    curve, paper = axes.lines
+    assert list(map(tuple, curve.get_xydata())) == [(160.0, 5.0), (320.0, 3.0)]
+    assert set(paper.get_ydata()) == {2.0} and axes.get_yscale() == "linear"
 
 
-# As a user runs it.
+# Command line
 
 
-def test_a_sweep_goes_all_the_way_with_a_run_that_fails(tmp_path):
-    (tmp_path / "peaks.py").write_text(FILE.format(peaks=(0.01, 9.0)))
-    command = (
+def test_command_trains_and_reports_with_a_failed_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    file = tmp_path / "tasks.py"
+    file.write_text(SWEEP_FILE.format(tasks=("tests.toy", "tests.missing")))
+    result = run_in_process(
         "sweep.py",
-        f"--sweep={tmp_path}/peaks.py",
+        f"--sweep={file}",
         f"--workdir={tmp_path}/runs",
         "--parallel=2",
         "--config.train.steps=10",
     )
-    done = run_in_subprocess(*command)
-    assert done.code == 1
-    assert "9.0 failed, as" in done.errors and "The loss is nan at step 4" in done.errors
-    assert "1 of 2 runs failed; the same command tries them again." in done.output
-    assert re.search(r"^\| 0\.01 \| \d\.\d+ \| 0\.01 \| 1 \| 10 \| \d+:\d\d \|$", done.output, re.M)
+    assert result.code == 1
+    assert "Run tests.missing failed; see" in result.errors
+    assert "error: " in result.errors and "Traceback" not in result.errors
+    assert "1 of 2 runs failed; run the same command again to retry them." in result.output
+    row = r"^\| tests\.toy \| \d\.\d+ \| 0\.5 \| 1 \| 10 \| \d+:\d\d \|$"
+    assert re.search(row, result.output, re.M)
     assert (tmp_path / "runs/figure.png").stat().st_size > 1000
-    planned = plan(sweeps.load(command[1][8:]).runs, tmp_path / "runs", train__steps="10")
-    assert [one.summary() is None for one in planned] == [False, True]
+    scheduled = schedule(sweeps.load(str(file)).runs, tmp_path / "runs", train__steps="10")
+    assert [item.summary() is None for item in scheduled] == [False, True]
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
-    (tmp_path / "peaks.py").write_text(FILE.format(peaks=(0.01,)))
+def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path):
+    (tmp_path / "tasks.py").write_text(SWEEP_FILE.format(tasks=("tests.toy",)))
     command = [
         "sweep.py",
-        f"--sweep={tmp_path}/peaks.py",
+        f"--sweep={tmp_path}/tasks.py",
         f"--workdir={tmp_path}/runs",
         "--config.train.steps=300",
         "--config.data.sleep=0.05",
@@ -384,15 +387,15 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    record, log = (tmp_path / "runs/0.01" / name for name in ("metrics.jsonl", "log.txt"))
-    wait_for(lambda: record.exists() and record.read_text().count("\n") > 1, process, seconds=300)
+    metrics, log = (tmp_path / "runs/tests.toy" / name for name in ("metrics.jsonl", "log.txt"))
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 1, process, seconds=300)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=300) == (
-        "0.01: running\n",
-        "Stopped with 0 of 1 runs finished; the same command goes on.\n",
+        "tests.toy: running\n",
+        "Stopped with 0 of 1 runs finished; run the same command again to resume.\n",
     )
     assert process.returncode == 130
-    step = re.search(r"Stopped at step (\d+) of 300, saved", log.read_text())[1]
-    done = run_in_subprocess(*command)
-    assert done.code == 0 and "0.01: finished in" in done.output
+    step = re.search(r"Stopped at step (\d+) of 300 and saved", log.read_text())[1]
+    result = run_in_subprocess(*command)
+    assert result.code == 0 and "tests.toy: finished in" in result.output
     assert f"300, resuming from {step}" in log.read_text()

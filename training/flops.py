@@ -1,4 +1,4 @@
-"""How much of the machine a step uses: the arithmetic of its products over what matmuls reach."""
+"""FLOP count of a training step and peak FLOP/s of the hardware."""
 
 import functools
 import math
@@ -8,15 +8,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
+from jax.interpreters import partial_eval
+
+from training.mesh import available_cpus
+
+PEAK_SECONDS = 0.2  # duration of the peak measurement
+WINDOW_SECONDS = 0.05  # well above the resolution of the CPU clock
 
 
 def count(jaxpr: Any) -> float:
-    """Floating-point operations of all matrix products and convolutions in a jaxpr.
+    """Count the FLOPs of the matrix products and convolutions in a jaxpr, on all devices.
 
-    Counted from the trace, not taken from XLA's cost analysis, which counts the body of a scan once
-    however often it runs. What is computed anew on purpose (rematerialisation) counts again; of
-    the branches of a cond the dearest counts; the body of a while loop counts once.
+    The trace is counted because XLA's cost analysis counts the body of a scan only once. Products
+    whose results are unused are excluded, as XLA removes them. Rematerialized products count each
+    time they run, a `cond` counts as its most expensive branch, and the body of a `while` loop
+    whose trip count is unknown counts once.
+
+    Args:
+        jaxpr: closed jaxpr, such as `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
     """
+    outputs = [True] * len(jaxpr.jaxpr.outvars)
+    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs)
+    return _count_equations(live)
+
+
+def _count_equations(jaxpr: Any) -> float:
     total = 0.0
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         if eqn.primitive.name == "dot_general":
@@ -25,17 +41,17 @@ def count(jaxpr: Any) -> float:
             total += 2.0 * eqn.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
         elif eqn.primitive.name == "conv_general_dilated":
             kernel = eqn.invars[1].aval
-            outputs = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
-            total += 2.0 * eqn.outvars[0].aval.size * kernel.size / outputs
+            channels = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * eqn.outvars[0].aval.size * kernel.size / channels
         elif eqn.primitive.name == "cond":
-            total += max(count(branch) for branch in eqn.params["branches"])
+            total += max(map(_count_equations, eqn.params["branches"]))
         else:
-            total += _repeats(eqn) * sum(count(inner) for inner in jaxprs_in_params(eqn.params))
+            total += _repeats(eqn) * sum(map(_count_equations, jaxprs_in_params(eqn.params)))
     return total
 
 
 def _repeats(eqn: Any) -> int:
-    """How often an equation does what is inside of it, on all devices together."""
+    """Return how often the inner jaxpr of an equation runs, summed over devices."""
     if eqn.primitive.name == "scan":
         return eqn.params["length"]
     if eqn.primitive.name == "shard_map":
@@ -46,19 +62,31 @@ def _repeats(eqn: Any) -> int:
 
 @functools.cache
 def peak() -> float:
-    """FLOP/s that square matmuls reach on all devices together, timed once (about 0.3 s).
+    """Measure the FLOP/s that square matrix products reach on all devices of the run together.
 
-    In float32 on CPUs and in bfloat16 on accelerators, the fast type of each. The devices of a
-    CPU share its cores, so there one speaks for all of its host.
+    Accelerators are timed in bfloat16 by wall time. CPUs are timed in float32 by the CPU time of
+    the process, scaled to all of its cores: other processes lengthen the wall time of a product
+    but not its CPU time, and a peak measured too low would give utilizations above 100%.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    size, dtype = (1024, jnp.float32) if on_cpu else (8192, jnp.bfloat16)
+    if jax.default_backend() == "cpu":
+        rate = _matmul_rate(1024, jnp.float32, time.process_time)
+        return rate * available_cpus() * jax.process_count()
+    return _matmul_rate(8192, jnp.bfloat16, time.perf_counter) * jax.device_count()
+
+
+def _matmul_rate(size: int, dtype: Any, clock: Any) -> float:
+    """Return the FLOPs of a matmul per second of `clock`, the best of several windows.
+
+    CPU time of other threads is accounted with a delay, so a single product is too short to time.
+    """
     x = jnp.ones((size, size), dtype)
     matmul = jax.jit(jnp.matmul)
     matmul(x, x).block_until_ready()
-    best, end = math.inf, time.perf_counter() + 0.3
+    best, end = 0.0, time.perf_counter() + PEAK_SECONDS
     while time.perf_counter() < end:
-        start = time.perf_counter()
-        matmul(x, x).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best * (jax.process_count() if on_cpu else jax.device_count())
+        products, start, window = 0, clock(), time.perf_counter() + WINDOW_SECONDS
+        while time.perf_counter() < window:
+            matmul(x, x).block_until_ready()
+            products += 1
+        best = max(best, products / (clock() - start))
+    return 2.0 * size**3 * best

@@ -1,7 +1,7 @@
-"""One run on many hosts: how its processes find each other, agree, and share out work.
+"""Multi-host runs: initialization, synchronization and distribution of work over processes.
 
-Every process runs the same program on the same global arrays. What only one should do, such as
-writing the record, the first one does.
+Every process runs the same program on the same global arrays. The primary process (index 0) writes
+the files of the run.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from training.errors import UserError
-from training.signals import leave_closed_terminal, signals, watched
+from training.signals import catch_stop_signals, detach_closed_terminal, stop_signals
 
-HEARTBEAT = 20  # seconds without a sign of life, after which a process counts as dead
-SHUTDOWN = 40  # seconds that a process which ends waits for the others
+HEARTBEAT_TIMEOUT = 20  # seconds without a heartbeat after which a process counts as dead
+SHUTDOWN_TIMEOUT = 40  # seconds that a finished process waits for the others
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,92 +28,95 @@ Result = TypeVar("Result")
 def initialize_distributed(
     coordinator: str | None, processes: int | None, process_id: int | None
 ) -> None:
-    """Meets the other processes of the run; to be called before anything else of JAX.
+    """Connect to the other processes of the run. Must precede any other use of JAX.
+
+    Arguments that are `None` are detected under Slurm, Open MPI, Kubernetes and on Cloud TPUs.
 
     Args:
-        coordinator: 'HOST:PORT' of the first process; None where Slurm, Open MPI, Kubernetes or a
-            Cloud TPU tells.
-        processes: how many there are, or None.
-        process_id: which of them this is, or None.
+        coordinator: 'HOST:PORT' of process 0.
+        processes: number of processes.
+        process_id: index of this process.
 
     Raises:
-        UserError: if neither the flags nor the surroundings say who the others are.
+        UserError: if an argument is neither given nor detected.
     """
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process_id,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=SHUTDOWN,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+            shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
         )
     except (ValueError, TypeError, IndexError) as error:
         raise UserError(
-            f"The other processes of this run are not known ({error}): give --coordinator=HOST:PORT"
-            " --processes=N --process_id=I, or start under Slurm, Open MPI, Kubernetes or on a"
-            " Cloud TPU, which tell."
+            f"The other processes of this run are unknown ({error}): pass --coordinator=HOST:PORT"
+            " --processes=N --process_id=I, or start the run under Slurm, Open MPI, Kubernetes or"
+            " on a Cloud TPU, where they are detected."
         ) from error
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes; a process alone is."""
+    """Return whether this process writes the files of the run; true in a single-process run."""
     return jax.process_index() == 0
 
 
 def barrier() -> None:
-    """Returns when all processes have come here."""
+    """Block until all processes have reached this call."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("wait")
 
 
 def all_gather(tree: Any) -> Any:
-    """Whole copies, on a device of this host, of arrays that are split over hosts."""
+    """Gather arrays sharded over hosts into full copies on one local device."""
     if jax.process_count() == 1:
         return tree
-    whole = multihost_utils.process_allgather(tree, tiled=True)
-    return jax.device_put(whole, jax.local_devices()[0])
+    gathered = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.device_put(gathered, jax.local_devices()[0])
 
 
-def map_over_hosts(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(work, items)`, each item done by one host and its result, in order, given to all.
+def map_over_hosts(fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Distribute items round-robin over hosts, apply `fn`, and yield all results in order.
 
-    Every host must ask for the same items. Results are pickled: let them be NumPy's.
+    Every host must pass the same items and receives every result. Results are pickled, so they
+    should be NumPy arrays or plain Python values.
     """
-    hosts, mine = jax.process_count(), jax.process_index()
+    hosts, host = jax.process_count(), jax.process_index()
     if hosts == 1:
-        yield from map(work, items)
+        yield from map(fn, items)
         return
     count, results = 0, []
     for count, item in enumerate(items, start=1):
-        if (count - 1) % hosts == mine:
-            results.append(work(item))
-    of_hosts = [pickle.loads(data) for data in _exchange(pickle.dumps(results))]
+        if (count - 1) % hosts == host:
+            results.append(fn(item))
+    gathered = [pickle.loads(data) for data in _all_gather_bytes(pickle.dumps(results))]
     for i in range(count):
-        yield of_hosts[i % hosts][i // hosts]
+        yield gathered[i % hosts][i // hosts]
 
 
-def _exchange(data: bytes) -> list[bytes]:
-    """What each host gives, for all."""
+def _all_gather_bytes(data: bytes) -> list[bytes]:
+    """Gather byte strings of different lengths, padded to the longest for the exchange."""
     lengths = multihost_utils.process_allgather(np.int32(len(data)))
     padded = np.zeros(lengths.max(), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
-    rows = multihost_utils.process_allgather(padded)
-    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+    gathered = multihost_utils.process_allgather(padded)
+    return [x[:length].tobytes() for x, length in zip(gathered, lengths, strict=True)]
 
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Callable[[int], int]]:
-    """Yields a function to ask after each step: which signal says to stop there, or 0.
+    """Catch signals to stop; yield a function from a step to the signal received, or 0.
 
-    All hosts get the same answer at the same step, though a signal may reach one of them alone.
+    The function must be called after each step. All hosts get the same result at the same step,
+    even if the signal reached only one of them.
     """
     if jax.process_count() == 1:
-        with signals() as caught:
+        with catch_stop_signals() as caught:
             yield lambda step: caught[0] if caught else 0
         return
-    # JAX has its own handler of SIGTERM, which tells the others; let Ctrl-C be the same.
-    others = [number for number in watched() if number != signal.SIGTERM]
-    before = {number: signal.signal(number, _terminate) for number in others}
+    # JAX's preemption service handles SIGTERM on all hosts; forward the other signals to it.
+    forwarded = [number for number in stop_signals() if number != signal.SIGTERM]
+    previous = {number: signal.signal(number, _send_sigterm) for number in forwarded}
     try:
         yield (
             lambda step: (
@@ -121,11 +124,11 @@ def stop_signal() -> Iterator[Callable[[int], int]]:
             )
         )
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _terminate(number: int, frame: Any) -> None:
+def _send_sigterm(number: int, frame: Any) -> None:
     del number, frame
-    leave_closed_terminal()
+    detach_closed_terminal()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep run."""
+"""Launchers: backends that run the commands of a sweep."""
 
 import os
 import queue
@@ -13,23 +13,23 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 @runtime_checkable
 class Job(Protocol):
-    """A command that was submitted; `concurrent.futures.Future` is one."""
+    """A submitted command. `concurrent.futures.Future` implements this protocol."""
 
     def running(self) -> bool:
-        """Whether it is under way: not waiting, not done."""
+        """Return whether the command is executing, neither pending nor done."""
         ...
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Return whether the command has ended."""
         ...
 
     def result(self) -> int:
-        """Its exit code, once it is done."""
+        """Return the exit code of a command that is done."""
         ...
 
 
 class Command(NamedTuple):
-    """What is to be run, under which name; its output is appended to `log`."""
+    """A command line with the name of its run; its output is appended to `log`."""
 
     name: str
     argv: Sequence[str]
@@ -38,44 +38,44 @@ class Command(NamedTuple):
 
 @runtime_checkable
 class Launcher(Protocol):
-    """Runs commands somewhere, a number of them at once."""
+    """A backend that runs several commands in parallel."""
 
     def submit(self, commands: Sequence[Command]) -> list[Job]:
-        """Queues commands."""
+        """Queue commands."""
         ...
 
     def stop(self) -> None:
-        """Lets what cannot go on without this process save and end, and forgets what waits."""
+        """Let jobs that depend on this process save and end, and cancel pending jobs."""
         ...
 
 
-class Share(NamedTuple):
-    """What one of the processes that run at once may use of the machine."""
+class Resources(NamedTuple):
+    """CPU cores and environment variables of one process."""
 
-    cores: set[int]  # none where the system cannot confine a process
+    cores: set[int]  # empty on systems without CPU affinity
     environment: dict[str, str]
 
 
-class Local:
-    """Processes of this machine, each with its share of the cores and of the GPUs."""
+class LocalLauncher:
+    """Runs commands as processes of this machine, each on its own cores and GPUs."""
 
     def __init__(self, parallel: int):
-        self._shares: queue.SimpleQueue[Share] = queue.SimpleQueue()
-        for share in shares(parallel):
-            self._shares.put(share)
+        self._resources: queue.SimpleQueue[Resources] = queue.SimpleQueue()
+        for resources in partition_resources(parallel):
+            self._resources.put(resources)
         self._thread = threading.local()
-        self._pool = ThreadPoolExecutor(parallel, initializer=self._take_share)
+        self._pool = ThreadPoolExecutor(parallel, initializer=self._acquire_resources)
         self._lock = threading.Lock()
         self._processes: list[subprocess.Popen] = []
         self._stopping = False
 
-    def _take_share(self) -> None:
-        share = self._shares.get()
-        self._thread.environment = share.environment
-        if share.cores:
-            # Of this thread alone, and of the processes that it starts. XLA has as many threads
-            # as its process has cores.
-            os.sched_setaffinity(0, share.cores)
+    def _acquire_resources(self) -> None:
+        resources = self._resources.get()
+        self._thread.environment = resources.environment
+        if resources.cores:
+            # Affects this thread and the processes it starts. XLA starts as many threads as its
+            # process has cores.
+            os.sched_setaffinity(0, resources.cores)
 
     def submit(self, commands: Sequence[Command]) -> list[Job]:
         return [self._pool.submit(self._run, command) for command in commands]
@@ -88,7 +88,7 @@ class Local:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us, who ask it to stop, and once
+                start_new_session=True,  # Ctrl-C reaches only the launcher, which sends SIGTERM
             )
             self._processes.append(process)
             if self._stopping:
@@ -99,7 +99,7 @@ class Local:
         with self._lock:
             self._stopping = True
             for process in self._processes:
-                process.terminate()  # which does nothing to one that has ended
+                process.terminate()  # has no effect on a process that has ended
         try:
             self._pool.shutdown(cancel_futures=True)
         except BaseException:  # a second Ctrl-C
@@ -108,37 +108,40 @@ class Local:
             raise
 
 
-def shares(parallel: int) -> list[Share]:
-    """Cuts the machine into parts: whole cores and GPUs, shared only if there are too few."""
+def partition_resources(parallel: int) -> list[Resources]:
+    """Partition cores and GPUs over parallel processes; processes share them if too few exist."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     gpus = visible_gpus()
-    alone = {} if len(gpus) >= parallel else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    # Processes that share a GPU must not each preallocate its memory.
+    memory = {} if len(gpus) >= parallel else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     return [
-        Share(
-            set(_part(cores, i, parallel)),
-            {"CUDA_VISIBLE_DEVICES": ",".join(_part(gpus, i, parallel)), **alone} if gpus else {},
+        Resources(
+            set(_partition(cores, i, parallel)),
+            {"CUDA_VISIBLE_DEVICES": ",".join(_partition(gpus, i, parallel)), **memory}
+            if gpus
+            else {},
         )
         for i in range(parallel)
     ]
 
 
 def visible_gpus() -> list[str]:
-    """Names by which CUDA knows the GPUs that a process may use; asked without starting CUDA."""
+    """Return the CUDA identifiers of the GPUs this process may use, without initializing CUDA."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in named.split(",") if name]
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in visible.split(",") if gpu]
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    listed = subprocess.run(command, capture_output=True, text=True)
-    return listed.stdout.split() if listed.returncode == 0 else []
+    listing = subprocess.run(command, capture_output=True, text=True)
+    return listing.stdout.split() if listing.returncode == 0 else []
 
 
-def _part(things: Sequence, i: int, parts: int) -> Sequence:
-    """The i-th of so many parts in order; one thing, which others have too, if there are fewer."""
-    if not things:
-        return things
-    if len(things) < parts:
-        return [things[i % len(things)]]
-    return things[i * len(things) // parts : (i + 1) * len(things) // parts]
+def _partition(items: Sequence, i: int, parts: int) -> Sequence:
+    """Return the i-th of `parts` contiguous parts, or one shared item if there are too few."""
+    if not items:
+        return items
+    if len(items) < parts:
+        return [items[i % len(items)]]
+    return items[i * len(items) // parts : (i + 1) * len(items) // parts]

@@ -40,7 +40,9 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     """
     run.open_workdir(config, workdir)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
-    shape = mesh.resolve_mesh_shape(dict(config.mesh), state, jax.device_count(), mesh.memory_per_device())
+    shape = mesh.resolve_mesh_shape(
+        dict(config.mesh), state, jax.device_count(), mesh.memory_per_device()
+    )
     device_mesh = mesh.make_mesh(**shape)
     console = Console(config.train.steps, task.unit, quiet=not hosts.is_primary())
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:

@@ -1,4 +1,4 @@
-"""Signals that ask a program to stop, noted instead of obeyed at once."""
+"""Deferred handling of the signals that ask a program to stop."""
 
 import contextlib
 import os
@@ -7,19 +7,19 @@ import stat
 import time
 from collections.abc import Iterator
 
-AT_ONCE = 1.0  # seconds
+DUPLICATE_SECONDS = 1.0  # a second signal within this time counts as the same request
 
 
-def watched() -> list[int]:
-    """SIGTERM, SIGINT, and SIGHUP as from a terminal that is closed, unless `nohup` ignores it."""
-    heeded = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
-    return [signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * heeded]
+def stop_signals() -> list[int]:
+    """Return SIGTERM, SIGINT and, unless `nohup` ignores it, SIGHUP of a closed terminal."""
+    hangup = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangup]
 
 
-def leave_closed_terminal() -> None:
-    """If there is a terminal that was closed, what is still said to it goes nowhere.
+def detach_closed_terminal() -> None:
+    """Redirect stdout and stderr to the null device if their terminal was closed.
 
-    It would be an error otherwise.
+    Writing to a closed terminal would raise an error.
     """
     for stream in (1, 2):
         device = stat.S_ISCHR(os.fstat(stream).st_mode)
@@ -28,31 +28,31 @@ def leave_closed_terminal() -> None:
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-    """Catches the first that asks to stop in the list it yields; a second one acts as usual.
+def catch_stop_signals() -> Iterator[list[int]]:
+    """Yield a list to which the first signal is appended; a second one has its usual effect.
 
-    Unless it comes at once: a cluster may send one to a process and to its parent, which passes it
-    on.
+    A second signal within `DUPLICATE_SECONDS` is ignored: a cluster may signal both a process and
+    its parent, which forwards the signal.
     """
     caught: list[int] = []
     times: list[float] = []
-    before = {number: signal.getsignal(number) for number in watched()}
+    previous = {number: signal.getsignal(number) for number in stop_signals()}
 
     def restore():
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
     def catch(number, frame):
         del frame
-        leave_closed_terminal()
+        detach_closed_terminal()
         if not caught:
             caught.append(number)
             times.append(time.monotonic())
-        elif time.monotonic() - times[0] > AT_ONCE:
+        elif time.monotonic() - times[0] > DUPLICATE_SECONDS:
             restore()
             signal.raise_signal(number)
 
-    for number in before:
+    for number in previous:
         signal.signal(number, catch)
     try:
         yield caught

@@ -1,8 +1,8 @@
-"""The runs of a sweep as one array job of Slurm, by submitit.
+"""Launcher that submits the runs of a sweep to Slurm as one array job, using submitit.
 
-Jobs live without us: a sweep may be left and come back to, for their numbers are kept in its
-folder. A job that Slurm preempts, or whose node fails, or whose time is over, is queued again and
-goes on from its last checkpoint.
+Jobs outlive this process: their ids are stored in the sweep's directory, so that a later call finds
+them again. A job that is preempted, loses its node or reaches its time limit is requeued and
+resumes from its last checkpoint.
 """
 
 import contextlib
@@ -22,72 +22,78 @@ from training import run
 from training.errors import UserError
 from training.launchers import Command, Job
 
-JOBS = "slurm.json"  # in the sweep's folder: the job of each run
-OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE"}
-LAST = 3.0  # seconds for which an answer of Slurm's is not asked for again
-TIMEOUTS = 1000  # so often a run may be queued again because its time was over
+JOBS_FILE = "slurm.json"  # in the sweep's directory: job ids by run name
+TERMINAL_STATES = {
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+}
+CACHE_SECONDS = 3.0  # time between two queries of the queue
+MAX_TIMEOUTS = 1000  # requeues of a run that reached its time limit
 
 
-class Slurm:
-    """Submits runs, and finds those again that it has submitted before.
+class SlurmLauncher:
+    """Submits runs, and finds the jobs of runs submitted earlier.
 
     Args:
-        folder: of the sweep; where all nodes see it.
-        settings: as `configs/launchers/slurm.py` has them.
+        workdir: directory of the sweep, on a file system that all nodes share.
+        settings: config with the keys of `configs/launchers/slurm.py`.
 
     Raises:
-        UserError: if there is no Slurm, or the folder's record of jobs is damaged.
+        UserError: if Slurm is not installed, or the file of job ids is damaged.
     """
 
-    def __init__(self, folder: Path, settings: Any):
+    def __init__(self, workdir: Path, settings: Any):
         if shutil.which("sbatch") is None:
-            raise UserError("There is no Slurm on this machine: it has no sbatch.")
-        self._folder, self._settings = folder.resolve(), settings
+            raise UserError("Slurm is not available on this machine: sbatch was not found.")
+        self._workdir, self._settings = workdir.resolve(), settings
         self._queue = Queue()
-        path = folder / JOBS
-        self._numbers: dict[str, str] = run.read_json(path) if path.exists() else {}
+        path = workdir / JOBS_FILE
+        self._job_ids: dict[str, str] = run.read_json(path) if path.exists() else {}
 
     def submit(self, commands: Sequence[Command]) -> list[Job]:
-        """One array job of all that are not in the queue yet."""
-        new = [command for command in commands if not self._waits(command.name)]
+        """Submit an array job of all commands without an active job."""
+        new = [command for command in commands if not self._is_active(command.name)]
         if new:
-            jobs = self._executor().submit_batch(new, self._settings.nodes)
-            self._numbers |= {one.name: job for one, job in zip(new, jobs, strict=True)}
-            run.write_json(self._folder / JOBS, self._numbers)
-            self._queue.forget()
+            executor = Executor(self._workdir / "slurm", self._settings)
+            job_ids = executor.submit_batch(new, self._settings.nodes)
+            self._job_ids |= {x.name: job_id for x, job_id in zip(new, job_ids, strict=True)}
+            run.write_json(self._workdir / JOBS_FILE, self._job_ids)
+            self._queue.invalidate()
         return [self._job(command.name) for command in commands]
 
-    def known(self) -> dict[str, Job]:
-        """The jobs submitted so far, by run."""
-        return {name: self._job(name) for name in self._numbers}
+    def jobs(self) -> dict[str, Job]:
+        """Return all submitted jobs by run name."""
+        return {name: self._job(name) for name in self._job_ids}
 
     def cancel(self) -> int:
-        """Asks all jobs to save and end; returns how many they are."""
-        numbers = [number for name, number in self._numbers.items() if self._waits(name)]
-        if numbers:
-            ask("scancel", *numbers)
-        return len(numbers)
+        """Cancel all active jobs, which save and end; return their number."""
+        job_ids = [job_id for name, job_id in self._job_ids.items() if self._is_active(name)]
+        if job_ids:
+            run_command("scancel", *job_ids)
+        return len(job_ids)
 
     def stop(self) -> None:
-        """Leaves the jobs alone: they need nobody here."""
+        """Do nothing: jobs do not depend on this process."""
 
-    def _waits(self, name: str) -> bool:
-        return name in self._numbers and not self._job(name).done()
+    def _is_active(self, name: str) -> bool:
+        return name in self._job_ids and not self._job(name).done()
 
     def _job(self, name: str) -> "SlurmJob":
-        return SlurmJob(self._numbers[name], self._folder / "slurm", self._queue)
-
-    def _executor(self) -> "Executor":
-        return Executor(self._folder / "slurm", self._settings)
+        return SlurmJob(self._job_ids[name], self._workdir / "slurm", self._queue)
 
 
 class Executor:
-    """submitit, with our settings."""
+    """submitit executor with the settings of a sweep."""
 
     def __init__(self, folder: Path, settings: Any):
-        import submitit  # here: those who have no Slurm need not wait for it
+        import submitit  # imported lazily, as only Slurm users need it
 
-        self._submitit = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
+        self._submitit = submitit.SlurmExecutor(folder, max_num_timeout=MAX_TIMEOUTS)
         options = {
             "partition": settings.partition,
             "mem": settings.memory,
@@ -101,124 +107,126 @@ class Executor:
                 nodes=settings.nodes,
                 ntasks_per_node=1,
                 cpus_per_task=settings.cpus,
-                array_parallelism=settings.at_once,
-                signal_delay_s=settings.grace,
+                array_parallelism=settings.max_parallel,
+                signal_delay_s=settings.grace_seconds,
                 stderr_to_stdout=True,
-                additional_parameters={"requeue": True, "open-mode": "append", **settings.more},
+                additional_parameters={
+                    "requeue": True,
+                    "open-mode": "append",
+                    **settings.options,
+                },
                 **{name: value for name, value in options.items() if value},
             )
         except ValueError as error:
-            raise UserError(
-                f"Slurm's settings are no good: {str(error).splitlines()[0]}"
-            ) from error
+            raise UserError(f"Invalid Slurm settings: {str(error).splitlines()[0]}") from error
 
     def submit_batch(self, commands: Sequence[Command], nodes: int) -> list[str]:
-        """Numbers of the jobs, those of an array as '12_0'.
+        """Submit one array job and return the id of each command's job, such as '12_0'.
 
         Raises:
-            UserError: if Slurm does not take them.
+            UserError: if Slurm rejects the job.
         """
         import submitit
 
-        more = ["--distributed"] * (nodes > 1)
+        flags = ["--distributed"] * (nodes > 1)
         try:
-            # Or it would print what goes into the sentence below.
+            # submitit prints the error message that is raised below.
             with contextlib.redirect_stderr(io.StringIO()), self._submitit.batch():
                 jobs = [
-                    self._submitit.submit(Resumable([*one.argv, *more], one.log.resolve()))
-                    for one in commands
+                    self._submitit.submit(ResumableCommand([*x.argv, *flags], x.log.resolve()))
+                    for x in commands
                 ]
         except submitit.core.utils.FailedJobError as error:
-            raise UserError(f"Slurm does not take the jobs: {_last_line(error)}") from error
+            raise UserError(f"Slurm rejected the jobs: {_last_line(error)}") from error
         return [job.job_id for job in jobs]
 
 
-class Resumable:
-    """What a job does: the command, which resumes by itself if it is run again."""
+class ResumableCommand:
+    """Callable that runs a command in a job; the command resumes when it runs again."""
 
     def __init__(self, argv: Sequence[str], log: Path):
         self.argv, self.log, self.pid = list(argv), log, 0
 
     def __call__(self) -> int:
-        """Runs it and returns its exit code."""
+        """Run the command and return its exit code."""
         with self.log.open("ab") as file:
             process = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # Slurm sends this to all of a job's processes; `checkpoint` is who answers.
+                # Slurm sends SIGUSR2 to all processes of a job; only `checkpoint` handles it.
                 preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
             )
         self.pid = process.pid
         while (code := process.poll()) is None:
             time.sleep(0.2)
-        while code in (128 + signal.SIGTERM, -signal.SIGTERM):  # saved, or before it could
-            # Slurm has asked it to end. If it wants it again, that is for Slurm to say, which it
-            # would not of a job that has ended by itself: it is about to end this one.
+        while code in (128 + signal.SIGTERM, -signal.SIGTERM):
+            # Slurm sent SIGTERM and is about to end this job. It requeues the job only if the job
+            # has not ended by itself, so wait to be killed.
             time.sleep(1)
         return code
 
     def checkpoint(self) -> Any:
-        """Called by submitit when the job's time is almost over: saves, to be queued again."""
+        """Stop the command, which saves, and requeue it; submitit calls this at the time limit."""
         import submitit
 
         os.kill(self.pid, signal.SIGTERM)
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        return submitit.helpers.DelayedSubmission(Resumable(self.argv, self.log))
+        return submitit.helpers.DelayedSubmission(ResumableCommand(self.argv, self.log))
 
 
 class Queue:
-    """What Slurm says of our jobs, asked now and then."""
+    """States of the user's jobs, cached for `CACHE_SECONDS`."""
 
     def __init__(self):
         self._states: dict[str, str] = {}
-        self._asked = -LAST
+        self._query_time = -CACHE_SECONDS
 
-    def forget(self) -> None:
-        """Makes the next question a new one."""
-        self._asked = -LAST
+    def invalidate(self) -> None:
+        """Discard the cached states."""
+        self._query_time = -CACHE_SECONDS
 
-    def state(self, number: str) -> str:
-        """'PENDING', 'RUNNING', ...; 'COMPLETED' for what it knows no more."""
-        if time.monotonic() - self._asked > LAST:
+    def state(self, job_id: str) -> str:
+        """Return 'PENDING', 'RUNNING', ...; 'COMPLETED' for jobs no longer in the queue."""
+        if time.monotonic() - self._query_time > CACHE_SECONDS:
             flags = ("--noheader", "--array", "--states=all", "--format=%i %T")
-            lines = ask("squeue", f"--user={getpass.getuser()}", *flags).splitlines()
+            lines = run_command("squeue", f"--user={getpass.getuser()}", *flags).splitlines()
             self._states = dict(line.split() for line in lines)
-            self._asked = time.monotonic()
-        return self._states.get(number, "COMPLETED")
+            self._query_time = time.monotonic()
+        return self._states.get(job_id, "COMPLETED")
 
 
 class SlurmJob:
-    """A job; see `training.launchers.Job`."""
+    """A job of the array; implements `training.launchers.Job`."""
 
-    def __init__(self, number: str, folder: Path, queue: Queue):
-        self._number, self._folder, self._queue = number, folder, queue
+    def __init__(self, job_id: str, folder: Path, queue: Queue):
+        self._job_id, self._folder, self._queue = job_id, folder, queue
 
     def running(self) -> bool:
-        return self._queue.state(self._number) in ("RUNNING", "COMPLETING")
+        return self._queue.state(self._job_id) in ("RUNNING", "COMPLETING")
 
     def done(self) -> bool:
-        return self._queue.state(self._number) in OVER
+        return self._queue.state(self._job_id) in TERMINAL_STATES
 
     def result(self) -> int:
-        """The command's exit code; that of SIGKILL for a job that could not tell."""
-        path = self._folder / f"{self._number}_0_result.pkl"
+        """Return the command's exit code, or that of SIGKILL if the job left none."""
+        path = self._folder / f"{self._job_id}_0_result.pkl"
         if not path.exists():
             return 128 + signal.SIGKILL
         outcome, code = pickle.loads(path.read_bytes())
         return code if outcome == "success" else 1
 
 
-def ask(*command: str) -> str:
-    """What a command of Slurm's answers.
+def run_command(*command: str) -> str:
+    """Run a Slurm command and return its output.
 
     Raises:
-        UserError: if it does not.
+        UserError: if it fails.
     """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"Slurm does not answer: {_last_line(done.stderr)}")
+        raise UserError(f"{command[0]} failed: {_last_line(done.stderr)}")
     return done.stdout
 
 

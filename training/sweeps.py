@@ -1,10 +1,10 @@
-"""Sweeps: runs of `train.py` that differ in a few values, and the table they make together.
+"""Sweeps: runs of `train.py` that differ in a few config values, compared in one table.
 
-A sweep file has
+A sweep file defines
 
-    METRICS = ("test/wer",)                     # the columns of its table
+    METRICS = ("test/wer",)                           # columns of the table
 
-    def runs() -> Iterator[Run]: ...             # what is run
+    def runs() -> Iterator[Run]: ...                  # the runs of the sweep
 
     def figure(results: list[Result]) -> Figure: ...  # see `training.plots`
 """
@@ -25,25 +25,25 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from training import cli, metric_writer, run
-from training.console import Board, duration
+from training.console import StatusTable, format_duration
 from training.errors import Interrupted, UserError, first_line
 from training.launchers import Command, Job, Launcher
-from training.signals import signals
+from training.signals import catch_stop_signals
 
 TRAIN = Path(__file__).parents[1] / "train.py"
-POLL = 0.5  # seconds
+POLL_SECONDS = 0.5
 
 
 class Run(NamedTuple):
-    """One training of a sweep.
+    """One training run of a sweep.
 
     Attributes:
-        config: the config file.
-        labels: its coordinates in table and figure, {"score": "dot", "seed": 0}; runs that differ
-            in `seed` alone are repetitions. The values together are its name, in which "_" stands
-            for what a folder should not be called.
-        overrides: values of the config's keys, {"model.score": "dot"}.
-        paper: what the paper prints for it, by metric.
+        config: path of the config file.
+        labels: values that identify the run in table and figure, {"score": "dot", "seed": 0}. Runs
+            that differ only in `seed` are repetitions. The values joined form the run's name, with
+            characters that are unsafe in a file name replaced by "_".
+        overrides: config values, {"model.score": "dot"}.
+        paper: the paper's results, by metric.
     """
 
     config: str
@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A run, its `summary.json` if it has finished, and the lines of its record."""
+    """A run, its `summary.json` if it has finished, and the lines of its `metrics.jsonl`."""
 
     run: Run
     summary: dict | None
@@ -68,15 +68,15 @@ class Result(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What a sweep file says."""
+    """Content of a sweep file."""
 
     metrics: Sequence[str]
     runs: list[Run]
     figure: Callable[[list[Result]], Figure]
 
 
-class Planned(NamedTuple):
-    """A run that has been checked, with its folder."""
+class ScheduledRun(NamedTuple):
+    """A validated run with its command line and run directory."""
 
     run: Run
     flags: list[str]
@@ -92,152 +92,154 @@ class Planned(NamedTuple):
         return [sys.executable, str(TRAIN), *self.flags, f"--workdir={self.workdir}"]
 
     def result(self) -> Result:
-        """What there is of the run so far."""
+        """Read the result so far."""
         return Result(self.run, self.summary(), metric_writer.read(str(self.workdir)))
 
     def summary(self) -> dict | None:
-        """What the run ended with, or None while it has steps to go."""
-        found = run.read_summary(str(self.workdir))
-        return found if found and found["steps"] >= self.config.train.steps else None
+        """Read the summary, or return None if steps remain."""
+        summary = run.read_summary(str(self.workdir))
+        return summary if summary and summary["steps"] >= self.config.train.steps else None
 
     def progress(self) -> str:
-        """How far it is."""
+        """Describe the progress of training."""
         lines = metric_writer.read(str(self.workdir))
         return f"step {lines[-1]['step']:,} of {self.config.train.steps:,}" if lines else ""
 
 
 def load(path: str) -> Sweep:
-    """Reads a sweep file.
+    """Load a sweep file.
 
     Raises:
-        UserError: if there is none, it lacks one of its three parts, or cannot be run.
+        UserError: if the file does not exist, raises an error, or lacks a definition.
     """
     if not os.path.isfile(path):
-        raise UserError(f"There is no sweep file {path}.")
+        raise UserError(f"The sweep file {path} does not exist.")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        for part in ("METRICS", "runs", "figure"):
-            if not hasattr(module, part):
-                raise UserError(f"{path} is no sweep: it has no {part}.")
+        for name in ("METRICS", "runs", "figure"):
+            if not hasattr(module, name):
+                raise UserError(f"{path} is not a sweep file: it does not define {name}.")
         return Sweep(module.METRICS, list(module.runs()), module.figure)
     except UserError:
         raise
-    except Exception as error:  # a file is run, and may do whatever it likes
+    except Exception as error:  # the file may raise any exception
         raise UserError(f"{path}: {first_line(error)}") from error
 
 
-def plan(
-    runs: Sequence[Run], workdir: str, changes: Mapping[str, str], variant: str
-) -> list[Planned]:
-    """Checks every run before any is started.
+def schedule(
+    runs: Sequence[Run], workdir: str, overrides: Mapping[str, str], variant: str
+) -> list[ScheduledRun]:
+    """Validate all runs before any of them starts.
 
     Args:
-        runs: of the sweep.
-        workdir: its folder, in which each run has one by its name.
-        changes: further overrides for all of them, which come before their own.
-        variant: of the configs, 'smoke' or ''.
+        runs: runs of the sweep.
+        workdir: directory of the sweep; each run has a subdirectory with its name.
+        overrides: config values for all runs, with precedence over the runs' own.
+        variant: variant of the configs, 'smoke' or ''.
 
     Raises:
-        UserError: a config that is not there, a key or value it does not have, two runs of one
-            name, a folder of another run.
+        UserError: if a config does not exist, a key or a value is invalid, two runs have the same
+            name, or a run directory belongs to another config.
     """
-    planned: dict[str, Planned] = {}
-    for one in runs:
-        name = one.name
+    scheduled: dict[str, ScheduledRun] = {}
+    for item in runs:
+        name = item.name
         if not re.search(r"\w", name):
-            raise UserError(f"The run {dict(one.labels)} has no name: let its labels be words.")
-        if name in planned:
-            raise UserError(f"Two runs are called '{name}': give them different labels.")
-        overrides = {**one.overrides, **changes}
-        argv = [f"--config={one.config}{':' * bool(variant)}{variant}"]
-        argv += [f"--config.{key}={value}" for key, value in overrides.items()]
+            raise UserError(f"The labels {dict(item.labels)} give an empty run name: use words.")
+        if name in scheduled:
+            raise UserError(f"Two runs have the name '{name}': give them different labels.")
+        merged = {**item.overrides, **overrides}
+        argv = [f"--config={item.config}{':' * bool(variant)}{variant}"]
+        argv += [f"--config.{key}={value}" for key, value in merged.items()]
         try:
-            config = cli.read_config(["train.py", *argv])
-            run.check_same(config, os.path.join(workdir, name))
+            config = cli.parse_config(["train.py", *argv])
+            run.check_same_config(config, os.path.join(workdir, name))
         except UserError as error:
             raise UserError(f"Run '{name}': {error}") from error
-        values = run.flatten(json.loads(config.to_json_best_effort()))  # a change is but a string
-        one = one._replace(overrides={key: values[key] for key in overrides})
-        planned[name] = Planned(one, argv, config, Path(workdir, name))
-    if not planned:
-        raise UserError("The sweep has no runs.")
-    return list(planned.values())
+        values = run.flatten(json.loads(config.to_json_best_effort()))  # parsed, not strings
+        item = item._replace(overrides={key: values[key] for key in merged})
+        scheduled[name] = ScheduledRun(item, argv, config, Path(workdir, name))
+    if not scheduled:
+        raise UserError("The sweep has no runs: let runs() yield at least one.")
+    return list(scheduled.values())
 
 
-def execute(planned: Sequence[Planned], launcher: Launcher) -> dict[str, int]:
-    """Runs what has not finished, shows how it goes, and returns the exit code of each.
+def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, int]:
+    """Run all unfinished runs, show their status, and return their exit codes.
 
     Raises:
-        UserError: a folder that cannot be written.
+        UserError: if a run directory is not writable.
         Interrupted: after a signal to stop, once every run has saved and ended.
     """
-    board, left = Board(), [one for one in planned if one.summary() is None]
-    with signals() as stop, board:
+    status = StatusTable()
+    unfinished = [item for item in scheduled if item.summary() is None]
+    with catch_stop_signals() as stop, status:
         try:
-            for one in left:
-                run.make_folder(one.workdir)
-            started = launcher.submit([Command(one.run.name, one.command, one.log) for one in left])
-            jobs = {one.run.name: job for one, job in zip(left, started, strict=True)}
+            for item in unfinished:
+                run.make_writable_dir(item.workdir)
+            submitted = launcher.submit([Command(x.run.name, x.command, x.log) for x in unfinished])
+            jobs = {x.run.name: job for x, job in zip(unfinished, submitted, strict=True)}
             while not (stop or all(job.done() for job in jobs.values())):
-                board.show(states(planned, jobs))
-                time.sleep(POLL)
+                status.show(run_states(scheduled, jobs))
+                time.sleep(POLL_SECONDS)
             if not stop:
-                board.show(states(planned, jobs))
+                status.show(run_states(scheduled, jobs))
         finally:
             launcher.stop()
     if stop:
-        done = sum(one.summary() is not None for one in planned)
+        finished = sum(item.summary() is not None for item in scheduled)
         raise Interrupted(
-            f"Stopped with {done} of {len(planned)} runs finished; the same command goes on.",
+            f"Stopped with {finished} of {len(scheduled)} runs finished; run the same command "
+            "again to resume.",
             stop[0],
         )
     return {name: job.result() for name, job in jobs.items()}
 
 
-def states(planned: Sequence[Planned], jobs: Mapping[str, Job]) -> dict[str, tuple[str, str]]:
-    """Where each run is, by name, for the board."""
-    return {one.run.name: state(one, jobs) for one in planned}
+def run_states(
+    scheduled: Sequence[ScheduledRun], jobs: Mapping[str, Job]
+) -> dict[str, tuple[str, str]]:
+    """Return the status and a detail of each run by name, for `StatusTable`."""
+    return {item.run.name: _run_state(item, jobs.get(item.run.name)) for item in scheduled}
 
 
-def state(one: Planned, jobs: Mapping[str, Job]) -> tuple[str, str]:
-    """A word for where a run is, and a few more."""
-    job = jobs.get(one.run.name)
+def _run_state(item: ScheduledRun, job: Job | None) -> tuple[str, str]:
     if job and not job.done():
-        return ("running", one.progress()) if job.running() else ("waiting", "")
+        return ("running", item.progress()) if job.running() else ("waiting", "")
     if job and job.result():
         return "failed", f"with code {job.result()}"
-    summary = one.summary()
+    summary = item.summary()
     if summary is None:
         return ("failed", "without a summary") if job else ("waiting", "")
-    took = duration(summary["seconds"])
-    return ("finished", f"in {took}") if job else ("finished", f"before, in {took}")
+    duration = format_duration(summary["seconds"])
+    return ("finished", f"in {duration}") if job else ("finished", f"earlier, in {duration}")
 
 
-def failures(planned: Sequence[Planned], lines: int) -> Iterator[str]:
-    """What is to be said of each run without a summary: the end of its log."""
-    for one in planned:
-        if one.summary() is None:
-            log = one.log.read_text(errors="replace") if one.log.exists() else ""
-            end = [line for line in log.splitlines() if line.strip()][-lines:]
-            yield "\n    ".join([f"{one.run.name} failed, as {one.log} tells:", *end])
+def failure_reports(scheduled: Sequence[ScheduledRun], lines: int) -> Iterator[str]:
+    """Yield the last lines of the log of each run without a summary."""
+    for item in scheduled:
+        if item.summary() is None:
+            log = item.log.read_text(errors="replace") if item.log.exists() else ""
+            tail = [line for line in log.splitlines() if line.strip()][-lines:]
+            yield "\n    ".join([f"Run {item.run.name} failed; see {item.log}:", *tail])
 
 
-def record(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> str:
-    """Writes `summary.json`, `table.md` and `table.csv`; returns the table."""
+def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> str:
+    """Write `summary.json`, `table.md` and `table.csv`; return the Markdown table."""
     run.write_json(
         workdir / "summary.json",
         [
-            {"run": one.name, "overrides": dict(one.overrides)}
+            {"run": item.name, "overrides": dict(item.overrides)}
             | summary
-            | {"paper": dict(one.paper)}
-            for one, summary, _ in results
+            | {"paper": dict(item.paper)}
+            for item, summary, _ in results
             if summary
         ],
     )
-    table = markdown(results, metrics)
+    table = markdown_table(results, metrics)
     (workdir / "table.md").write_text(table + "\n")
     with (workdir / "table.csv").open("w", newline="") as file:
         rows = list(csv_rows(results))
@@ -248,18 +250,18 @@ def record(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> 
 
 
 def csv_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    """A row for each run, with all that it measured."""
-    for one, summary, _ in results:
-        papers = {f"paper {name}": value for name, value in one.paper.items()}
-        row: dict[str, Any] = {"run": one.name, **one.labels, **papers}
+    """Yield a row with all metrics for each run."""
+    for item, summary, _ in results:
+        paper = {f"paper {name}": value for name, value in item.paper.items()}
+        row: dict[str, Any] = {"run": item.name, **item.labels, **paper}
         if summary:
-            rest = ("steps", "seconds", "seed", "device", "commit")
-            row |= summary["metrics"] | {key: summary[key] for key in rest}
+            keys = ("steps", "seconds", "seed", "device", "commit")
+            row |= summary["metrics"] | {key: summary[key] for key in keys}
         yield row
 
 
-def repetitions(results: Sequence[Result]) -> list[list[Result]]:
-    """The runs in order, together where their labels differ in the seed alone."""
+def group_repetitions(results: Sequence[Result]) -> list[list[Result]]:
+    """Group runs whose labels differ only in the seed, in order of their first occurrence."""
     groups: dict[tuple, list[Result]] = {}
     for result in results:
         labels = tuple((k, v) for k, v in result.run.labels.items() if k != "seed")
@@ -267,30 +269,31 @@ def repetitions(results: Sequence[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
-def markdown(results: Sequence[Result], metrics: Sequence[str]) -> str:
-    """A row for each run, or for the mean and standard deviation of its repetitions."""
-    labels = list(dict.fromkeys(k for one in results for k in one.run.labels if k != "seed"))
-    printed = list(dict.fromkeys(name for one in results for name in one.run.paper))
-    header = [*labels, *metrics, *(f"paper's {name}" for name in printed), "runs", "steps", "time"]
+def markdown_table(results: Sequence[Result], metrics: Sequence[str]) -> str:
+    """Format a row for each run, with mean and standard deviation over its repetitions."""
+    labels = list(dict.fromkeys(k for x in results for k in x.run.labels if k != "seed"))
+    paper_metrics = list(dict.fromkeys(name for x in results for name in x.run.paper))
+    paper_columns = [f"paper {name}" for name in paper_metrics]
+    header = [*labels, *metrics, *paper_columns, "runs", "steps", "time"]
     rows = [header, ["---"] * len(header)]
-    for group in repetitions(results):
-        first, done = group[0].run, [one.summary for one in group if one.summary]
+    for group in group_repetitions(results):
+        item, done = group[0].run, [x.summary for x in group if x.summary]
         ours = ([x["metrics"][name] for x in done if name in x["metrics"]] for name in metrics)
-        papers = ([first.paper[name]] if name in first.paper else [] for name in printed)
+        paper = ([item.paper[name]] if name in item.paper else [] for name in paper_metrics)
         rows.append(
             [
-                *(str(first.labels.get(label, "")) for label in labels),
-                *map(_spread, (*ours, *papers)),
+                *(str(item.labels.get(label, "")) for label in labels),
+                *map(_mean_and_deviation, (*ours, *paper)),
                 str(len(done)),
                 f"{max(x['steps'] for x in done):,}" if done else "–",
-                duration(sum(x["seconds"] for x in done)) if done else "–",
+                format_duration(sum(x["seconds"] for x in done)) if done else "–",
             ]
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _spread(values: Sequence[float]) -> str:
-    """'0.98', '0.98 ± 0.01' of several, a dash of none."""
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    """Format '0.98 ± 0.01'; a single value without deviation, no value as a dash."""
     if not values:
         return "–"
     mean = sum(values) / len(values)
