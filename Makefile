@@ -1,4 +1,4 @@
-# Needs GNU make, git and Python 3.11, 3.12 or 3.13; another one than python3: `make PYTHON=python3.12`.
+# Requires GNU make, git and Python 3.11, 3.12 or 3.13. To select a Python: `make PYTHON=python3.12`.
 
 PYTHON ?= python3
 python := .venv/bin/python
@@ -9,15 +9,15 @@ pytest := $(python) -m pytest -q
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make train       train the smallest system here and show what it learnt (minutes)"
+	@echo "make train       train a small Transformer and print samples (a few minutes)"
 	@echo "make test        run the tests"
-	@echo "make test-slow   run those that take longer"
-	@echo "make test-slurm  run those that submit jobs to Slurm, where one is running"
-	@echo "make test-peers  run those that compare with PyTorch (installs it)"
-	@echo "make bench       race the Transformer against PyTorch's (installs it)"
+	@echo "make test-slow   run the slow tests"
+	@echo "make test-slurm  run the tests that submit jobs to a running Slurm"
+	@echo "make test-peers  run the tests that compare with PyTorch (installs it)"
+	@echo "make bench       compare the Transformer's speed with PyTorch's (installs it)"
 	@echo "make lint        check style and types"
-	@echo "make table       make README's table of results from results/"
-	@echo "make install     only make .venv with what training needs"
+	@echo "make table       update the README's table from results/"
+	@echo "make install     create .venv with the requirements for training"
 
 install: .venv/installed
 	@echo ".venv is ready"
@@ -48,7 +48,7 @@ lint: .venv/installed-test
 table: .venv/installed
 	@$(python) -m results.table
 
-# Stamps: nothing is installed again until its list changes.
+# Stamp files: reinstall only if a requirements file has changed.
 .venv/installed: requirements.txt | .venv/bin/pip
 	@echo "Installing $< into .venv (a few minutes, once)"
 	@$(pip) -r $<
@@ -67,8 +67,8 @@ table: .venv/installed
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
 	  echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13;" \
-	    "install one and name it, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@echo "Making .venv with $$($(PYTHON) --version)"
+	    "install one and select it, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
-	  echo "error: $(PYTHON) cannot make virtual environments;" \
+	  echo "error: $(PYTHON) cannot create virtual environments;" \
 	    "on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

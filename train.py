@@ -39,7 +39,7 @@ COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first p
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.", lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process.", lower_bound=0)
 PLAN = flags.DEFINE_string(
-    "plan", "", "Hardware to estimate the run for ('v5e:4x4', 'v5p:2x2x2', 'local'); does not train."
+    "plan", "", "Hardware to estimate for ('v5e:4x4', 'v5p:2x2x2', 'local'); does not train."
 )
 UTILIZATION = flags.DEFINE_float(
     "utilization", 0.4, "Fraction of peak FLOP/s that --plan assumes.", lower_bound=1e-3
