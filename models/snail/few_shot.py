@@ -1,4 +1,4 @@
-"""SNAIL as a classifier: from a few labelled pictures to the label of one more.
+"""SNAIL for few-shot image classification.
 
 Source: Mishra et al. 2018, sec. 5.1 and appendix.
 """
@@ -16,60 +16,62 @@ from models.convolutions import convolve
 from models.layers import LayerNorm, glorot, param
 from models.snail.network import Backbone
 
-POOLED = 4  # how many times a picture is halved
+BLOCKS = 4  # convolution blocks, each of which halves the resolution
 
 
-class Embedder(nnx.Module):
-    """Four times a convolution, a norm, a rectifier and a pooling by two; then a linear layer.
+class ImageEmbedding(nnx.Module):
+    """Four blocks of convolution, normalization, ReLU and 2x2 max pooling, then a linear layer.
 
-    The paper's for Omniglot, with layer normalisation where it has that of a batch: an answer then
-    depends on its own episode alone.
+    This is the paper's network for Omniglot, except that it has layer normalization instead of
+    batch normalization, so that predictions do not depend on other episodes.
 
     Args:
-        size: P, of a picture's sides.
-        filters: of each convolution.
-        width: of the embedding.
-        key: makes the weights.
+        size: P, height and width of an image.
+        filters: channels of each convolution.
+        width: D, width of the embedding.
+        key: PRNG key of the initialization.
+
+    Raises:
+        ValueError: if images are too small for the pooling.
     """
 
     def __init__(self, size: int, filters: int, width: int, *, key: PRNGKeyArray):
-        if size < 2**POOLED:
-            raise ValueError(f"pictures must have at least {2**POOLED} pixels a side, not {size}")
-        keys = jax.random.split(key, POOLED + 1)
+        if size < 2**BLOCKS:
+            raise ValueError(f"images must have at least {2**BLOCKS} pixels per side, not {size}")
+        keys = jax.random.split(key, BLOCKS + 1)
         self.kernels: Any = nnx.List()
         self.norms: Any = nnx.List()
-        for n in range(POOLED):
+        for n in range(BLOCKS):
             shape = (3, 3, filters if n else 1, filters)
             kernel = glorot(keys[n], shape, 9 * shape[2], 9 * filters)
             self.kernels.append(param(kernel, (None, None, None, "mlp")))
             self.norms.append(LayerNorm(filters))
-        flat = (size // 2**POOLED) ** 2 * filters
+        flat = (size // 2**BLOCKS) ** 2 * filters
         self.output = param(glorot(keys[-1], (flat, width), flat, width), (None, "embed"))
         self.output_bias = param(jnp.zeros(width), ("embed",))
 
-    def __call__(self, pictures: Float[Array, "B P P"]) -> Float[Array, "B D"]:
-        """Each picture as a vector."""
-        x = pictures[..., None]
+    def __call__(self, images: Float[Array, "B P P"]) -> Float[Array, "B D"]:
+        x = images[..., None]
         for kernel, norm in zip(self.kernels, self.norms, strict=True):
             x = convolve(x, kernel[...])
-            even = x.shape[1] // 2 * 2  # what is left over is in no window
+            even = x.shape[1] // 2 * 2  # drops the last row and column of an odd size
             x = max_pool(jax.nn.relu(norm(x))[:, :even, :even])
         return affine(x.reshape(len(x), -1), self.output[...], self.output_bias[...])
 
 
-class FewShot(nnx.Module):
-    """Pictures with their labels, then one without: whose is it?
+class FewShotClassifier(nnx.Module):
+    """Classifier of the last image of an episode, given the previous images and their labels.
 
-    Embeddings are normalised over the pictures of their episode, as batch norm would in training.
+    Embeddings are normalized over the images of an episode; the paper normalizes over the batch.
 
     Args:
-        ways: N, classes of an episode.
-        size: P, of a picture's sides.
-        filters: of the embedder.
-        embedding: width of a picture's embedding.
+        ways: N, classes per episode.
+        size: P, height and width of an image.
+        filters: channels of the convolutions.
+        embedding: width of an image embedding.
         blocks: see `models.snail.network.Backbone`.
-        longest: T, pictures of an episode, the last included.
-        key: makes the weights.
+        max_length: maximum number T of images per episode, including the last.
+        key: PRNG key of the initialization.
     """
 
     def __init__(
@@ -80,32 +82,34 @@ class FewShot(nnx.Module):
         filters: int,
         embedding: int,
         blocks: str,
-        longest: int,
+        max_length: int,
         key: PRNGKeyArray,
     ):
-        keys = jax.random.split(key)
+        embedding_key, backbone_key = jax.random.split(key)
         self.ways = ways
-        self.embedder = Embedder(size, filters, embedding, key=keys[0])
-        self.body = Backbone(width=embedding + ways, blocks=blocks, max_length=longest, key=keys[1])
-        width = self.body.width
-        self.output = param(jnp.zeros((width, ways)), ("embed", None))  # first, any is as likely
+        self.embedding = ImageEmbedding(size, filters, embedding, key=embedding_key)
+        self.backbone = Backbone(
+            width=embedding + ways, blocks=blocks, max_length=max_length, key=backbone_key
+        )
+        width = self.backbone.width
+        self.output = param(jnp.zeros((width, ways)), ("embed", None))  # initially uniform
         self.output_bias = param(jnp.zeros(ways), (None,))
 
     def __call__(
-        self, pictures: Float[Array, "B T P P"], labels: Int[Array, "B S"]
+        self, images: Float[Array, "B T P P"], labels: Int[Array, "B S"]
     ) -> tuple[Float[Array, "B N"], list[Float[Array, " B T T"]]]:
-        """Logits of the last picture's class, and where each attention block looks.
+        """Return the logits of the last image, and the weights of each attention block.
 
         Args:
-            pictures: T = S + 1 of each episode.
-            labels: of all but the last.
+            images: T = S + 1 images of each episode.
+            labels: labels of all but the last image.
         """
-        batch, length = pictures.shape[:2]
-        x = self.embedder(pictures.reshape(-1, *pictures.shape[2:])).reshape(batch, length, -1)
-        # What all pictures share would drown what tells them apart.
-        spread = jnp.sqrt(jnp.var(x, axis=1, keepdims=True) + 1e-6)
-        x = (x - jnp.mean(x, axis=1, keepdims=True)) / spread
-        known = jax.nn.one_hot(labels, self.ways)
-        known = jnp.pad(known, ((0, 0), (0, 1), (0, 0)))  # of the last, nothing
-        x, weights = self.body(jnp.concatenate([x, known], axis=-1))
+        batch, length = images.shape[:2]
+        x = self.embedding(images.reshape(-1, *images.shape[2:])).reshape(batch, length, -1)
+        # Without normalization, the component that all images share dominates the differences.
+        std = jnp.sqrt(jnp.var(x, axis=1, keepdims=True) + 1e-6)
+        x = (x - jnp.mean(x, axis=1, keepdims=True)) / std
+        one_hot = jax.nn.one_hot(labels, self.ways)
+        one_hot = jnp.pad(one_hot, ((0, 0), (0, 1), (0, 0)))  # the last label is unknown
+        x, weights = self.backbone(jnp.concatenate([x, one_hot], axis=-1))
         return affine(x[:, -1], self.output[...], self.output_bias[...]), weights

@@ -1,5 +1,5 @@
 """Few-shot image classification."""
 
-from tasks.few_shot.task import FewShotTask, build
+from tasks.few_shot.task import FewShotClassification, build
 
-__all__ = ["FewShotTask", "build"]
+__all__ = ["FewShotClassification", "build"]

@@ -1,9 +1,8 @@
-"""Letters of many scripts as pictures, drawn from the fonts that matplotlib brings along.
+"""Letters of many scripts, rendered with the fonts that matplotlib contains.
 
-They stand in for Omniglot where nothing is to be downloaded: a class is a letter, and each of its
-turns by a right angle is a class of its own, as there. Its examples are the fonts that have it
-(sans, serif and mono; light, bold and slanted); how they are distorted beyond that is left to the
-task. Training, dev and test have scripts of their own.
+A substitute for Omniglot that needs no download. As in the papers, each rotation of a letter by a
+multiple of 90 degrees is a separate class. The images of a class are renderings in different fonts
+(sans, serif and mono; regular, bold and oblique). Training, dev and test have different scripts.
 """
 
 import unicodedata
@@ -17,8 +16,8 @@ from jaxtyping import UInt8
 from matplotlib.ft2font import FT2Font
 
 FONTS = [
-    f"DejaVu{family}.ttf"
-    for family in (
+    f"DejaVu{font}.ttf"
+    for font in (
         "Sans",
         "Serif",
         "SansMono",
@@ -34,52 +33,52 @@ SCRIPTS = {
     "dev": ("GREEK",),
     "train": ("LATIN", "CYRILLIC", "ARABIC", "CANADIAN"),
 }
-LAST = 0x2DFF  # of the code points looked at, and so of the scripts above
-ALIKE = 0.9  # cosine from which two pictures are the same letter
-TURNS = 4
+CODE_POINTS = range(0x41, 0x2DFF)  # contains the letters of these scripts
+MAX_SIMILARITY = 0.9  # classes with a larger cosine similarity are duplicates
+ROTATIONS = 4
 
 
 @lru_cache(maxsize=2)
 def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P"]]]:
-    """Classes by split: of each its V examples, ink being 255.
+    """Render the images of each class, by split; ink is 255.
 
-    Of classes that look alike, as O and its turns, or the same letter in two scripts, only the
-    first is kept, of whatever split: training has none that test or dev has.
+    Of similar classes, such as rotations of O or the same letter in two scripts, only the first is
+    kept. As test and dev come first, no training class is similar to a class of theirs.
 
     Args:
-        size: of a picture's sides, in pixels.
+        size: P, height and width of an image.
     """
-    turned = [
-        (split, np.ascontiguousarray(np.rot90(examples, turn, axes=(1, 2))))
+    classes = [
+        (split, np.ascontiguousarray(np.rot90(images, rotation, axes=(1, 2))))
         for split, scripts in SCRIPTS.items()
-        for examples in (_examples(letter, size) for letter in _letters(scripts))
-        if len(examples) > 1
-        for turn in range(TURNS)
+        for images in (_render(letter, size) for letter in _letters(scripts))
+        if len(images) > 1
+        for rotation in range(ROTATIONS)
     ]
-    flat = np.array([examples[0].reshape(-1) for _, examples in turned], np.float32)
+    flat = np.array([images[0].reshape(-1) for _, images in classes], np.float32)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    alike, kept = flat @ flat.T >= ALIKE, np.zeros(len(flat), bool)
-    for n, like in enumerate(alike):
-        kept[n] = not (like & kept).any()
-    classes: dict[str, list[np.ndarray]] = {split: [] for split in SCRIPTS}
-    for (split, examples), stays in zip(turned, kept, strict=True):
-        if stays:
-            classes[split].append(examples)
-    return classes
+    is_similar, is_kept = flat @ flat.T >= MAX_SIMILARITY, np.zeros(len(flat), bool)
+    for n, similar in enumerate(is_similar):
+        is_kept[n] = not (similar & is_kept).any()
+    kept: dict[str, list[np.ndarray]] = {split: [] for split in SCRIPTS}
+    for (split, images), keep in zip(classes, is_kept, strict=True):
+        if keep:
+            kept[split].append(images)
+    return kept
 
 
 def _letters(scripts: tuple[str, ...]) -> Iterator[str]:
-    """Letters of some scripts, without those that are others with marks on."""
-    for letter in map(chr, range(0x41, LAST)):
+    """Yield the letters of the scripts, except those that add a diacritic to another letter."""
+    for letter in map(chr, CODE_POINTS):
         name = unicodedata.name(letter, "")
-        known = name.split(" ")[0] in scripts and unicodedata.category(letter).startswith("L")
-        if known and " WITH " not in name and not unicodedata.decomposition(letter):
+        in_scripts = name.split(" ")[0] in scripts and unicodedata.category(letter).startswith("L")
+        if in_scripts and " WITH " not in name and not unicodedata.decomposition(letter):
             yield letter
 
 
-def _examples(letter: str, size: int) -> UInt8[np.ndarray, "V P P"]:
-    """A picture of it by each font that has it, in the middle."""
-    pictures = []
+def _render(letter: str, size: int) -> UInt8[np.ndarray, "V P P"]:
+    """Render a letter, centered, in each font that contains it."""
+    images = []
     for font in _fonts(size):
         if not font.get_char_index(ord(letter)):
             continue
@@ -90,17 +89,17 @@ def _examples(letter: str, size: int) -> UInt8[np.ndarray, "V P P"]:
         height, width = ink.shape
         if not ink.any() or max(height, width) > size:
             continue
-        picture = np.zeros((size, size), np.uint8)
+        image = np.zeros((size, size), np.uint8)
         top, left = (size - height) // 2, (size - width) // 2
-        picture[top : top + height, left : left + width] = ink
-        pictures.append(picture)
-    return np.array(pictures, np.uint8).reshape(-1, size, size)
+        image[top : top + height, left : left + width] = ink
+        images.append(image)
+    return np.array(images, np.uint8).reshape(-1, size, size)
 
 
 @lru_cache(maxsize=2)
 def _fonts(size: int) -> list[FT2Font]:
-    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    fonts = [FT2Font(str(folder / name)) for name in FONTS]
+    directory = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    fonts = [FT2Font(str(directory / name)) for name in FONTS]
     for font in fonts:
-        font.set_size(0.8 * size, 72)  # points of 1/72 inch are pixels
+        font.set_size(0.8 * size, 72)  # at 72 dpi, a point is a pixel
     return fonts

@@ -1,11 +1,11 @@
-"""Few-shot classification: N classes never seen before, K examples of each, and one to be named.
+"""Few-shot classification of images: N classes that training does not have, K labeled images each.
 
-Mishra et al. 2018, sec. 5.1. Scripts and their letters are drawn on the host from the seed and the
-step; each picture is distorted on the device. The loss is on the last picture alone.
+Source: Mishra et al. 2018, sec. 5.1. Episodes are sampled on the host from the seed and the step;
+images are augmented on the device. The loss is the cross-entropy of the query, the last image.
 """
 
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,78 +13,74 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from models.snail.few_shot import FewShot
+from models.snail import FewShotClassifier
 from tasks.base import Supervised
-from tasks.few_shot import classes as pictures_by_class
-from tasks.few_shot.classes import Episodes
+from tasks.few_shot import datasets
+from tasks.few_shot.augment import random_affine
+from tasks.few_shot.episodes import Episodes, sample_episodes, with_shots
 from training import mesh, optimizer
-from training.errors import UserError, section
+from training.errors import UserError, config_section
 from training.state import TrainState
 
-ANGLE, STRETCH, SHEAR, SHIFT = 0.3, 0.2, 0.2, 2.0  # the most of each: radians, parts, parts, pixels
 
-
-def build(config: Any, workdir: str) -> "FewShotTask":
-    """Builds the task from a config.
+def build(config: Any, workdir: str) -> "FewShotClassification":
+    """Build the task.
 
     Raises:
-        UserError: for pictures that are not there, or a value of the model that it does not take.
+        UserError: if the images are missing, or a config value is invalid.
     """
-    del workdir  # nothing is learned before training
-    return FewShotTask(config)
+    del workdir  # no files are stored
+    return FewShotClassification(config)
 
 
-class FewShotTask(Supervised):
-    """See the module. `accuracy_K_shot` is the paper's measure.
+class FewShotClassification(Supervised):
+    """Few-shot classification; see `tasks.base.Task`.
 
-    Beside it: `nearest_K_shot`, of the label of the nearest picture, pixel by pixel.
+    Metrics: `accuracy_K_shot`, and as a baseline `nearest_neighbor_K_shot`, the accuracy of the
+    label of the support image with the smallest Euclidean distance in pixels.
     """
 
     unit = "episodes"
+    splits = ("test",)
 
     def __init__(self, config: Any):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config, data = config, config.data
-        self.classes = pictures_by_class.load(
-            source=data.source, size=data.size, data_dir=data.data_dir
+        self.classes = datasets.load(
+            source=data.source, image_size=data.image_size, data_dir=data.data_dir
         )
         if min(data.shots) < 1:
-            raise UserError(f"data.shots={data.shots} must be of one example or more.")
+            raise UserError(f"data.shots={data.shots} must be positive.")
         most = max(data.shots)
-        fewest = min(len(pictures_by_class.having(x, most)) for x in self.classes.values())
+        fewest = min(len(with_shots(classes, most)) for classes in self.classes.values())
         if not 1 < data.ways <= fewest:
             raise UserError(
-                f"data.ways={data.ways} must be from 2 to {fewest}, as so many classes have the "
-                f"{most + 1} examples that {most} shots ask for."
+                f"data.ways={data.ways} must be from 2 to {fewest}, the number of classes with the "
+                f"{most + 1} images that {most} shots need."
             )
-        with section("model"):
+        with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
-    def create(self, key: Array) -> FewShot:
-        """The model with its first weights."""
+    def create(self, key: Array) -> FewShotClassifier:
+        """Initialize the model."""
         data = self.config.data
-        return FewShot(
+        return FewShotClassifier(
             ways=data.ways,
-            size=data.size,
-            longest=data.ways * max(data.shots) + 1,
+            size=data.image_size,
+            max_length=data.ways * max(data.shots) + 1,
             key=key,
             **self.config.model,
         )
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return ("test",)
-
     def describe(self) -> dict[str, str]:
-        """How many classes there are."""
-        counts = ", ".join(f"{split} {len(found):,}" for split, found in self.classes.items())
+        """Summarize the numbers of classes and the kind of episode."""
+        counts = ", ".join(f"{len(classes):,} {split}" for split, classes in self.classes.items())
         shots = ", ".join(map(str, self.config.data.shots))
         return {
-            "data": f"{self.config.data.source}, classes: {counts}",
+            "data": f"classes of {self.config.data.source}: {counts}",
             "episodes": f"{self.config.data.ways}-way, {shots}-shot",
         }
 
@@ -94,133 +90,95 @@ class FewShotTask(Supervised):
         return nnx.state(self.create(key))
 
     def loss(self, params, batch, key):
-        """Cross-entropy of the last picture's label."""
+        """Cross-entropy of the query, and the accuracy."""
         logits, _ = self._logits(params, batch, key)
         target = batch.labels[:, -1]
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, target)
-        right = jnp.argmax(logits, axis=-1) == target
-        return losses.sum(), jnp.float32(len(target)), {"accuracy": jnp.float32(right.sum())}
+        correct = jnp.argmax(logits, axis=-1) == target
+        return losses.sum(), jnp.float32(len(target)), {"accuracy": jnp.float32(correct.sum())}
 
     def _logits(self, params, batch, key):
-        pictures = distort(batch.pictures, key, self.config.data.distortion)
-        return nnx.merge(self.graphdef, params)(pictures, batch.labels[:, :-1])
+        images = random_affine(batch.images, key, self.config.data.distortion)
+        return nnx.merge(self.graphdef, params)(images, batch.labels[:, :-1])
 
     def batches(self, split: str, start_step: int) -> Iterator[Episodes]:
-        """Each step's number of shots is drawn from those of the config."""
+        """Yield batches of episodes; the number of shots is sampled from the configured ones."""
         shots, step = self.config.data.shots, start_step
         while True:
             rng = self._rng(split, step)
-            yield self._draw(split, rng, int(shots[rng.integers(len(shots))]))
+            yield self._sample(split, rng, int(shots[rng.integers(len(shots))]))
             step += 1
 
-    def _draw(self, split: str, rng: Any, shots: int) -> Episodes:
-        data = self.config.data
-        return pictures_by_class.draw(
+    def _sample(self, split: str, rng: Any, shots: int) -> Episodes:
+        return sample_episodes(
             self.classes[split],
             rng,
-            rows=data.batch,
-            ways=data.ways,
+            batch=self.config.batch,
+            ways=self.config.data.ways,
             shots=shots,
-            shuffled=data.shuffle_labels,
+            shuffle_labels=self.config.data.shuffle_labels,
         )
 
     def _rng(self, split: str, step: int) -> Any:
-        """Of training by the run's seed; of other splits the same in every run."""
+        """Return the generator of a batch; only training batches depend on the run's seed."""
         seed = self.config.seed if split == "train" else 0
         return np.random.default_rng([seed, sum(split.encode()), step])
 
     # Evaluation.
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
-        """Over the same episodes at every call."""
-        measures: dict[str, float] = {}
-        batches = max(1, self.config.data.evaluated // self.config.data.batch)
+        """Compute the metrics on fixed episodes, with the fewest and with the most shots."""
+        metrics: dict[str, float] = {}
+        count = max(1, self.config.evaluation.episodes // self.config.batch)
         for shots in dict.fromkeys((min(self.config.data.shots), max(self.config.data.shots))):
-            right = np.zeros(2)
-            for n in range(batches):
-                batch = self._draw(split, self._rng(split, n), shots)
-                key = jax.random.key(n)
-                with mesh.split_rows(state.params) as by_rows:
-                    shares = self._right(state.params, by_rows(batch), key)
-                right += jax.device_get(shares) / batches
-            measures[f"accuracy_{shots}_shot"], measures[f"nearest_{shots}_shot"] = right
-        return {name: float(x) for name, x in measures.items()}
+            mean = np.zeros(2)
+            for n in range(count):
+                batch = self._sample(split, self._rng(split, n), shots)
+                with mesh.evaluation_mesh(state.params) as shard:
+                    accuracies = self._accuracies(state.params, shard(batch), jax.random.key(n))
+                mean += jax.device_get(accuracies) / count
+            metrics[f"accuracy_{shots}_shot"] = float(mean[0])
+            metrics[f"nearest_neighbor_{shots}_shot"] = float(mean[1])
+        return metrics
 
     @cached_property
-    def _right(self):
-        return jax.jit(self._shares)
+    def _accuracies(self):
+        return jax.jit(self._compute_accuracies)
 
-    def _shares(self, params, batch, key):
-        """The share that the model names rightly, and that the nearest picture does."""
+    def _compute_accuracies(self, params, batch, key):
+        """Compute the accuracies of the model and of the nearest neighbor in pixels."""
         target = batch.labels[:, -1]
-        named = jnp.argmax(self._logits(params, batch, key)[0], axis=-1)
-        pictures = distort(batch.pictures, key, self.config.data.distortion)
-        distances = jnp.sum((pictures[:, :-1] - pictures[:, -1:]) ** 2, axis=(2, 3))
+        predicted = jnp.argmax(self._logits(params, batch, key)[0], axis=-1)
+        images = random_affine(batch.images, key, self.config.data.distortion)
+        distances = jnp.sum((images[:, :-1] - images[:, -1:]) ** 2, axis=(2, 3))
         nearest = jnp.argmin(distances, axis=1)
-        same = jnp.take_along_axis(batch.labels, nearest[:, None], axis=1)[:, 0]
-        return jnp.stack([jnp.mean(named == target), jnp.mean(same == target)])
+        neighbor = jnp.take_along_axis(batch.labels, nearest[:, None], axis=1)[:, 0]
+        return jnp.stack([jnp.mean(predicted == target), jnp.mean(neighbor == target)])
 
-    # Pictures.
+    # Figures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """A few episodes of one shot: what was shown, where attention looks, what was answered."""
-        batch, key = (
-            self._draw("test", self._rng("test", 0), min(self.config.data.shots)),
-            jax.random.key(0),
-        )
+        """Plot test episodes with labels, attention weights of the query, and predictions."""
+        key, shots = jax.random.key(0), min(self.config.data.shots)
+        batch = self._sample("test", self._rng("test", 0), shots)
         logits, weights = jax.jit(self._logits)(state.params, batch, key)
-        pictures = distort(jnp.asarray(batch.pictures), key, self.config.data.distortion)
-        named = np.argmax(logits, axis=-1)
-        rows, columns = min(6, len(named)), pictures.shape[1]
+        images = random_affine(jnp.asarray(batch.images), key, self.config.data.distortion)
+        predicted = np.argmax(logits, axis=-1)
+        rows, columns = min(6, len(predicted)), images.shape[1]
         figure = Figure(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for row, panels in enumerate(grid):
             for t, axes in enumerate(panels):
-                axes.imshow(pictures[row, t], cmap="gray_r")
+                axes.imshow(images[row, t], cmap="gray_r")
                 axes.set(xticks=[], yticks=[])
-                label = batch.labels[row, t]
-                looked = "" if not weights else f" · {weights[-1][row, -1, t]:.2f}"
-                asked = f"{label}, said {named[row]}"
-                axes.set_title(asked if t + 1 == columns else f"{label}{looked}", fontsize=7)
+                title = f"class {batch.labels[row, t]}"
+                if t + 1 == columns:
+                    title += f", predicted {predicted[row]}"
+                elif weights:
+                    title += f", {weights[-1][row, -1, t]:.2f}"
+                axes.set_title(title, fontsize=7)
         figure.suptitle(
-            "label · weight of the last attention block; last: what was asked", fontsize=8
+            "support images with the query's weights in the last attention block; last: query",
+            fontsize=8,
         )
         return {"episodes": figure}
-
-
-def distort(
-    pictures: UInt8[Array, "B T P P"], key: PRNGKeyArray, strength: float
-) -> Float[Array, "B T P P"]:
-    """Turns, stretches, slants and moves each picture a little; ink is 1.
-
-    Args:
-        pictures: ink is 255.
-        key: draws how.
-        strength: 0 for none, 1 for as much as the limits above.
-    """
-    ink = pictures.astype(jnp.float32) / 255.0
-    if not strength:
-        return ink
-    count, side = ink.shape[0] * ink.shape[1], ink.shape[-1]
-    keys = jax.random.split(key, 4)
-    uniform = partial(jax.random.uniform, minval=-strength, maxval=strength)
-    angle, shear = ANGLE * uniform(keys[0], (count,)), SHEAR * uniform(keys[1], (count,))
-    stretch, shift = (
-        1 + STRETCH * uniform(keys[2], (2, count)),
-        SHIFT * uniform(keys[3], (2, count)),
-    )
-    middle = (side - 1) / 2
-    rows, columns = jnp.meshgrid(
-        jnp.arange(side) - middle, jnp.arange(side) - middle, indexing="ij"
-    )
-
-    def one(picture, angle, shear, stretch, shift):
-        y, x = rows * stretch[0], (columns + shear * rows) * stretch[1]
-        turned = (
-            jnp.cos(angle) * y - jnp.sin(angle) * x + middle + shift[0],
-            jnp.sin(angle) * y + jnp.cos(angle) * x + middle + shift[1],
-        )
-        return map_coordinates(picture, turned, order=1)
-
-    flat = ink.reshape(count, side, side)
-    return jax.vmap(one)(flat, angle, shear, stretch.T, shift.T).reshape(ink.shape)

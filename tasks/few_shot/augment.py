@@ -1,0 +1,50 @@
+"""Random affine distortion of images, on the device."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+# Maximum of each parameter at strength 1.
+MAX_ANGLE = 0.3  # radians
+MAX_SCALE = 0.2  # relative change of the height and of the width
+MAX_SHEAR = 0.2  # columns per row
+MAX_SHIFT = 2.0  # pixels
+
+
+def random_affine(
+    images: UInt8[Array, "B T P P"], key: PRNGKeyArray, strength: float
+) -> Float[Array, "B T P P"]:
+    """Rotate, scale, shear and shift each image at random, and scale pixels to [0, 1].
+
+    Args:
+        images: grayscale images.
+        key: PRNG key.
+        strength: from 0 (no distortion) to 1 (the maxima above).
+    """
+    images = images.astype(jnp.float32) / 255.0
+    if not strength:
+        return images
+    count, size = images.shape[0] * images.shape[1], images.shape[-1]
+    keys = jax.random.split(key, 4)
+    uniform = partial(jax.random.uniform, minval=-strength, maxval=strength)
+    angle = MAX_ANGLE * uniform(keys[0], (count,))
+    shear = MAX_SHEAR * uniform(keys[1], (count,))
+    scale = 1 + MAX_SCALE * uniform(keys[2], (2, count))
+    shift = MAX_SHIFT * uniform(keys[3], (2, count))
+    center = (size - 1) / 2
+    centered = jnp.arange(size) - center
+    rows, columns = jnp.meshgrid(centered, centered, indexing="ij")
+
+    def transform(image, angle, shear, scale, shift):
+        y, x = rows * scale[0], (columns + shear * rows) * scale[1]
+        coordinates = (
+            jnp.cos(angle) * y - jnp.sin(angle) * x + center + shift[0],
+            jnp.sin(angle) * y + jnp.cos(angle) * x + center + shift[1],
+        )
+        return map_coordinates(image, coordinates, order=1)
+
+    flat = images.reshape(count, size, size)
+    return jax.vmap(transform)(flat, angle, shear, scale.T, shift.T).reshape(images.shape)
