@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import race, sentences
+from benchmarks import sentences, timing
 from benchmarks.sentences import SMOOTHING, STEPS, our_task, real_tokens
 from configs import seq2seq_nmt
 
@@ -60,10 +60,10 @@ def our_model(size: Size) -> Callable[..., Any]:
             "score": "additive",
             "alignment": "soft",
             "width": size.alignment,
-            "longest": size.length,
+            "max_source_length": size.length,
             "half_width": 1,
-            "expected": 0.0,
-            "entropy": 0.0,
+            "expectation_probability": 0.0,
+            "entropy_weight": 0.0,
         },
         dropout=DROPOUT,
         dtype="float32",
@@ -72,7 +72,7 @@ def our_model(size: Size) -> Callable[..., Any]:
 
 def train_ours(size: Size) -> Callable[[], None]:
     """Our training step."""
-    return race.train_ours(our_task(our_model(size)), batches(size), CPU_DEVICES)
+    return timing.make_train_fn(our_task(our_model(size)), batches(size), CPU_DEVICES)
 
 
 def decode_ours(size: Size, width: int) -> Callable[[], None]:
@@ -87,7 +87,7 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
     mesh.set_cpu_device_count(CPU_DEVICES)
     graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
-    with mesh.split_rows(params) as split:
+    with mesh.evaluation_mesh(params) as split:
         placed = [split(batch["source"]) for batch in batches(size)]
 
     @jax.jit
@@ -218,7 +218,7 @@ def decode_torch(size: Size, width: int) -> Callable[[], None]:
     """Its search."""
     import torch
 
-    device = race.torch_device()
+    device = timing.torch_device()
     model = torch_model(size).eval().to(device)
     sources = (batch["source"] for batch in batches(size))
     placed = [torch.tensor(source, dtype=torch.long, device=device) for source in sources]
@@ -237,13 +237,13 @@ def main() -> None:
         written = STEPS * size.rows * size.length
         for part, width in (("beam", BEAM), ("greedy", 1)):
             ours, theirs = (partial(form, size, width) for form in (decode_ours, decode_torch))
-            race.compare(f"seq2seq {name} {part}", written, {"ours": ours, "torch eager": theirs})
-        forms: dict[str, race.Contestant] = {
+            timing.compare(f"seq2seq {name} {part}", written, {"ours": ours, "torch eager": theirs})
+        forms: dict[str, timing.Implementation] = {
             "ours": partial(train_ours, size),
             "torch eager": partial(train_torch, size, False),
             "torch compiled": partial(train_torch, size, True),
         }
-        race.compare(f"seq2seq {name} training", real_tokens(batches(size)), forms)
+        timing.compare(f"seq2seq {name} training", real_tokens(batches(size)), forms)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = {"corpus": "cmudict", "source": "letters", "target": "phonemes", "dir": ""}
     config.vocabulary = {"kind": "symbols"}
-    config.batching = {"tokens": 2048, "buckets": (8, 10, 12, 16, 36), "rows_multiple": 8}
+    config.batching = {"tokens": 2048, "buckets": (8, 10, 12, 16, 36), "batch_size_multiple": 8}
+    config.packing = {}  # recurrent models train on buckets
     config.example = "thoroughfare"
 
     config.architecture = "luong"
@@ -43,10 +44,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "score": "additive",
             "alignment": "soft",
             "width": 128,
-            "longest": 36,
+            "max_source_length": 36,
             "half_width": 3,
-            "expected": 0.5,
-            "entropy": 0.01,
+            "expectation_probability": 0.5,
+            "entropy_weight": 0.01,
         },
         "dropout": 0.2,
         "dtype": "float32",
@@ -55,8 +56,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 2e-3,
-        "warmup": 500,
+        "learning_rate": 2e-3,
+        "warmup_steps": 500,
         "b1": 0.9,
         "b2": 0.999,
         "eps": 1e-8,
@@ -86,7 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(embedding=8, hidden=16, layers=1)
         config.model.encoder.update(width=16)
         config.model.attention.update(width=8)
-        config.optimizer.update(warmup=1)
+        config.optimizer.update(warmup_steps=1)
         config.decode.update(width=2, extra=4)
         config.train.update(
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2

@@ -27,7 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
     config.vocabulary = {"kind": "bpe", "size": 6000}
-    config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "rows_multiple": 8}
+    config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "batch_size_multiple": 8}
+    config.packing = {}  # recurrent models train on buckets
     config.example = "Two young men play football in the snow while an old man watches them."
 
     config.architecture = "luong"
@@ -41,10 +42,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "score": "general",
             "alignment": "soft",
             "width": 256,
-            "longest": 60,
+            "max_source_length": 60,
             "half_width": 10,
-            "expected": 0.5,
-            "entropy": 0.01,
+            "expectation_probability": 0.5,
+            "entropy_weight": 0.01,
         },
         "dropout": 0.3,
         "dtype": "float32",
@@ -53,8 +54,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 1e-3,
-        "warmup": 400,
+        "learning_rate": 1e-3,
+        "warmup_steps": 400,
         "b1": 0.9,
         "b2": 0.999,
         "eps": 1e-8,

@@ -36,7 +36,8 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     # Few pieces, so that "einundzwanzig" stays the three words it is made of.
     config.vocabulary = {"kind": "bpe", "size": 128}
-    config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "rows_multiple": 8}
+    config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
+    config.packing = {}  # recurrent models train on buckets
     config.example = "forty-two thousand, seven hundred and eighty-one"
 
     config.architecture = "rnnsearch"
@@ -49,10 +50,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "score": "additive",
             "alignment": "soft",
             "width": 128,
-            "longest": 24,
+            "max_source_length": 24,
             "half_width": 3,
-            "expected": 0.5,
-            "entropy": 0.01,
+            "expectation_probability": 0.5,
+            "entropy_weight": 0.01,
         },
         "dropout": 0.1,
         "dtype": "float32",
@@ -61,8 +62,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 2e-3,
-        "warmup": 100,
+        "learning_rate": 2e-3,
+        "warmup_steps": 100,
         "b1": 0.9,
         "b2": 0.999,
         "eps": 1e-8,
@@ -95,7 +96,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(embedding=8, hidden=16, maxout=8)
         config.model.encoder.update(width=16)
         config.model.attention.update(width=8)
-        config.optimizer.update(warmup=1)
+        config.optimizer.update(warmup_steps=1)
         config.decode.update(width=2, extra=4)
         config.train.update(
             steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2, average=2

@@ -1,4 +1,4 @@
-"""Models: flax.nnx containers of weights around the kernels of `attention`."""
+"""Models: `flax.nnx` modules that hold the weights of the kernels in `attention`."""
 
 from models.encoder_decoder import Attention, EncoderDecoder
 from models.seq2seq.luong import Luong

@@ -80,7 +80,7 @@ class EncoderDecoder(Protocol):
         ...
 
     def init_cache(self, memory: Any, beams: int, length: int) -> Any:
-        """Initial cache of `length` decoding steps, a pytree of arrays `[B, W, ...]`."""
+        """Create the cache of `length` decoding steps, a pytree of arrays `[B, W, ...]`."""
         ...
 
     def decode_step(

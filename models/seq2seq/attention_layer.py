@@ -1,4 +1,4 @@
-"""What a recurrent decoder attends with: any score of the taxonomy with any alignment."""
+"""Attention layer of the recurrent decoders: any score combined with any alignment."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -10,63 +10,68 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import attention
 from attention import affine, local, masks
 from models.layers import glorot, param
-from models.recurrence import Product
+from models.recurrence import MatMul
 
 ScoreName = Literal["content", "additive", "location", "general", "dot", "scaled_dot"]
 AlignmentName = Literal["soft", "hard", "straight_through", "local_m", "local_p", "none"]
 
 
-class Source(NamedTuple):
-    """What is attended to, projected once per sentence."""
+class ProjectedSource(NamedTuple):
+    """Keys and values of the source, projected once per sentence."""
 
     keys: Float[Array, "B S K"]
     values: Float[Array, "B S M"]
-    valid: Bool[Array, "B S"]
+    valid: Bool[Array, "B S"]  # false at padding
 
 
-class Aligned(NamedTuple):
-    """What attention did, to look at and to train by; `None` where a mechanism has no such thing.
+class AlignmentOutput(NamedTuple):
+    """Attention weights and the by-products of some alignments, `None` for the others.
 
-    The weights of local alignments are those of the windows; `Mechanism.spread` puts them back.
+    Local alignments give the weights of their windows; `AttentionLayer.scatter` converts them to
+    weights over source positions.
     """
 
     weights: Float[Array, "B T _"]
-    centres: Float[Array, "B T"] | None = None  # of the windows
-    log_prob: Float[Array, "B T"] | None = None  # of what was drawn, zero where nothing was
-    entropy: Float[Array, "B T"] | None = None  # of what it was drawn from
+    centers: Float[Array, "B T"] | None = None  # window centers
+    log_prob: Float[Array, "B T"] | None = None  # of the sampled position; 0 without a sample
+    entropy: Float[Array, "B T"] | None = None  # of the distribution over positions, in nats
 
 
-class Draw(NamedTuple):
-    """The chance that hard alignments take; none in evaluation, where the likeliest key wins."""
+class SamplingState(NamedTuple):
+    """Randomness of sampled alignments; without it they use the argmax, as in evaluation."""
 
     key: PRNGKeyArray
-    expected: Bool[Array, " B"]  # sentences that read their expectation instead of a draw
+    use_expectation: Bool[Array, " B"]  # sentences with soft weights instead of samples
 
 
-class Mechanism(nnx.Module):
-    """Weights of a score and of an alignment.
+class AttentionLayer(nnx.Module):
+    """Parameters of a score and of an alignment.
 
-    Within a scan, weights that multiply the decoder's state go through `product`, and the others
-    through `params`: see `models.recurrence.scan`. So no method but `project`, `weights` and
-    `params` touches a weight.
+    From decoder states s_i and annotations h_j (Bahdanau et al. 2015, eq. 5 and 6):
+
+        e_ij = score(s_i, h_j),  alpha_i = alignment(e_i),  c_i = sum_j alpha_ij h_j
+
+    A step of `models.recurrence.rnn_scan` must not read parameters from a module. Matrices that
+    multiply decoder states are applied by the `matmul` of the scan, the other parameters are
+    arguments. Therefore only `project`, `weights` and `broadcast_params` read parameters.
 
     Args:
-        query_width: of the decoder's states.
-        annotation_width: M, of the encoder's annotations.
-        score: a name of `attention.scores`.
-        alignment: `soft`, `hard`, `straight_through`, `local_m` or `local_p`; or `none`, the
-            control: every state reads the encoder's summary, a fixed vector, whatever the score.
-        width: A, of the hidden layers that score additively or predict a centre.
-        longest: most source positions that a location-based score knows.
-        half_width: D, of local windows.
-        expected: probability that a sentence under hard alignment reads its expectation in training
-            (Xu et al. 2015, sec. 4.1: 0.5).
-        entropy: weight of the entropy bonus in training hard alignment (lambda_e there).
-        key: makes the weights.
+        query_width: width of the decoder states.
+        annotation_width: M, width of the encoder's annotations.
+        score: name of a score of `attention.scores`.
+        alignment: `soft`, `hard`, `straight_through`, `local_m`, `local_p`, or `none`: the control
+            without attention, in which every state reads the encoder's summary, a fixed vector.
+        width: A, of the hidden layer of the additive score and of local-p.
+        max_source_length: number of source positions of the location-based score.
+        half_width: D of local alignments, whose window has 2D + 1 positions.
+        expectation_probability: probability that a sentence uses soft weights in training with
+            hard alignment (Xu et al. 2015, sec. 4.1: 0.5).
+        entropy_weight: lambda_e, weight of the entropy bonus in training with hard alignment.
+        key: PRNG key of the weights.
 
     Raises:
-        ValueError: an unknown score or alignment, a score that compares vectors of two widths, or
-            a Gaussian without width.
+        ValueError: if the score or alignment is unknown, if the score requires equal widths, or if
+            the Gaussian window has no width.
     """
 
     def __init__(
@@ -77,171 +82,186 @@ class Mechanism(nnx.Module):
         score: ScoreName,
         alignment: AlignmentName,
         width: int,
-        longest: int,
+        max_source_length: int,
         half_width: int,
-        expected: float,
-        entropy: float,
+        expectation_probability: float,
+        entropy_weight: float,
         key: PRNGKeyArray,
     ):
-        for name, value, known in (
-            ("score", score, get_args(ScoreName)),
-            ("alignment", alignment, get_args(AlignmentName)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        compares = score in ("content", "dot", "scaled_dot") and alignment != "none"
-        if compares and query_width != annotation_width:
-            raise ValueError(
-                f"score {score!r} compares states of width {query_width} with annotations of width "
-                f"{annotation_width}: make them equal, or choose 'general' or 'additive'"
-            )
-        if alignment == "local_p" and half_width < 1:
-            raise ValueError(
-                f"alignment 'local_p' needs a half_width of at least 1, not {half_width}"
-            )
         q, m, a = query_width, annotation_width, width
+        _check_options(score, alignment, q, m, half_width)
         keys = jax.random.split(key, 6)
-        of = lambda name: score == name and alignment != "none"
         matrix = lambda key, rows, columns: param(
             glorot(key, (rows, columns), rows, columns), ("embed", "mlp")
         )
         vector = lambda key: param(glorot(key, (a,), a, 1), ("mlp",))
-        self.query = matrix(keys[0], q, a) if of("additive") else None
-        self.key = (
-            matrix(keys[1], m, a if of("additive") else q)
-            if (of("additive") or of("general"))
-            else None
-        )
-        self.vector = vector(keys[2]) if of("additive") else None
-        self.rows = matrix(keys[3], longest, q) if of("location") else None
-        # A cosine alone would leave the softmax almost flat.
-        self.sharpness = param(jnp.full((), 10.0), ()) if of("content") else None
-        self.centre = matrix(keys[4], q, a) if alignment == "local_p" else None
-        self.centre_vector = vector(keys[5]) if alignment == "local_p" else None
-        self.score, self.alignment = score, alignment
-        self.half_width, self.expected, self.entropy = half_width, expected, entropy
+        used = score if alignment != "none" else None
+        key_width = {"additive": a, "general": q}.get(used or "")
+        # Symbols of Bahdanau et al. 2015 (W_a, U_a, v_a) and Luong et al. 2015 (W_p, v_p).
+        self.query = matrix(keys[0], q, a) if used == "additive" else None  # W_a
+        self.key = matrix(keys[1], m, key_width) if key_width else None  # U_a
+        self.vector = vector(keys[2]) if used == "additive" else None  # v_a
+        self.location = matrix(keys[3], max_source_length, q) if used == "location" else None
+        # A cosine is at most 1: with a small key strength the softmax is almost uniform.
+        self.key_strength = param(jnp.full((), 10.0), ()) if used == "content" else None
+        self.center = matrix(keys[4], q, a) if alignment == "local_p" else None  # W_p
+        self.center_vector = vector(keys[5]) if alignment == "local_p" else None  # v_p
+        self.score, self.alignment, self.half_width = score, alignment, half_width
+        self.expectation_probability = expectation_probability
+        self.entropy_weight = entropy_weight
 
     def project(
         self,
         annotations: Float[Array, "B S M"],
         summary: Float[Array, "B M"],
         valid: Bool[Array, "B S"],
-    ) -> Source:
-        """What depends on the source alone, once per sentence."""
+    ) -> ProjectedSource:
+        """Project the keys, which depend on the source only.
+
+        Raises:
+            ValueError: if the source is longer than the location-based score supports.
+        """
         if self.alignment == "none":
             annotations, valid = summary[:, None], jnp.ones((len(summary), 1), bool)
-        if self.rows is not None:
-            length, longest = annotations.shape[1], self.rows.shape[0]
-            if length > longest:
-                raise ValueError(f"a source of {length} is longer than attention.longest={longest}")
-            rows = self.rows[:length].astype(annotations.dtype)
+        if self.location is not None:
+            length, max_length = annotations.shape[1], self.location.shape[0]
+            if length > max_length:
+                raise ValueError(
+                    f"a source of {length} tokens exceeds attention.max_source_length={max_length}"
+                )
+            rows = self.location[:length].astype(annotations.dtype)
             keys = jnp.broadcast_to(rows, (annotations.shape[0], *rows.shape))
         elif self.key is not None:
             keys = affine(annotations, self.key[...])
         else:
             keys = annotations
-        return Source(keys, annotations, valid)
+        return ProjectedSource(keys, annotations, valid)
 
     def weights(self) -> dict[str, Float[Array, "H A"]]:
-        """What multiplies the decoder's state."""
-        named = {"query": self.query, "centre": self.centre}
+        """Matrices that multiply decoder states, for the `weights` of `rnn_scan`."""
+        named = {"query": self.query, "center": self.center}
         return {name: weight[...] for name, weight in named.items() if weight is not None}
 
-    def params(self, batch: int) -> dict[str, Array]:
-        """The other weights that a decoder's step needs, `[B, ...]`, a copy for each sentence.
+    def broadcast_params(self, batch: int) -> dict[str, Array]:
+        """Parameters other than `weights`, `[B, ...]`, for the `consts` of `rnn_scan`.
 
-        In a loop over time a copy collects the gradient of its own sentence, and copies are summed
-        after it: sentences may be split over devices, which so need not meet at every step.
+        One copy per sentence collects the gradient of that sentence inside the loop, and the copies
+        are summed after it. With sentences sharded over devices, this needs one all-reduce instead
+        of one per step.
         """
-        named = {"vector": self.vector, "centre_vector": self.centre_vector}
-        weights = {name: weight[...] for name, weight in named.items() if weight is not None}
-        if self.sharpness is not None:
-            weights["sharpness"] = jnp.abs(self.sharpness[...])
+        named = {"vector": self.vector, "center_vector": self.center_vector}
+        params = {name: weight[...] for name, weight in named.items() if weight is not None}
+        if self.key_strength is not None:
+            params["key_strength"] = jnp.abs(self.key_strength[...])
         return {
             name: jnp.broadcast_to(weight, (batch, *weight.shape))
-            for name, weight in weights.items()
+            for name, weight in params.items()
         }
 
-    def draw(self, key: PRNGKeyArray | None, batch: int) -> Draw | None:
-        """The chance of one pass, if this alignment takes any."""
+    def init_sampling(self, key: PRNGKeyArray | None, batch: int) -> SamplingState | None:
+        """Create the sampling state of a training pass; `None` for deterministic alignments."""
         if key is None or self.alignment not in ("hard", "straight_through"):
             return None
-        key, key_expected = jax.random.split(key)
-        return Draw(key, jax.random.bernoulli(key_expected, self.expected, (batch,)))
+        key, key_expectation = jax.random.split(key)
+        use_expectation = jax.random.bernoulli(
+            key_expectation, self.expectation_probability, (batch,)
+        )
+        return SamplingState(key, use_expectation)
 
     def __call__(
         self,
-        product: Product,
+        matmul: MatMul,
         params: dict[str, Array],
-        source: Source,
+        source: ProjectedSource,
         queries: Float[Array, "B T H"],
         positions: Int[Array, " T"],
-        draw: Draw | None = None,
-    ) -> tuple[Float[Array, "B T M"], Aligned]:
-        """Attends from decoder states to a source.
+        sampling: SamplingState | None = None,
+    ) -> tuple[Float[Array, "B T M"], AlignmentOutput]:
+        """Attend from decoder states to the source.
 
         Args:
-            product: multiplies by one of `weights`.
-            params: of `params`.
-            source: of `project`.
-            queries: decoder states: of several positions, or of several beams.
-            positions: the target position of each.
-            draw: of `draw`.
+            matmul: multiplies by a matrix of `weights`.
+            params: from `broadcast_params`.
+            source: from `project`.
+            queries: decoder states of T target positions, or of T beams at one position.
+            positions: target position of each query.
+            sampling: randomness of sampled alignments.
 
         Returns:
-            Contexts, and what was attended to.
+            Contexts c_i and the alignment.
         """
         if self.alignment == "none":
             shape = (*queries.shape[:2], source.values.shape[-1])
-            return jnp.broadcast_to(source.values, shape), Aligned(jnp.ones((*shape[:2], 1)))
-        projected = product("query", queries) if self.score == "additive" else queries
-        score_params = params.get("vector")
-        if self.score == "content":
-            score_params = params["sharpness"][:, None]  # for each query
-        score = getattr(attention, self.score)
+            weights = jnp.ones((*shape[:2], 1))
+            return jnp.broadcast_to(source.values, shape), AlignmentOutput(weights)
+        projected = matmul("query", queries) if self.score == "additive" else queries
+        score, score_params = getattr(attention, self.score), self._score_params(params)
         if self.alignment.startswith("local"):
-            if score_params is not None:
-                score_params = score_params[:, None]  # for each window
-            centres = self._centres(product, params, source, queries, positions)
+            centers = self._centers(matmul, params, source, queries, positions)
             contexts, weights = local.attend(
                 projected,
                 source.keys,
                 source.values,
-                centres,
+                centers,
                 source.valid,
                 half_width=self.half_width,
                 gaussian=self.alignment == "local_p",
                 score=score,
-                params=score_params,
+                # Each query has its own window, hence one more axis.
+                params=None if score_params is None else score_params[:, None],
             )
-            return contexts, Aligned(weights, centres)
-        logits = score(projected, source.keys, score_params)
-        aligned = self._align(logits, masks.padding(source.valid), draw)
-        return attention.read(aligned.weights, source.values), aligned
+            return contexts, AlignmentOutput(weights, centers)
+        e = score(projected, source.keys, score_params)
+        output = self._align(e, masks.padding(source.valid), sampling)
+        alpha, h = output.weights, source.values
+        return attention.read(alpha, h), output
 
-    def _centres(self, product, params, source, queries, positions):
+    def _score_params(self, params):
+        if self.score == "content":
+            return params["key_strength"][:, None]  # shared by all queries of a sentence
+        return params.get("vector")
+
+    def _centers(self, matmul, params, source, queries, positions):
+        """Window centers p_t (Luong et al. 2015, sec. 3.2)."""
         lengths = source.valid.sum(-1)
         if self.alignment == "local_m":
             positions = jnp.broadcast_to(positions, queries.shape[:2])
-            return local.monotonic_centres(positions, lengths)
-        hidden = product("centre", queries)
-        return local.predicted_centres(hidden, params["centre_vector"], lengths)
+            return local.monotonic_centers(positions, lengths)
+        return local.predicted_centers(matmul("center", queries), params["center_vector"], lengths)
 
-    def _align(self, logits, mask, draw: Draw | None) -> Aligned:
+    def _align(self, e, mask, sampling: SamplingState | None) -> AlignmentOutput:
         if self.alignment == "soft":
-            return Aligned(attention.soft(logits, mask))
-        if draw is None:
-            return Aligned(attention.hardest(logits, mask))
+            return AlignmentOutput(attention.soft(e, mask))
+        if sampling is None:
+            return AlignmentOutput(attention.argmax(e, mask))
         if self.alignment == "straight_through":
-            return Aligned(attention.straight_through(logits, draw.key, mask))
-        choice = attention.hard(logits, draw.key, mask)
-        expected = draw.expected[:, None]
-        weights = jnp.where(expected[..., None], attention.soft(logits, mask), choice.weights)
-        log_prob = jnp.where(expected, 0.0, choice.log_prob)
-        return Aligned(weights, log_prob=log_prob, entropy=choice.entropy)
+            return AlignmentOutput(attention.straight_through(e, sampling.key, mask))
+        sample = attention.hard(e, sampling.key, mask)
+        use_expectation = sampling.use_expectation[:, None]
+        weights = jnp.where(use_expectation[..., None], attention.soft(e, mask), sample.weights)
+        log_prob = jnp.where(use_expectation, 0.0, sample.log_prob)
+        return AlignmentOutput(weights, log_prob=log_prob, entropy=sample.entropy)
 
-    def spread(self, aligned: Aligned, length: int) -> Float[Array, "B T S"]:
-        """The weights over all source positions."""
-        if aligned.centres is None:
-            return aligned.weights
-        return local.scattered(aligned.weights, aligned.centres, length)
+    def scatter(self, alignment: AlignmentOutput, length: int) -> Float[Array, "B T S"]:
+        """Weights over all source positions."""
+        if alignment.centers is None:
+            return alignment.weights
+        return local.scatter(alignment.weights, alignment.centers, length)
+
+
+def _check_options(score, alignment, query_width, annotation_width, half_width):
+    for name, value, known in (
+        ("score", score, get_args(ScoreName)),
+        ("alignment", alignment, get_args(AlignmentName)),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    equal_widths = score in ("content", "dot", "scaled_dot") and alignment != "none"
+    if equal_widths and query_width != annotation_width:
+        raise ValueError(
+            f"score {score!r} needs decoder states and annotations of equal width, not "
+            f"{query_width} and {annotation_width}: make them equal, or choose 'general' or "
+            "'additive'"
+        )
+    if alignment == "local_p" and half_width < 1:
+        raise ValueError(f"alignment 'local_p' needs a half_width of at least 1, not {half_width}")

@@ -1,10 +1,10 @@
-"""What recurrent encoder–decoders with attention share; of its kinds, see `rnnsearch` and `luong`.
+"""Base class of the recurrent encoder-decoders of `rnnsearch` and `luong`.
 
-They differ in where attention stands. In RNNsearch a state is made of what the state before it
-attended to, so attention is part of the recurrence. Luong's states attend once they are made; where
-nothing of it is fed back, all positions attend in one call.
+The two decoders differ in the place of attention. In RNNsearch attention is part of the recurrence:
+the context read by state s_{i-1} is an input of state s_i. In Luong's model attention follows the
+recurrence, so without input feeding all target positions attend in one call after the loop.
 
-A decoder's step works on `[B, W, ...]`, W beams of each sentence; training has one.
+Decoder steps work on arrays `[B, W, ...]`, W beams per sentence; in training W = 1.
 """
 
 from typing import Any, NamedTuple
@@ -17,40 +17,46 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import affine
 from models.encoder_decoder import Attention
 from models.layers import dropout, glorot, param, split_key
-from models.seq2seq.attention_layer import Aligned, Draw, Mechanism, Source
+from models.seq2seq.attention_layer import (
+    AlignmentOutput,
+    AttentionLayer,
+    ProjectedSource,
+    SamplingState,
+)
 from models.seq2seq.encoders import make_encoder
 
-Options = Any  # keyword arguments by name, in a dict or what a config has in its place
+Options = Any  # keyword arguments, as a dict or a ConfigDict
 
 
 class Memory(NamedTuple):
-    """What the decoder reads of the source."""
+    """Encoder outputs that the decoder reads."""
 
-    source: Source
-    start: Float[Array, "B _"]  # its states before the first token
-    draw: Draw | None  # what hard attention will look at
+    source: ProjectedSource
+    initial_state: Float[Array, "B _"]  # initial states of all decoder layers, concatenated
+    sampling: SamplingState | None  # of sampled alignments
 
 
 class Seq2Seq(nnx.Module):
-    """What both decoders share: embeddings, the encoder, the mechanism and the output table.
+    """Embeddings, encoder, attention layer and output embedding of both decoders.
 
     Args:
         vocabulary: V, tokens shared by both sides. `pad` is token 0, `bos` token 1.
-        embedding: width of an embedded token.
-        hidden: H, width of the decoder's states.
-        start: width of all of the decoder's states at once.
-        output: width of what stands under the softmax.
-        encoder: see `models.seq2seq.encoders.make_encoder`; its `width` is M, that of the annotations.
-        attention: see `models.seq2seq.attention_layer.Mechanism`.
-        dropout: on embeddings, between layers, and under the softmax.
+        embedding: width of the token embeddings.
+        hidden: H, width of the decoder states.
+        initial_width: width of the concatenated initial states of all decoder layers.
+        output_width: width of the pre-softmax states.
+        encoder: see `models.seq2seq.encoders.make_encoder`; `width` is M, of the annotations.
+        attention: see `models.seq2seq.attention_layer.AttentionLayer`.
+        dropout: rate of dropout on embeddings, between layers and on the pre-softmax states.
         dtype: of the activations; weights and softmax stay in float32.
-        key: makes the weights.
+        key: PRNG key of the weights.
 
     Raises:
-        ValueError: an unknown name, or widths that do not fit.
+        ValueError: if a name is unknown or widths are incompatible.
     """
 
     pad, bos = 0, 1
+    supports_packing = False
 
     def __init__(
         self,
@@ -58,8 +64,8 @@ class Seq2Seq(nnx.Module):
         vocabulary: int,
         embedding: int,
         hidden: int,
-        start: int,
-        output: int,
+        initial_width: int,
+        output_width: int,
         encoder: Options,
         attention: Options,
         dropout: float,
@@ -68,84 +74,95 @@ class Seq2Seq(nnx.Module):
     ):
         v, e, m = vocabulary, embedding, encoder["width"]
         keys = jax.random.split(key, 6)
-        tables = 0.1 * jax.random.normal(keys[0], (2, v, e))
-        self.source_table = param(tables[0], ("vocab", "embed"))
-        self.target_table = param(tables[1], ("vocab", "embed"))
-        self.output = param(glorot(keys[1], (v, output), output, v), ("vocab", "embed"))
+        embeddings = 0.1 * jax.random.normal(keys[0], (2, v, e))
+        self.source_embedding = param(embeddings[0], ("vocab", "embed"))
+        self.target_embedding = param(embeddings[1], ("vocab", "embed"))
+        self.output = param(glorot(keys[1], (v, output_width), output_width, v), ("vocab", "embed"))
         self.encoder = make_encoder(e, rate=dropout, key=keys[2], **encoder)
-        self.start = param(glorot(keys[3], (m, start), m, hidden), ("embed", "mlp"))
-        self.start_bias = param(jnp.zeros(start), ("mlp",))
-        self.mechanism = Mechanism(hidden, m, key=keys[4], **attention)
+        self.initial = param(glorot(keys[3], (m, initial_width), m, hidden), ("embed", "mlp"))
+        self.initial_bias = param(jnp.zeros(initial_width), ("mlp",))
+        self.attention_layer = AttentionLayer(hidden, m, key=keys[4], **attention)
         self.rate = dropout
         self.dtype = jnp.dtype(dtype)
 
     @property
-    def draws(self) -> bool:
-        """Whether training draws what is attended to, and so needs the score function."""
-        return self.mechanism.alignment == "hard"
+    def samples_attention(self) -> bool:
+        """Whether training samples alignments and therefore needs the REINFORCE loss term."""
+        return self.attention_layer.alignment == "hard"
 
     @property
-    def output_table(self) -> Float[Array, "V D"]:
-        """The rows under the softmax."""
+    def output_embedding(self) -> Float[Array, "V D"]:
+        """Output embedding: the logits are `states @ output_embedding.T`."""
         return self.output[...]
 
     def encode(
         self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None
     ) -> tuple[Memory, list]:
-        """Reads the source into what the decoder attends to, keys projected.
+        """Encode the source and project the keys of the attention layer.
 
         Args:
             source: `[B, S]` tokens, padded with `pad`.
-            key: for dropout, and for what is drawn; none in evaluation.
-        """
-        key_input, key_encoder, key_draw = split_key(key, 3)
-        valid = source != self.pad
-        x = self._embed(self.source_table, source, key_input)
-        annotations, summary = self.encoder(x, valid, key_encoder)
-        start = affine(summary, self.start[...], self.start_bias[...])
-        memory = self.mechanism.project(annotations, summary, valid)
-        return Memory(memory, jnp.tanh(start), self.mechanism.draw(key_draw, len(source))), []
+            key: for dropout and sampled alignments; `None` in evaluation.
 
-    def sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
-        """The memory of a decoder that draws where it looks, and reads no expectation."""
-        return memory._replace(draw=Draw(key, jnp.zeros(len(memory.start), bool)))
+        Returns:
+            The memory for `decode`, and no encoder attention weights.
+        """
+        key_input, key_encoder, key_sampling = split_key(key, 3)
+        valid = source != self.pad
+        x = self._embed(self.source_embedding, source, key_input)
+        annotations, summary = self.encoder(x, valid, key_encoder)
+        initial_state = jnp.tanh(affine(summary, self.initial[...], self.initial_bias[...]))
+        projected = self.attention_layer.project(annotations, summary, valid)
+        sampling = self.attention_layer.init_sampling(key_sampling, len(source))
+        return Memory(projected, initial_state, sampling), []
+
+    def with_sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
+        """Return the memory with alignments sampled for every sentence, also in evaluation."""
+        use_expectation = jnp.zeros(len(memory.initial_state), bool)
+        return memory._replace(sampling=SamplingState(key, use_expectation))
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
-        """Which source positions each target position looked at, in evaluation."""
-        if self.mechanism.alignment == "none":
+        """Return the attention weights of a full pass in evaluation mode."""
+        if self.attention_layer.alignment == "none":
             return Attention([], [], [])
         memory, _ = self.encode(source)
-        _, aligned = self.decode(target, memory)
-        return Attention([], [], [self.mechanism.spread(aligned, source.shape[1])[:, None]])
+        _, alignment = self.decode(target, memory)
+        weights = self.attention_layer.scatter(alignment, source.shape[1])
+        return Attention([], [], [weights[:, None]])
 
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "B T D"], Aligned]:
-        """All positions, teacher-forced: position t sees the targets before t.
+    ) -> tuple[Float[Array, "B T D"], AlignmentOutput]:
+        """Decode all positions with teacher forcing: position t depends on the targets before t.
+
+        Args:
+            target: `[B, T]` tokens, unshifted, padded with `pad`.
+            memory: from `encode`.
+            key: for dropout; `None` in evaluation.
 
         Returns:
-            The states under the softmax, and what was attended to.
+            The pre-softmax states and the alignment.
         """
         raise NotImplementedError
 
-    def _embed(self, table, tokens, key):
-        # Looked up first and narrowed then: so the gradients of a frequent token add up in float32.
-        return dropout(table[...][tokens].astype(self.dtype), self.rate, key)
+    def _embed(self, embedding, tokens, key):
+        # The lookup precedes the cast, so that gradients of repeated tokens are summed in float32.
+        return dropout(embedding[...][tokens].astype(self.dtype), self.rate, key)
 
     def _embed_shifted(self, target, key):
         shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=self.bos)
-        return self._embed(self.target_table, shifted, key)
+        return self._embed(self.target_embedding, shifted, key)
 
     def _logits(self, states):
-        table = self.output_table.astype(states.dtype)
-        return jnp.einsum("...d,vd->...v", states, table, preferred_element_type=jnp.float32)
+        weights = self.output_embedding.astype(states.dtype)
+        return jnp.einsum("...d,vd->...v", states, weights, preferred_element_type=jnp.float32)
 
 
-def draw_at(draw: Draw | None, position: Int[Array, ""]) -> Draw | None:
-    """The draw of one position; a sentence reads its expectation at all of them or at none."""
-    return draw and draw._replace(key=jax.random.fold_in(draw.key, position))
+def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:
+    """Fold the position into the key; `use_expectation` is the same at all positions."""
+    return sampling and sampling._replace(key=jax.random.fold_in(sampling.key, position))
 
 
-def batch_major(tree: Any) -> Any:
-    """[T, B, 1, ...] of a scan over single beams to [B, T, ...]."""
+def to_batch_major(tree: Any) -> Any:
+    """Transpose the outputs of a scan with one beam from `[T, B, 1, ...]` to `[B, T, ...]`."""
     return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), tree)

@@ -1,4 +1,4 @@
-"""Encoders of the recurrent models: from embedded tokens to annotations and a summary."""
+"""Encoders of the recurrent models: embedded tokens to annotations and a summary."""
 
 from typing import Literal, get_args
 
@@ -9,8 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from attention import affine, masks
 from models.layers import dropout, glorot, param, sinusoids, split_key
-from models.packing import Rows
-from models.recurrence import GRU, LSTM, run
+from models.recurrence import GRU, LSTM, unroll
 from models.transformer import EncoderLayer
 
 EncoderName = Literal["gru", "lstm", "self_attention"]
@@ -18,17 +17,20 @@ Direction = Literal["forward", "reverse", "both"]
 
 
 class RecurrentEncoder(nnx.Module):
-    """Layers of GRU or LSTM.
+    """Stack of GRU or LSTM layers.
 
     Args:
         layer: `GRU` or `LSTM`.
         embedding: width of the inputs.
-        width: M, of the annotations; of two directions, each gets half.
-        layers: how many; each reads the annotations of the one below.
-        direction: `forward`; `reverse`, which Sutskever et al. 2014 found easier to translate from;
-            or `both` (Schuster & Paliwal 1997; Bahdanau et al. 2015, sec. 3.2).
+        width: M, of the annotations; with two directions, each contributes half.
+        layers: number of layers.
+        direction: `forward`; `reverse`, the reversed source of Sutskever et al. 2014; or `both`
+            (Schuster & Paliwal 1997; Bahdanau et al. 2015, sec. 3.2).
         rate: of dropout on the inputs of each layer but the first.
-        key: makes the weights.
+        key: PRNG key of the weights.
+
+    Raises:
+        ValueError: if the direction is unknown or two directions have an odd width.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class RecurrentEncoder(nnx.Module):
             known = ", ".join(get_args(Direction))
             raise ValueError(f"direction must be one of {known}, not {direction!r}")
         if direction == "both" and width % 2:
-            raise ValueError(f"an annotation of {width} cannot be halved between two directions")
+            raise ValueError(f"the width of a bidirectional encoder must be even, not {width}")
         self.reversed = {"forward": (False,), "reverse": (True,), "both": (False, True)}[direction]
         hidden = width // len(self.reversed)
         self.layers = nnx.List(
@@ -61,29 +63,47 @@ class RecurrentEncoder(nnx.Module):
     def __call__(
         self, x: Float[Array, "B S D"], valid: Bool[Array, "B S"], key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "B S M"], Float[Array, "B M"]]:
-        """Annotations, and the last state of each direction of the last layer."""
+        """Return the annotations, and the final states of the last layer as the summary."""
         summary = x
         for n, (directions, layer_key) in enumerate(
             zip(self.layers, split_key(key, len(self.layers)), strict=True)
         ):
             x = dropout(x, self.rate if n else 0.0, layer_key)
-            ran = [
-                run(layer, x, valid, reverse=reverse)
-                for layer, reverse in zip(directions, self.reversed, strict=True)
-            ]
-            x = jnp.concatenate([outputs for outputs, _ in ran], axis=-1)
-            summary = jnp.concatenate([jax.tree.leaves(last)[0] for _, last in ran], axis=-1)
+            outputs, carries = zip(
+                *(
+                    unroll(layer, x, valid, reverse=reverse)
+                    for layer, reverse in zip(directions, self.reversed, strict=True)
+                ),
+                strict=True,
+            )
+            x = jnp.concatenate(outputs, axis=-1)
+            # The first leaf of a carry is the hidden state.
+            summary = jnp.concatenate([jax.tree.leaves(carry)[0] for carry in carries], axis=-1)
         return x, summary
 
 
-class SelfAttentiveEncoder(nnx.Module):
-    """Intra-attention in the place of recurrence: the Transformer's encoder layers, post-norm."""
+class SelfAttentionEncoder(nnx.Module):
+    """Post-norm encoder layers of the Transformer in place of recurrent layers.
+
+    Args:
+        embedding: width of the inputs.
+        width: M, of the annotations.
+        layers: number of layers.
+        rate: of dropout on the outputs of the sub-layers.
+        key: PRNG key of the weights.
+
+    Raises:
+        ValueError: if the width is not a multiple of the number of heads.
+    """
 
     HEADS = 4
 
     def __init__(self, embedding: int, width: int, layers: int, rate: float, *, key: PRNGKeyArray):
         if width % self.HEADS:
-            raise ValueError(f"an annotation of {width} cannot be shared by {self.HEADS} heads")
+            raise ValueError(
+                f"the width of a self-attention encoder must be a multiple of {self.HEADS}, the "
+                f"number of heads, not {width}"
+            )
         key_input, key_layers = jax.random.split(key)
         self.input = param(glorot(key_input, (embedding, width), embedding, width), (None, "embed"))
         head = width // self.HEADS
@@ -95,14 +115,12 @@ class SelfAttentiveEncoder(nnx.Module):
     def __call__(
         self, x: Float[Array, "B S D"], valid: Bool[Array, "B S"], key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "B S M"], Float[Array, "B M"]]:
-        """Annotations, and their mean."""
+        """Return the annotations, and their mean over unpadded positions as the summary."""
         x = affine(x, self.input[...])
         x = x + sinusoids(x.shape[1], x.shape[2]).astype(x.dtype)
-        mask, rows = masks.padding(valid)[:, None], Rows.of(valid, block=0)
-        x = rows.pack(x)
+        mask = masks.padding(valid)[:, None]
         for layer, layer_key in zip(self.layers, split_key(key, len(self.layers)), strict=True):
-            x, _ = layer(x, rows, mask, "xla", layer_key)
-        x = rows.unpack(x)
+            x, _ = layer(x, mask, key=layer_key)
         count = jnp.maximum(valid.sum(-1, keepdims=True), 1).astype(x.dtype)
         return x, jnp.sum(jnp.where(valid[..., None], x, 0.0), axis=1) / count
 
@@ -116,14 +134,14 @@ def make_encoder(
     direction: Direction,
     rate: float,
     key: PRNGKeyArray,
-) -> RecurrentEncoder | SelfAttentiveEncoder:
-    """The encoder of that kind: `gru`, `lstm` or `self_attention`, which has no direction.
+) -> RecurrentEncoder | SelfAttentionEncoder:
+    """Create an encoder: `gru`, `lstm`, or `self_attention`, which ignores `direction`.
 
     Raises:
-        ValueError: an unknown kind or direction, or a width that does not divide.
+        ValueError: if the kind or direction is unknown, or the width is not divisible.
     """
     if kind == "self_attention":
-        return SelfAttentiveEncoder(embedding, width, layers, rate, key=key)
+        return SelfAttentionEncoder(embedding, width, layers, rate, key=key)
     cells: dict[str, type[GRU | LSTM]] = {"gru": GRU, "lstm": LSTM}
     if kind not in cells:
         raise ValueError(f"encoder must be one of {', '.join(get_args(EncoderName))}, not {kind!r}")

@@ -1,4 +1,4 @@
-"""The decoder of Luong et al. 2015: attention on top of stacked LSTMs, input feeding or not."""
+"""Decoder of Luong et al. 2015: attention on top of stacked LSTMs, with optional input feeding."""
 
 from typing import NamedTuple
 
@@ -8,26 +8,33 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from models.layers import dropout, glorot, param, split_key
-from models.recurrence import LSTM, Product, product_by, scan, with_bias, with_one
-from models.seq2seq.attention_layer import Aligned
-from models.seq2seq.base import Memory, Options, Seq2Seq, batch_major, draw_at
+from models.recurrence import LSTM, MatMul, append_bias, append_one, make_matmul, rnn_scan
+from models.seq2seq.attention_layer import AlignmentOutput
+from models.seq2seq.base import Memory, Options, Seq2Seq, sampling_at, to_batch_major
 
 
 class LuongState(NamedTuple):
-    """The decoder's carry: hidden and cell state of each layer, and what is fed back."""
+    """Carry of the decoder."""
 
-    layers: list[tuple[Float[Array, "B W H"], Float[Array, "B W H"]]]
-    fed: Float[Array, "B W H"] | None
+    layers: list[tuple[Float[Array, "B W H"], Float[Array, "B W H"]]]  # hidden and cell states
+    h_tilde: Float[Array, "B W H"] | None  # of the previous position, with input feeding
 
 
 class Luong(Seq2Seq):
-    """Luong et al. 2015: stacked LSTM with attention on top, `h~ = tanh(W_c [c; h])` (eq. 5).
+    """Luong et al. 2015, sec. 3.
 
-    Deviation: the layers' first states are a tanh layer of the encoder's summary, whatever the
-    encoder, where the paper copies the encoder's own layer by layer; output weights have no bias.
+        h_t  = LSTM(h_{t-1}, E y_{t-1})                or, with input feeding (sec. 3.3),
+        h_t  = LSTM(h_{t-1}, [E y_{t-1}; h~_{t-1}])
+        c_t  = sum_s a_t(s) h_s
+        h~_t = tanh(W_c [c_t; h_t])                    (eq. 5)
+        p(y_t | y_1 .. y_{t-1}, x) = softmax(W_s h~_t) (eq. 6)
 
-    The arguments are those of `Seq2Seq`, and how many `layers` the decoder has, and whether there
-    is `input_feeding`: `h~` of a position as an input of the next (sec. 3.3).
+    where a_t is the alignment of h_t with the annotations h_s.
+
+    Deviations: the initial states are a tanh layer of the encoder's summary, for every encoder; the
+    paper copies the states of the encoder layer by layer. W_s has no bias.
+
+    Args: those of `Seq2Seq`, the number of decoder `layers`, and whether to use `input_feeding`.
     """
 
     def __init__(
@@ -49,8 +56,8 @@ class Luong(Seq2Seq):
             vocabulary=vocabulary,
             embedding=embedding,
             hidden=hidden,
-            start=2 * layers * hidden,
-            output=hidden,
+            initial_width=2 * layers * hidden,
+            output_width=hidden,
             encoder=encoder,
             attention=attention,
             dropout=dropout,
@@ -62,89 +69,97 @@ class Luong(Seq2Seq):
             LSTM(h if n else e, h, key=k)
             for n, k in enumerate(jax.random.split(key_layers, layers))
         )
-        self.combine = param(glorot(key_combine, (m + h, h), m + h, h), ("embed", "mlp"))
+        self.combine = param(glorot(key_combine, (m + h, h), m + h, h), ("embed", "mlp"))  # W_c
+        # Part of the first layer's input kernel that multiplies h~_{t-1}.
         self.feed = (
             param(glorot(key_feed, (h, 4 * h), h, h), ("embed", "mlp")) if input_feeding else None
         )
 
-    def _weights(self):
-        weights = {"combine": self.combine[...], **self.mechanism.weights()}
+    def _recurrent_weights(self):
+        """Matrices of the LSTM layers; the bias of each layer but the first is in its kernel."""
+        weights: dict[str, Array] = {}
         for n, layer in enumerate(self.layers):
             weights |= {f"{n}.{name}": weight for name, weight in layer.weights().items()}
             if n:
-                weights[f"{n}.input"] = with_bias(layer.input[...], layer.bias[...])
-        return weights | ({"feed": self.feed[...]} if self.feed is not None else {})
+                weights[f"{n}.input"] = append_bias(layer.input[...], layer.bias[...])
+        return weights
+
+    def _weights(self):
+        weights = self._recurrent_weights() | self.attention_layer.weights()
+        if self.feed is not None:
+            weights["feed"] = self.feed[...]
+        return weights | {"combine": self.combine[...]}
 
     def _consts(self, memory):
-        return memory, self.mechanism.params(len(memory.start))
+        return memory, self.attention_layer.broadcast_params(len(memory.initial_state))
 
-    def _states(self, product: Product, state: LuongState, drive, key):
-        """The layers' new states."""
-        if state.fed is not None:
-            drive = drive + product("feed", state.fed)
+    def _lstm(self, matmul: MatMul, state: LuongState, projected_y, key):
+        """Compute the new states of the LSTM layers; the hidden state of the last layer is h_t."""
+        projected = projected_y
+        if state.h_tilde is not None:
+            projected = projected + matmul("feed", state.h_tilde)
         states: list = []
         for n, (carry, layer_key) in enumerate(
             zip(state.layers, split_key(key, len(state.layers)), strict=True)
         ):
             if n:
-                below = dropout(states[-1][0], self.rate, layer_key)
-                drive = product(f"{n}.input", with_one(below))
-            inner = lambda name, x, n=n: product(f"{n}.{name}", x)
-            states.append(LSTM.step(inner, drive, carry)[0])
+                x = dropout(states[-1][0], self.rate, layer_key)
+                projected = matmul(f"{n}.input", append_one(x))
+            layer_matmul = lambda name, x, n=n: matmul(f"{n}.{name}", x)
+            states.append(LSTM.step(layer_matmul, projected, carry)[0])
         return states
 
-    def _attend(self, product: Product, consts, hidden, positions, draw):
-        """`h~` of top states, each of which attends once."""
+    def _attend(self, matmul: MatMul, consts, h, positions, sampling):
+        """Compute h~_t and a_t from h_t."""
         memory, params = consts
-        contexts, aligned = self.mechanism(product, params, memory.source, hidden, positions, draw)
-        return jnp.tanh(product("combine", jnp.concatenate([contexts, hidden], -1))), aligned
+        c, a = self.attention_layer(matmul, params, memory.source, h, positions, sampling)
+        return jnp.tanh(matmul("combine", jnp.concatenate([c, h], -1))), a
 
-    def _step(self, product: Product, consts, state: LuongState, x):
-        """One position with attention in it."""
-        drive, position, key = x
+    def _step(self, matmul: MatMul, consts, state: LuongState, x):
+        """Compute one position, including attention."""
+        projected_y, t, key = x
         key_layers, key_output = split_key(key, 2)
-        layers = self._states(product, state, drive, key_layers)
-        hidden = layers[-1][0]
-        positions = jnp.broadcast_to(position, hidden.shape[1:2])
-        draw = draw_at(consts[0].draw, position)
-        combined, aligned = self._attend(product, consts, hidden, positions, draw)
-        combined = dropout(combined, self.rate, key_output)
-        fed = None if state.fed is None else combined
-        return LuongState(layers, fed), (combined, aligned)
+        layers = self._lstm(matmul, state, projected_y, key_layers)
+        h = layers[-1][0]
+        positions, sampling = jnp.broadcast_to(t, h.shape[1:2]), sampling_at(consts[0].sampling, t)
+        h_tilde, a = self._attend(matmul, consts, h, positions, sampling)
+        h_tilde = dropout(h_tilde, self.rate, key_output)
+        return LuongState(layers, None if state.h_tilde is None else h_tilde), (h_tilde, a)
 
-    def _states_alone(self, product: Product, consts, state: LuongState, x):
-        """One position of the recurrence where nothing of attention is fed back."""
+    def _lstm_step(self, matmul: MatMul, consts, state: LuongState, x):
+        """Compute the LSTM states of one position, without attention."""
         del consts
-        drive, key = x
-        layers = self._states(product, state, drive, key)
+        projected_y, key = x
+        layers = self._lstm(matmul, state, projected_y, key)
         return LuongState(layers, None), layers[-1][0]
 
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "B T D"], Aligned]:
-        """See `Seq2Seq.decode`: with input feeding one scan, without it attention in one call."""
+    ) -> tuple[Float[Array, "B T D"], AlignmentOutput]:
+        """See `Seq2Seq.decode`; without input feeding, attention is one call after the scan."""
         key_input, key_steps, key_output = split_key(key, 3)
-        steps = target.shape[1]
-        inputs = self._embed_shifted(target, key_input)
-        drive = jnp.swapaxes(self.layers[0].drive(inputs), 0, 1)[:, :, None]
-        keys = None if key_steps is None else jax.random.split(key_steps, steps)
-        start, weights = self.init_cache(memory, 1, steps), self._weights()
-        consts, positions = self._consts(memory), jnp.arange(steps)
+        length = target.shape[1]
+        y_prev = self._embed_shifted(target, key_input)
+        projected_y = jnp.swapaxes(self.layers[0].project_inputs(y_prev), 0, 1)[:, :, None]
+        keys = None if key_steps is None else jax.random.split(key_steps, length)
+        initial, weights = self.init_cache(memory, 1, length), self._weights()
+        consts, positions = self._consts(memory), jnp.arange(length)
         if self.feed is not None:
-            xs = (drive, positions, keys)
-            _, outputs = scan(self._step, weights, consts, start, xs)
-            return batch_major(outputs)
-        recurrent = {name: weight for name, weight in weights.items() if name[0].isdigit()}
-        _, hidden = scan(self._states_alone, recurrent, None, start, (drive, keys))
-        states, aligned = self._attend(
-            product_by(weights), consts, batch_major(hidden), positions, memory.draw
+            inputs = projected_y, positions, keys
+            _, outputs = rnn_scan(self._step, weights, consts, initial, inputs)
+            return to_batch_major(outputs)
+        _, h = rnn_scan(
+            self._lstm_step, self._recurrent_weights(), None, initial, (projected_y, keys)
         )
-        return dropout(states, self.rate, key_output), aligned
+        h_tilde, a = self._attend(
+            make_matmul(weights), consts, to_batch_major(h), positions, memory.sampling
+        )
+        return dropout(h_tilde, self.rate, key_output), a
 
     def init_cache(self, memory: Memory, beams: int, length: int) -> LuongState:
-        """The first states of every beam."""
+        """Return the initial states of every beam."""
         del length
-        parts = jnp.split(memory.start[:, None], 2 * len(self.layers), axis=-1)
+        parts = jnp.split(memory.initial_state[:, None], 2 * len(self.layers), axis=-1)
         parts = [jnp.repeat(part, beams, axis=1) for part in parts]
         layers = list(zip(parts[::2], parts[1::2], strict=True))
         return LuongState(layers, None if self.feed is None else jnp.zeros_like(parts[0]))
@@ -156,9 +171,11 @@ class Luong(Seq2Seq):
         memory: Memory,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W V"], LuongState]:
-        """One target position of every beam; equal to that position of the full pass."""
-        drive = self.layers[0].drive(self._embed(self.target_table, tokens, None))
-        cache, (states, _) = self._step(
-            product_by(self._weights()), self._consts(memory), cache, (drive, position, None)
+        """Decode one target position of every beam; equal to that position of `decode`."""
+        projected_y = self.layers[0].project_inputs(
+            self._embed(self.target_embedding, tokens, None)
         )
-        return self._logits(states), cache
+        cache, (h_tilde, _) = self._step(
+            make_matmul(self._weights()), self._consts(memory), cache, (projected_y, position, None)
+        )
+        return self._logits(h_tilde), cache

@@ -6,18 +6,26 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
 from models.layers import dropout, glorot, param, split_key
-from models.recurrence import GRU, Product, gru_cell, product_by, scan
-from models.seq2seq.attention_layer import Aligned
-from models.seq2seq.base import Memory, Options, Seq2Seq, batch_major, draw_at
+from models.recurrence import GRU, MatMul, gru_cell, make_matmul, rnn_scan
+from models.seq2seq.attention_layer import AlignmentOutput
+from models.seq2seq.base import Memory, Options, Seq2Seq, sampling_at, to_batch_major
 
 
 class RNNsearch(Seq2Seq):
-    """Bahdanau et al. 2015, app. A: `s_i = GRU(s_{i-1}, y_{i-1}, c_i)`, `c_i` read by `s_{i-1}`.
+    """Bahdanau et al. 2015, sec. 3.1 and app. A.2.2.
 
-    Deviations: the first state is made of both directions' last states, not of the backward one
-    alone; output weights have no bias.
+        c_i  = sum_j alpha_ij h_j
+        s_i  = GRU(s_{i-1}, W E y_{i-1} + C c_i)
+        t~_i = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i
+        t_i  = [max(t~_i,2j-1, t~_i,2j)]_j
+        p(y_i | y_1 .. y_{i-1}, x) = softmax(W_o t_i)
 
-    The arguments are those of `Seq2Seq`, and `maxout`, the width of the readout's maxout layer.
+    where alpha_i is the alignment of s_{i-1} with the annotations h_j.
+
+    Deviations: the initial state s_0 is computed from the last states of both directions, not of
+    the backward direction only; W_o has no bias.
+
+    Args: those of `Seq2Seq`, and `maxout`, the width of t_i.
     """
 
     def __init__(
@@ -38,8 +46,8 @@ class RNNsearch(Seq2Seq):
             vocabulary=vocabulary,
             embedding=embedding,
             hidden=hidden,
-            start=hidden,
-            output=maxout,
+            initial_width=hidden,
+            output_width=maxout,
             encoder=encoder,
             attention=attention,
             dropout=dropout,
@@ -48,48 +56,54 @@ class RNNsearch(Seq2Seq):
         )
         e, m, h = embedding, encoder["width"], hidden
         self.cell = GRU(e, h, key=keys[0])
-        self.context = param(glorot(keys[1], (m, 3 * h), m, h), ("embed", "mlp"))
-        read = e + m + h
-        self.readout = param(glorot(keys[2], (read, 2 * maxout), read, maxout), ("embed", "mlp"))
+        self.context = param(glorot(keys[1], (m, 3 * h), m, h), ("embed", "mlp"))  # C, C_z, C_r
+        width = e + m + h
+        # Rows of U_o, then V_o, then C_o.
+        self.readout = param(glorot(keys[2], (width, 2 * maxout), width, maxout), ("embed", "mlp"))
         self.readout_bias = param(jnp.zeros(2 * maxout), ("mlp",))
 
     def _weights(self):
-        return {**self.cell.weights(), **self.mechanism.weights(), "context": self.context[...]}
+        return {
+            **self.cell.weights(),
+            **self.attention_layer.weights(),
+            "context": self.context[...],
+        }
 
-    def _step(self, product: Product, consts, state: Float[Array, "B W H"], x):
-        """Attends, then moves on: the state before, what it read, and the state after."""
-        (source, _, draw), params = consts
-        drive, position = x
-        positions = jnp.broadcast_to(position, state.shape[1:2])
-        context, aligned = self.mechanism(
-            product, params, source, state, positions, draw_at(draw, position)
+    def _step(self, matmul: MatMul, consts, s_prev: Float[Array, "B W H"], x):
+        """Compute s_i; also return s_{i-1}, c_i and alpha_i, which the readout needs."""
+        memory, params = consts
+        projected_y, i = x  # W E y_{i-1} and the position i
+        positions = jnp.broadcast_to(i, s_prev.shape[1:2])
+        c, alpha = self.attention_layer(
+            matmul, params, memory.source, s_prev, positions, sampling_at(memory.sampling, i)
         )
-        new = gru_cell(product, drive + product("context", context), state)
-        return new, (state, context, aligned)
+        s = gru_cell(matmul, projected_y + matmul("context", c), s_prev)
+        return s, (s_prev, c, alpha)
 
-    def _read_out(self, states, inputs, contexts, key):
-        x = jnp.concatenate([states, inputs, contexts], axis=-1)
-        x = affine(x, self.readout[...], self.readout_bias[...])
-        x = x.reshape(*x.shape[:-1], -1, 2).max(-1)
-        return dropout(x, self.rate, key)
+    def _readout(self, s_prev, y_prev, c, key):
+        """Compute t_i from s_{i-1}, E y_{i-1} and c_i."""
+        inputs = jnp.concatenate([s_prev, y_prev, c], axis=-1)
+        t_tilde = affine(inputs, self.readout[...], self.readout_bias[...])
+        t = t_tilde.reshape(*t_tilde.shape[:-1], -1, 2).max(-1)
+        return dropout(t, self.rate, key)
 
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "B T D"], Aligned]:
-        """See `Seq2Seq.decode`: one scan over the target."""
+    ) -> tuple[Float[Array, "B T D"], AlignmentOutput]:
+        """See `Seq2Seq.decode`; one scan over the target positions."""
         key_input, key_output = split_key(key, 2)
-        inputs = self._embed_shifted(target, key_input)
-        drive = jnp.swapaxes(self.cell.drive(inputs), 0, 1)[:, :, None]
-        consts = memory, self.mechanism.params(len(target))
-        xs = drive, jnp.arange(target.shape[1])
-        _, outputs = scan(self._step, self._weights(), consts, memory.start[:, None], xs)
-        states, contexts, aligned = batch_major(outputs)
-        return self._read_out(states, inputs, contexts, key_output), aligned
+        y_prev = self._embed_shifted(target, key_input)
+        projected_y = jnp.swapaxes(self.cell.project_inputs(y_prev), 0, 1)[:, :, None]
+        consts = memory, self.attention_layer.broadcast_params(len(target))
+        s_0, xs = memory.initial_state[:, None], (projected_y, jnp.arange(target.shape[1]))
+        _, outputs = rnn_scan(self._step, self._weights(), consts, s_0, xs)
+        s_prev, c, alpha = to_batch_major(outputs)
+        return self._readout(s_prev, y_prev, c, key_output), alpha
 
     def init_cache(self, memory: Memory, beams: int, length: int) -> Float[Array, "B W H"]:
-        """The first state of every beam."""
+        """Return the initial state s_0 of every beam."""
         del length
-        return jnp.repeat(memory.start[:, None], beams, axis=1)
+        return jnp.repeat(memory.initial_state[:, None], beams, axis=1)
 
     def decode_step(
         self,
@@ -98,12 +112,12 @@ class RNNsearch(Seq2Seq):
         memory: Memory,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W V"], Float[Array, "B W H"]]:
-        """One target position of every beam; equal to that position of the full pass."""
-        inputs = self._embed(self.target_table, tokens, None)
-        cache, (states, contexts, _) = self._step(
-            product_by(self._weights()),
-            (memory, self.mechanism.params(len(tokens))),
+        """Decode one target position of every beam; equal to that position of `decode`."""
+        y_prev = self._embed(self.target_embedding, tokens, None)
+        s, (s_prev, c, _) = self._step(
+            make_matmul(self._weights()),
+            (memory, self.attention_layer.broadcast_params(len(tokens))),
             cache,
-            (self.cell.drive(inputs), position),
+            (self.cell.project_inputs(y_prev), position),
         )
-        return self._logits(self._read_out(states, inputs, contexts, None)), cache
+        return self._logits(self._readout(s_prev, y_prev, c, None)), s

@@ -1,14 +1,13 @@
-"""Translation by a model that draws where it looks, and so is trained by the score function.
+"""Translation with sampled (hard) attention, trained by REINFORCE.
 
-Xu et al. 2015, sec. 4.1: besides the cross-entropy, whose gradient does not pass through a draw,
-the log-probability of each draw is raised by how much better than usual things went after it; the
-entropy of what is drawn from gets a bonus; and a share of the sentences read their expectation
-instead (`model.attention.expected`).
+Source: Xu et al. 2015, sec. 4.1. The cross-entropy has no gradient through a sampled alignment. Its
+log-probability is therefore weighted by the reward, the log-probability of the target, less a
+moving-average baseline. The entropy of the alignment is a bonus, and a share of the sentences uses
+soft weights instead of samples (`model.attention.expectation_probability`).
 
-Two refinements, which leave the estimate unbiased (what is raised is the log-probability without
-label smoothing): a draw answers only for the tokens from its own on, not for those before it; and
-the baseline, a moving average as in the paper, is one per token, so that sentences of all lengths
-can share it.
+Two refinements leave the estimate unbiased. The reward of a sample is the sum over the tokens at
+and after its position, because it does not affect earlier tokens. The baseline is one value per
+token, so that sentences of all lengths share it. The reward is without label smoothing.
 """
 
 import math
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from attention import score_function
+from attention import reinforce_loss
 from tasks.translation.cross_entropy import log_probs
 from tasks.translation.data.vocabulary import PAD
 from tasks.translation.task import Translation
@@ -29,70 +28,71 @@ DECAY = 0.9  # of the baseline (Xu et al. 2015, sec. 4.1)
 
 
 def build(config: Any, workdir: str) -> "HardAttention":
-    """As `tasks.translation.task.build`."""
+    """See `tasks.translation.task.build`."""
     task = build_abstract(config, workdir)
-    task.open()
+    task.check_data()
     return task
 
 
 def build_abstract(config: Any, workdir: str) -> "HardAttention":
-    """As `tasks.translation.task.build_abstract`."""
+    """See `tasks.translation.task.build_abstract`."""
     return HardAttention(config, Path(workdir))
 
 
-class HardState(NamedTuple):
-    """A `TrainState`, and the baseline: a moving average of the log-probability of a token."""
+class HardAttentionState(NamedTuple):
+    """Fields of `TrainState`, and the baseline."""
 
     step: Int[Array, ""]
     params: Any
     opt_state: Any
-    baseline: Float[Array, ""]
+    baseline: Float[Array, ""]  # moving average of the log-probability of a target token, in nats
 
 
 class HardAttention(Translation):
-    """See the module; for models whose `model.attention.alignment` is `hard`.
+    """Translation for models with `model.attention.alignment='hard'`.
 
-    In evaluation the likeliest position is looked at; the measures with `_drawn` after their name
-    are those of a position drawn, as in training, and of greedy decoding.
+    Evaluation attends to the most probable position. On test splits, metrics with the suffix
+    `_sampled` are computed with sampled alignments and greedy decoding.
     """
 
-    draws = True
+    samples_attention = True
 
-    def init(self, key: Array) -> HardState:
-        """Before it has seen anything a model finds all tokens equally likely."""
+    def init(self, key: Array) -> HardAttentionState:
+        """Initialize the baseline to the log-probability of a uniform distribution over tokens."""
         state = super().init(key)
-        baseline = jnp.float32(-math.log(self.pieces))
-        return HardState(state.step, state.params, state.opt_state, baseline)
+        baseline = jnp.float32(-math.log(self.vocabulary_size))
+        return HardAttentionState(state.step, state.params, state.opt_state, baseline)
 
     def train_step(self, state, batch, key):
-        """One update of the parameters, and of the baseline."""
-        # Spread over the rows, so that it is cut with them for accumulation.
+        """Update the parameters and the baseline."""
+        # One copy per example, because gradient accumulation splits every array of the batch.
         baseline = jnp.full(len(batch["target"]), state.baseline)
         new, metrics = super().train_step(
             TrainState(*state[:3]), batch | {"baseline": baseline}, key
         )
         baseline = DECAY * state.baseline + (1 - DECAY) * metrics["log_prob"]
-        return HardState(*new, baseline), metrics
+        return HardAttentionState(*new, baseline), metrics
 
     def loss(self, params, batch, key):
-        """Cross-entropy, less the reward of the draws and the bonus of their entropy."""
-        model, states, aligned = self._teach(params, batch, key)
+        """Cross-entropy, REINFORCE term and entropy bonus, summed over target tokens."""
+        model, states, alignment = self._teacher_force(params, batch, key)
         loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
         valid = batch["target"] != PAD
-        table = model.output_table.astype(states.dtype)
+        table = model.output_embedding.astype(states.dtype)
         reward = jnp.where(valid, log_probs(states, table, batch["target"]), 0.0)
-        gain = jnp.where(valid, reward - batch["baseline"][:, None], 0.0)
-        to_come = jnp.cumsum(gain[:, ::-1], axis=1)[:, ::-1]
-        surrogate = score_function(aligned.log_prob, to_come, jnp.zeros(()))
-        bonus = model.mechanism.entropy * aligned.entropy
+        advantage = jnp.where(valid, reward - batch["baseline"][:, None], 0.0)
+        advantage_to_go = jnp.cumsum(advantage[:, ::-1], axis=1)[:, ::-1]
+        surrogate = reinforce_loss(alignment.log_prob, advantage_to_go, jnp.zeros(()))
+        bonus = model.attention_layer.entropy_weight * alignment.entropy
         loss += jnp.sum(jnp.where(valid, surrogate - bonus, 0.0))
-        entropy = jnp.sum(jnp.where(valid, aligned.entropy, 0.0))
+        entropy = jnp.sum(jnp.where(valid, alignment.entropy, 0.0))
         return loss, tokens, {"log_prob": reward.sum(), "entropy": entropy}
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """The measures of `Translation`, and on test splits those of drawn attention."""
-        measures = super().evaluate(state, split)
+        """Compute the metrics of `Translation`; on test splits also with sampled alignments."""
+        values = super().evaluate(state, split)
         if split in self.splits:
-            drawn = self._measures(state, split, width=1, key=jax.random.key(self.config.seed))
-            measures |= {f"{name}_drawn": value for name, value in drawn.items()}
-        return measures
+            key = jax.random.key(self.config.seed)
+            sampled = self._metrics(state, split, width=1, key=key)
+            values |= {f"{name}_sampled": value for name, value in sampled.items()}
+        return values
