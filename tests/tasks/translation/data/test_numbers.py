@@ -1,3 +1,5 @@
+"""Numbers written as words."""
+
 import re
 
 import num2words
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.translation.data.corpora import load
-from tasks.translation.data.numbers import Wording
+from tasks.translation.data.numbers import NumberSpeller
 from training.errors import UserError
 
 OPTIONS = {
@@ -16,7 +18,7 @@ OPTIONS = {
     "nonzero_digits": 4,
     "seed": 3,
 }
-BY_HAND = {  # number: English, German, French
+WORDS = {  # English, German, French
     0: ("zero", "null", "zéro"),
     7: ("seven", "sieben", "sept"),
     21: ("twenty-one", "einundzwanzig", "vingt et un"),
@@ -28,7 +30,7 @@ BY_HAND = {  # number: English, German, French
         "trente-cinq mille quatre cents",
     ),
 }
-GERMAN = (
+GERMAN_WORD = (
     "hundert|tausend|und|zwanzig|(?:drei|vier|fünf|sech|sieb|acht|neun)(?:zig|ßig)|zehn|elf|zwölf|"
     "sechzehn|siebzehn|eins|ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|null"
 )
@@ -46,52 +48,50 @@ def english_words(sentences):
 def german_words(sentences):
     words = set()
     for sentence in sentences:
-        found = re.findall(GERMAN, sentence)
-        assert "".join(found) == sentence
-        words |= set(found)
+        matches = re.findall(GERMAN_WORD, sentence)
+        assert "".join(matches) == sentence
+        words |= set(matches)
     return words
 
 
-@pytest.mark.parametrize("number", BY_HAND)
-def test_wordings_are_those_a_person_would_write(number):
-    assert tuple(Wording(lang, 10**6)(number) for lang in ("en", "de", "fr")) == BY_HAND[number]
+@pytest.mark.parametrize("number", WORDS)
+def test_number_is_spelled_out(number):
+    spelled = tuple(NumberSpeller(language, 10**6)(number) for language in ("en", "de", "fr"))
+    assert spelled == WORDS[number]
 
 
 @given(
     st.integers(0, 10**9),
     st.sampled_from(["en", "de", "fr", "es", "nl", "hu", "ru", "ja"]),
 )
-@settings(deadline=None, max_examples=200)
-def test_the_shortened_table_of_scales_changes_no_wording(number, language):
+@settings(deadline=None, max_examples=100)
+def test_shortened_table_of_scale_words_gives_the_same_words(number, language):
     expected = num2words.num2words(number, lang=language).strip()
-    assert Wording(language, 10**9)(number) == expected
+    assert NumberSpeller(language, 10**9)(number) == expected
 
 
 def test_every_pair_is_a_translation(splits):
-    value = {Wording("en", 10**6)(n): Wording("de", 10**6)(n) for n in range(1000)}
+    english, german = NumberSpeller("en", 10**6), NumberSpeller("de", 10**6)
+    translation = {english(n): german(n) for n in range(1000)}
     for pairs in splits.values():
         for source, target in pairs:
-            assert value.get(source, target) == target
+            assert translation.get(source, target) == target
     assert ("twenty-one", "einundzwanzig") in set(splits["train"])
 
 
-def test_sizes_and_disjoint_splits(splits):
-    assert {name: len(pairs) for name, pairs in splits.items()} == {
-        "train": 4000,
-        "dev": 200,
-        "test": 200,
-        "test_long": 200,
-    }
+def test_splits_are_disjoint_and_have_the_configured_sizes(splits):
+    sizes = {name: len(pairs) for name, pairs in splits.items()}
+    assert sizes == {"train": 4000, "dev": 200, "test": 200, "test_long": 200}
     for side in (0, 1):
-        everything = [pair[side] for pairs in splits.values() for pair in pairs]
-        assert len(set(everything)) == len(everything) == 4600
+        sentences = [pair[side] for pairs in splits.values() for pair in pairs]
+        assert len(set(sentences)) == len(sentences) == 4600
 
 
-def test_numbers_below_a_hundred_are_all_trained(splits):
-    assert {Wording("en", 100)(n) for n in range(100)} <= set(splits["train"].sources)
+def test_numbers_below_100_are_in_train(splits):
+    assert {NumberSpeller("en", 100)(n) for n in range(100)} <= set(splits["train"].sources)
 
 
-def test_long_numbers_are_longer_than_any_trained_but_use_no_new_word(splits):
+def test_test_long_is_longer_than_train_with_the_same_words(splits):
     train, long = splits["train"], splits["test_long"]
     assert min(map(len, long.sources)) > max(map(len, train.sources))
     assert min(map(len, long.targets)) > max(map(len, train.targets))
@@ -101,18 +101,18 @@ def test_long_numbers_are_longer_than_any_trained_but_use_no_new_word(splits):
         assert english_words(splits[split].sources) <= english_words(train.sources)
 
 
-def test_long_and_short_numbers_are_balanced(splits):
-    thousands = sum("thousand" in source for source in splits["train"].sources)
+def test_short_and_long_numbers_are_balanced(splits):
+    sources = splits["train"].sources
+    thousands = sum("thousand" in source for source in sources)
     six_digits = sum(
-        "hundred" in source.split(" thousand")[0] and "thousand" in source
-        for source in splits["train"].sources
+        "hundred" in source.split(" thousand")[0] and "thousand" in source for source in sources
     )
-    # 999 of the 4,000 numbers could be below a thousand; drawn evenly, six digits would be 90%.
-    assert 0.6 < thousands / 4000 < 0.9
-    assert 0.2 < six_digits / 4000 < 0.4
+    # Of uniform numbers 90% would have six digits; only 999 of the 4,000 can be below 1,000.
+    assert 0.6 < thousands / len(sources) < 0.9
+    assert 0.2 < six_digits / len(sources) < 0.4
 
 
-def test_the_seed_decides(splits):
+def test_splits_depend_on_the_seed(splits):
     again = load("numbers", "en", "de", **OPTIONS)
     other = load("numbers", "en", "de", **OPTIONS | {"seed": 4})
     for name, pairs in splits.items():
@@ -123,13 +123,13 @@ def test_the_seed_decides(splits):
 
 
 @pytest.mark.parametrize(
-    "source, options, sentence",
+    "source, options, message",
     [
-        ("eng", {}, "num2words has no language 'eng': the nearest are en"),
+        ("eng", {}, "num2words has no language 'eng'; similar names are en"),
         (
             "en",
             {"examples": 60_000, "maximum": 99_999},
-            "only .* are asked for: raise one",
+            r"^Only .* fewer than data\.examples=60000 .*: raise the former",
         ),
         (
             "en",
@@ -137,10 +137,10 @@ def test_the_seed_decides(splits):
             r"data\.nonzero_digits=6 .* less than the 6 digits",
         ),
         ("en", {"examples": 10}, r"data\.examples=10 must be at least 100"),
-        ("en", {"held_out": 150, "maximum": 10_999}, "too few numbers"),
-        ("am", {}, "num2words cannot say .* in 'am'"),
+        ("en", {"held_out": 150, "maximum": 10_999}, "Too few numbers"),
+        ("am", {}, "num2words cannot spell .* in 'am'"),
     ],
 )
-def test_impossible_requests_are_named(source, options, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_impossible_request_is_an_error(source, options, message):
+    with pytest.raises(UserError, match=message):
         load("numbers", source, "de", **OPTIONS | options)

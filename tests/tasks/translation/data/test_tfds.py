@@ -20,9 +20,7 @@ class TinyTranslate(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
-        splits = {
-            name: self._generate_examples(name) for name in ("train", "validation", "test")
-        }
+        splits = {name: self._generate_examples(name) for name in ("train", "validation", "test")}
         return splits if self.builder_config.name == "de-en" else {"train": splits["train"]}
 
     def _generate_examples(self, name):
