@@ -46,7 +46,7 @@ def transformers():
 
 
 def test_transformer_weights_have_the_distribution_of_pytorch(transformers):
-    """In the attention layers, the query, key and value matrices are one weight of 3D rows there."""
+    """PyTorch stores the query, key and value matrices as one weight of 3D rows."""
     ours, theirs = transformers
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():

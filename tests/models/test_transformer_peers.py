@@ -11,7 +11,7 @@ from models import Transformer
 from models.layers import sinusoids
 from tasks.translation.cross_entropy import linear_cross_entropy
 from tests.models.tiny import SIZES as TINY
-from tests.models.tiny import SOURCE, TARGET, VOCABULARY, quick_jit, transformer
+from tests.models.tiny import SOURCE, TARGET, VOCABULARY, transformer, unoptimized_jit
 from training import optimizer
 
 torch = pytest.importorskip("torch")
@@ -113,7 +113,7 @@ def their_states(model, table, source, target):
 def test_states_loss_and_all_gradients_equal_pytorch(norm):
     graphdef, params = transformer(norm=norm, **SIZES)
 
-    @quick_jit
+    @unoptimized_jit
     def ours(params):
         def loss(params):
             model = nnx.merge(graphdef, params)
@@ -162,13 +162,13 @@ def test_training_curve_equals_pytorch():
         schedule="constant", learning_rate=rate, warmup_steps=0, b1=b1, b2=b2, eps=eps, clip=0.0
     )
 
-    @quick_jit
+    @unoptimized_jit
     def update(params, state, source, target):
         def loss(params):
             model = nnx.merge(graphdef, params)
             states, _ = model.decode(target, model.encode(source)[0])
             valid = target != PAD
-            nats = linear_cross_entropy(states, model.output_table, target, valid, SMOOTHING)
+            nats = linear_cross_entropy(states, model.output_embedding, target, valid, SMOOTHING)
             return nats / valid.sum()
 
         nats, gradients = jax.value_and_grad(loss)(params)
@@ -204,7 +204,7 @@ def test_cross_entropy_equals_pytorch(smoothing):
     labels = rng.integers(0, 11, (4, 6))
     labels[:2, 3:] = PAD
 
-    ours = quick_jit(jax.value_and_grad(linear_cross_entropy, (0, 1)), static_argnums=(4, 5))
+    ours = unoptimized_jit(jax.value_and_grad(linear_cross_entropy, (0, 1)), static_argnums=(4, 5))
     value, gradients = ours(
         jnp.asarray(states), jnp.asarray(table), jnp.asarray(labels), labels != PAD, smoothing, 8
     )
