@@ -1,11 +1,10 @@
-"""Plays and learns bandits here and in PyTorch: `python -m benchmarks.snail`.
+"""Training of SNAIL on bandits, compared with PyTorch: `python -m benchmarks.snail`.
 
-The network and the trials of configs/snail_bandits.py: as many trials side by side, acting a step
-at a time with caches, then the same epochs of PPO over whole trials. PyTorch's environments are
-objects in Python, one for each trial, that take an action and return a reward; its network acts for
-all of them at once, eager, and learns eager or compiled, with the fused form of Adam. What counts
-is actions a second, acting and learning together. Beside it: what a step of acting costs after a
-longer history.
+The workload is configs/snail_bandits.py: rollouts of a batch of trials, one step at a time with
+caches, then epochs of PPO on whole trials. In the PyTorch version each trial has an environment
+object in Python; the model acts for the batch in eager mode and is trained eager or compiled, with
+fused Adam. The throughput is actions per second, rollouts and updates included. A second table has
+the time of one policy step by the length of its history.
 """
 
 import random
@@ -15,45 +14,46 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks import race
+from benchmarks import timing
 
-ROUNDS, STEPS = 3, 1  # rounds, and updates in each
-FILTERS, KEYS, EMBEDDING = 32, 32, 32
-HISTORIES = (64, 256, 1024)
+ROUNDS, STEPS = 3, 1  # timed rounds, and training steps per round
+FILTERS, KEY_WIDTH, EMBEDDING = 32, 32, 32
+HISTORY_LENGTHS = (64, 256, 1024)
 
 
-def config() -> Any:
-    """What both train."""
+def make_config() -> Any:
+    """Return the config of both implementations."""
     from configs.snail_bandits import get_config
 
     return get_config()
 
 
 def train_ours() -> Callable[[], None]:
-    """The task's own step, compiled and fed as the loop does it."""
+    """Set up the jitted training step."""
     import tasks
 
-    task = tasks.build(config(), "")
+    config = make_config()
+    task = tasks.build(config, "")
     batches = [next(task.batches("train", 0))] * STEPS
-    return race.train_ours(task, batches, config().cpu_devices)
+    return timing.make_train_fn(task, batches, config.cpu_devices)
 
 
 class PythonBandit:
-    """A trial's bandit, in Python."""
+    """Bernoulli bandit of a single trial."""
 
     def __init__(self, arms: int):
-        self.chances = [random.random() for _ in range(arms)]
+        self.probabilities = [random.random() for _ in range(arms)]
 
     def step(self, action: int) -> float:
-        """What the arm pays."""
-        return 1.0 if random.random() < self.chances[action] else 0.0
+        """Sample the reward of an arm."""
+        return 1.0 if random.random() < self.probabilities[action] else 0.0
 
 
 def torch_snail(inputs: int, actions: int, length: int) -> Any:
-    """The same network in PyTorch, with the same two ways through it."""
+    """Create the same network in PyTorch, with a whole-sequence and a step form."""
     import torch
     from torch import nn
-    from torch.nn import functional as F  # noqa: N812  as everyone calls it
+    from torch.nn import functional as F  # noqa: N812 - the usual name
 
     levels = (length - 1).bit_length()
 
@@ -63,126 +63,140 @@ def torch_snail(inputs: int, actions: int, length: int) -> Any:
             self.embed = nn.Linear(inputs, EMBEDDING)
             self.dilations = [2**i for _ in range(2) for i in range(levels)]
             widths = [EMBEDDING + FILTERS * i for i in range(len(self.dilations))]
-            self.taps = nn.ModuleList(nn.Linear(w, 4 * FILTERS, bias=False) for w in widths)
+            self.kernels = nn.ModuleList(nn.Linear(w, 4 * FILTERS, bias=False) for w in widths)
             self.biases = nn.ParameterList(torch.zeros(2 * FILTERS) for _ in widths)
             width = widths[-1] + FILTERS
-            self.attention = nn.Linear(width, 3 * KEYS)
-            self.heads = nn.Linear(width + KEYS, actions + 1)
+            self.attention = nn.Linear(width, 3 * KEY_WIDTH)
+            self.heads = nn.Linear(width + KEY_WIDTH, actions + 1)
 
-        def gate(self, x, sums):
-            filters, gates = sums.chunk(2, dim=-1)
+        def gate_and_concat(self, x, preactivations):
+            filters, gates = preactivations.chunk(2, dim=-1)
             return torch.cat([x, torch.tanh(filters) * torch.sigmoid(gates)], dim=-1)
 
         def forward(self, x):
             x = self.embed(x)
-            for taps, bias, dilation in zip(self.taps, self.biases, self.dilations, strict=True):
-                past, present = taps(x).chunk(2, dim=-1)
+            layers = zip(self.kernels, self.biases, self.dilations, strict=True)
+            for kernel, bias, dilation in layers:
+                past, present = kernel(x).chunk(2, dim=-1)
                 past = F.pad(past, (0, 0, dilation, 0))[:, : x.shape[1]]
-                x = self.gate(x, past + present + bias)
+                x = self.gate_and_concat(x, past + present + bias)
             q, k, v = self.attention(x).chunk(3, dim=-1)
             x = torch.cat([x, F.scaled_dot_product_attention(q, k, v, is_causal=True)], dim=-1)
-            said = self.heads(x)
-            return said[..., :-1], said[..., -1]
+            outputs = self.heads(x)
+            return outputs[..., :-1], outputs[..., -1]
 
-        def cache(self, batch):
+        def init_cache(self, batch):
             zeros = self.biases[0].new_zeros
-            rings = [zeros(d, batch, 2 * FILTERS) for d in self.dilations]
-            return rings, zeros(2, batch, length, KEYS)
+            ring_buffers = [zeros(d, batch, 2 * FILTERS) for d in self.dilations]
+            return ring_buffers, zeros(2, batch, length, KEY_WIDTH)
 
         def step(self, x, cache, t):
-            rings, memory = cache
+            ring_buffers, memory = cache
             x = self.embed(x)
-            for taps, bias, ring in zip(self.taps, self.biases, rings, strict=True):
-                past, present = taps(x).chunk(2, dim=-1)
-                sums = ring[t % len(ring)] + present + bias
-                ring[t % len(ring)] = past
-                x = self.gate(x, sums)
+            for kernel, bias, buffer in zip(self.kernels, self.biases, ring_buffers, strict=True):
+                past, present = kernel(x).chunk(2, dim=-1)
+                preactivations = buffer[t % len(buffer)] + present + bias
+                buffer[t % len(buffer)] = past
+                x = self.gate_and_concat(x, preactivations)
             q, memory[0, :, t], memory[1, :, t] = self.attention(x).chunk(3, dim=-1)
             keys, values = memory[:, :, : t + 1]
-            read = F.scaled_dot_product_attention(q[:, None], keys, values)[:, 0]
-            said = self.heads(torch.cat([x, read], dim=-1))
-            return said[..., :-1], said[..., -1]
+            context = F.scaled_dot_product_attention(q[:, None], keys, values)[:, 0]
+            outputs = self.heads(torch.cat([x, context], dim=-1))
+            return outputs[..., :-1], outputs[..., -1]
 
     return Snail()
 
 
-def train_torch(compiled: bool) -> Callable[[], None]:
-    """The same in PyTorch."""
+def torch_rollout(model: Any, trials: int, arms: int, pulls: int, device: str) -> list[Any]:
+    """Run trials; returns inputs, actions, rewards, log-probabilities and values `[B, T, ...]`."""
     import torch
-    from torch.nn import functional as F  # noqa: N812
+    from torch.nn import functional as F  # noqa: N812 - the usual name
 
-    whole = config()
-    options, sizes, batch = whole.ppo, whole.environment.sizes, whole.batch
-    arms, pulls = sizes.arms, sizes.pulls
-    device = race.torch_device()
-    model = torch_snail(arms + 2, arms, pulls).to(device)
-    adam = torch.optim.Adam(model.parameters(), whole.optimizer.peak, fused=True)
+    bandits = [PythonBandit(arms) for _ in range(trials)]
+    cache, x = model.init_cache(trials), torch.zeros(trials, arms + 2, device=device)
+    done = torch.ones(trials, 1, device=device)
+    steps: list[list[Any]] = [[] for _ in range(5)]
+    for t in range(pulls):
+        logits, values = model.step(x, cache, t)
+        log_probs = F.log_softmax(logits, dim=-1)
+        actions = torch.multinomial(log_probs.exp(), 1)
+        pulled = zip(bandits, actions[:, 0].tolist(), strict=True)
+        rewards = torch.tensor([bandit.step(action) for bandit, action in pulled], device=device)
+        arrays = x, actions[:, 0], rewards, log_probs.gather(1, actions)[:, 0], values
+        for column, array in zip(steps, arrays, strict=True):
+            column.append(array)
+        x = torch.cat([F.one_hot(actions[:, 0], arms).float(), rewards[:, None], done], dim=-1)
+    return [torch.stack(column, dim=1) for column in steps]
+
+
+def torch_advantages(rewards: Any, values: Any, discount: float, gae_lambda: float) -> Any:
+    """Compute advantages and value targets as `MetaRL` does."""
+    import torch
+
+    _, length = rewards.shape
+    total, returns = torch.zeros_like(values[:, 0]), torch.zeros_like(values)
+    for t in reversed(range(length)):
+        returns[:, t] = total = rewards[:, t] + discount * total
+    mean = returns.mean(0)
+    scale = (returns - mean).std(correction=0) + 1e-8
+    baseline = mean + scale * values
+    advantages, advantage = torch.zeros_like(values), torch.zeros_like(values[:, 0])
+    for t in reversed(range(length)):
+        next_baseline = baseline[:, t + 1] if t + 1 < length else 0.0
+        delta = rewards[:, t] + discount * next_baseline - baseline[:, t]
+        advantages[:, t] = advantage = delta + discount * gae_lambda * advantage
+    returns = values + advantages / scale
+    return (advantages - advantages.mean(0)) / (advantages.std() + 1e-8), returns
+
+
+def train_torch(compiled: bool) -> Callable[[], None]:
+    """Set up training in PyTorch."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812 - the usual name
+
+    config = make_config()
+    options, sizes = config.ppo, config.environment.sizes
+    device = timing.torch_device()
+    model = torch_snail(sizes.arms + 2, sizes.arms, sizes.pulls).to(device)
+    adam = torch.optim.Adam(model.parameters(), config.optimizer.learning_rate, fused=True)
     forward = torch.compile(model) if compiled else model
 
-    @torch.no_grad()
-    def play():
-        bandits = [PythonBandit(arms) for _ in range(batch)]
-        cache, x = model.cache(batch), torch.zeros(batch, arms + 2, device=device)
-        kept: list[list[Any]] = [[] for _ in range(5)]
-        for t in range(pulls):
-            logits, values = model.step(x, cache, t)
-            logs = F.log_softmax(logits, dim=-1)
-            actions = torch.multinomial(logs.exp(), 1)
-            pulled = zip(bandits, actions[:, 0].tolist(), strict=True)
-            paid = [bandit.step(action) for bandit, action in pulled]
-            rewards = torch.tensor(paid, device=device)
-            met = x, actions[:, 0], rewards, logs.gather(1, actions)[:, 0], values
-            for before, new in zip(kept, met, strict=True):
-                before.append(new)
-            done = torch.ones(batch, 1, device=device)
-            x = torch.cat([F.one_hot(actions[:, 0], arms).float(), rewards[:, None], done], dim=-1)
-        return [torch.stack(steps, dim=1) for steps in kept]
-
-    def learn(x, actions, old, advantages, returns):
+    def update(x, actions, old_log_probs, advantages, returns):
         logits, values = forward(x)
-        logs = F.log_softmax(logits, dim=-1)
-        ratio = (logs.gather(2, actions[..., None])[..., 0] - old).exp()
+        log_probs = F.log_softmax(logits, dim=-1)
+        ratio = (log_probs.gather(2, actions[..., None])[..., 0] - old_log_probs).exp()
         clipped = ratio.clamp(1 - options.clip, 1 + options.clip)
         surrogate = torch.minimum(ratio * advantages, clipped * advantages).mean()
-        error = 0.5 * (values - returns).square().mean()
-        entropy = -(logs.exp() * logs).sum(-1).mean()
-        loss = -surrogate + options.value_weight * error - options.entropy * entropy
+        value_loss = 0.5 * (values - returns).square().mean()
+        entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
+        loss = -surrogate + options.value_weight * value_loss - options.entropy_weight * entropy
         adam.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), whole.optimizer.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
         adam.step()
         return loss
 
     def run():
         for _ in range(STEPS):
-            x, actions, rewards, old, values = play()
-            ahead, returns = torch.zeros_like(values[:, 0]), torch.zeros_like(values)
-            for t in reversed(range(pulls)):
-                returns[:, t] = ahead = rewards[:, t] + options.discount * ahead
-            usual = returns.mean(0)
-            scale = (returns - usual).std(correction=0) + 1e-8
-            baseline = usual + scale * values
-            advantages, ahead = torch.zeros_like(values), torch.zeros_like(values[:, 0])
-            for t in reversed(range(pulls)):
-                after = baseline[:, t + 1] if t + 1 < pulls else 0.0
-                delta = rewards[:, t] + options.discount * after - baseline[:, t]
-                advantages[:, t] = ahead = delta + options.discount * options.trace * ahead
-            returns = values + advantages / scale
-            advantages = (advantages - advantages.mean(0)) / (advantages.std() + 1e-8)
-            for _ in range(options.epochs):
-                parts = zip(
-                    *(y.chunk(options.minibatches) for y in (x, actions, old, advantages, returns)),
-                    strict=True,
+            with torch.no_grad():
+                x, actions, rewards, log_probs, values = torch_rollout(
+                    model, config.batch, sizes.arms, sizes.pulls, device
                 )
-                for part in parts:
-                    loss = learn(*part)
+            advantages, returns = torch_advantages(
+                rewards, values, options.discount, options.gae_lambda
+            )
+            experience = x, actions, log_probs, advantages, returns
+            for _ in range(options.epochs):
+                chunks = (array.chunk(options.minibatches) for array in experience)
+                for minibatch in zip(*chunks, strict=True):
+                    loss = update(*minibatch)
         loss.item()
 
     return run
 
 
-def step_seconds(longest: int, batch: int = 32) -> float:
-    """Of one step of acting by attention alone, at the end of such a history."""
+def step_seconds(history: int, batch: int = 32) -> float:
+    """Return the median seconds of one policy step with attention over a history of this length."""
     import jax
     import jax.numpy as jnp
 
@@ -192,18 +206,18 @@ def step_seconds(longest: int, batch: int = 32) -> float:
         inputs=7,
         actions=5,
         embedding=EMBEDDING,
-        blocks=f"Att({KEYS},{KEYS})",
-        longest=longest,
+        blocks=f"Att({KEY_WIDTH},{KEY_WIDTH})",
+        max_length=history,
         key=jax.random.key(0),
     )
 
     @partial(jax.jit, donate_argnums=0)
     def act(cache, x):
         logits, _, cache = model.step(x, cache)
-        return cache._replace(t=jnp.minimum(cache.t, longest - 1)), logits
+        return cache._replace(t=jnp.minimum(cache.t, history - 1)), logits
 
     cache, x = model.init_cache(batch), jnp.zeros((batch, 7))
-    cache = cache._replace(t=jnp.int32(longest - 1))
+    cache = cache._replace(t=jnp.int32(history - 1))
     seconds = []
     for _ in range(60):
         start = time.perf_counter()
@@ -214,24 +228,24 @@ def step_seconds(longest: int, batch: int = 32) -> float:
 
 
 def main() -> None:
-    """Races the forms; prints a table and the line of JSON."""
-    growth = {longest: step_seconds(longest) for longest in HISTORIES}
-    for longest, took in growth.items():
-        print(f"a step of 32 agents after {longest:>5,} others  {1e6 * took:>8,.0f} µs")
-    whole = config()
-    actions = STEPS * whole.batch * whole.environment.sizes.pulls
-    forms: dict[str, race.Contestant] = {
+    """Print the time of a policy step, a throughput table and the JSON line."""
+    seconds = {history: step_seconds(history) for history in HISTORY_LENGTHS}
+    for history, value in seconds.items():
+        print(f"policy step, batch 32, history {history:>5,}  {1e6 * value:>8,.0f} µs")
+    config = make_config()
+    actions = STEPS * config.batch * config.environment.sizes.pulls
+    implementations: dict[str, timing.Implementation] = {
         "ours": train_ours,
         "torch eager": partial(train_torch, compiled=False),
         "torch compiled": partial(train_torch, compiled=True),
     }
-    race.compare(
+    timing.compare(
         "snail",
         actions,
-        forms,
+        implementations,
         unit="actions/s",
         rounds=ROUNDS,
-        step_microseconds={str(n): round(1e6 * x, 1) for n, x in growth.items()},
+        step_microseconds={str(n): round(1e6 * x, 1) for n, x in seconds.items()},
     )
 
 

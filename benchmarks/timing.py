@@ -92,7 +92,7 @@ def make_train_fn(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Ca
     mesh.set_cpu_device_count(cpu_devices)
     devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
     key = mesh.replicate(jax.random.key(1), devices)
-    abstract = mesh.abstract(jax.eval_shape(task.init, key), devices)
+    abstract = mesh.abstract_state(jax.eval_shape(task.init, key), devices)
     state = init_state(task, abstract, key)
     update = jit_train_step(task, abstract, devices)
     sharded, steps = [mesh.shard_batch(batch, devices) for batch in batches], itertools.count()
