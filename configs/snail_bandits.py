@@ -1,16 +1,17 @@
-"""SNAIL learns to play bandits: five arms, ten pulls.
+"""SNAIL on five-armed bandits with ten pulls per trial.
 
 Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 3, N = 10, K = 5: a mean
-total reward of 6.6 +- 0.1, beside 6.7 of an LSTM (RL²), 6.6 of the Gittins index and 5.0 at random.
+total reward of 6.6 +- 0.1, compared with 6.7 for an LSTM (RL²), 6.6 for the Gittins index and 5.0
+for a random policy.
 
     python train.py --config=configs/snail_bandits.py --workdir=runs/snail_bandits
 
-Expected: `test/reward` of 6.5 or more on 10,000 fresh bandits, actions being sampled from the
-policy as in the paper. Beside it stand the references in the same trials.
+Expected: `test/reward` of at least 6.5 on 10,000 test bandits, with actions sampled from the policy
+as in the paper. The baseline policies are evaluated in the same trials.
 
-The network is the paper's for bandits as other implementations have it: a linear layer of 32, two
-TC blocks of 32 filters, an attention block of 32 and 32. PPO stands for TRPO. The baseline, RL², is
-`--config.model.blocks="GRU(256)"`.
+The network follows other implementations of the paper's bandit model: a linear layer of width 32,
+two TC blocks with 32 filters, and an attention block with key and value width 32. PPO replaces
+TRPO. `--config.model.blocks="GRU(256)"` gives the baseline RL².
 
 Sized for a laptop: minutes on two CPU cores.
 """
@@ -35,22 +36,22 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.environment = {"kind": "bandit", "sizes": {"arms": 5, "pulls": 10}}
     config.batch = 1_000
-    config.evaluated = {"dev": 4_000, "test": 10_000}
+    config.evaluation = {"dev_trials": 4_000, "test_trials": 10_000}
     config.model = {"embedding": 32, "blocks": "TC(32) TC(32) Att(32,32)"}
     config.ppo = {
         "discount": 0.99,
-        "trace": 0.9,
+        "gae_lambda": 0.9,
         "clip": 0.2,
         "epochs": 3,
         "minibatches": 2,
         "value_weight": 0.1,
-        "entropy": 0.05,
+        "entropy_weight": 0.05,
     }
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "peak": 3e-3,
-        "warmup": 0,
+        "learning_rate": 3e-3,
+        "warmup_steps": 0,
         "b1": 0.9,
         "b2": 0.999,
         "eps": 1e-8,
@@ -74,7 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.environment.sizes.update(arms=3, pulls=4)
         config.batch = 8
-        config.evaluated.update(dev=8, test=8)
+        config.evaluation.update(dev_trials=8, test_trials=8)
         config.model.update(embedding=8, blocks="TC(4) Att(4,4)")
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     elif variant:

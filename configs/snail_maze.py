@@ -1,15 +1,15 @@
-"""SNAIL learns to explore a maze, and to remember the way: the stand-in for visual navigation.
+"""SNAIL on two-dimensional mazes, a substitute for the paper's visual navigation.
 
-Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 5. There, an agent sees a
-three-dimensional maze; in small ones it needs 50.3 steps to the goal in the first episode and 34.8
-in the second (an LSTM: 52.4 and 39.1; at random: 188.6 and 187.7). Here it sees the cells around it
-from above, in another kind of maze, so nothing can be held against these figures but their order:
-`test/steps_2` is to be far below `test/steps_1`, which is not so at random.
+Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 5. In small
+three-dimensional mazes the agent needs 50.3 steps to the goal in the first episode and 34.8 in the
+second (an LSTM: 52.4 and 39.1; a random policy: 188.6 and 187.7). Here the agent observes the tiles
+around its position in mazes of a different kind, so the numbers are not comparable. `test/steps_2`
+should be far below `test/steps_1`, which is not the case for a random policy.
 
     python train.py --config=configs/snail_maze.py --workdir=runs/snail_maze
 
-Expected: fewer steps in the second episode than in the first. The baseline, RL², is
-`--config.model.blocks="GRU(256)"`.
+Expected: fewer steps in the second episode than in the first. `--config.model.blocks="GRU(256)"`
+gives the baseline RL².
 
 Sized for a laptop: an hour on two CPU cores.
 """
@@ -23,13 +23,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config = snail_bandits.get_config(variant)
     config.name = "snail_maze"
     config.paper = {}
-    config.environment = {"kind": "maze", "sizes": {"rooms": 4, "horizon": 40}}
-    config.ppo.update(trace=0.95, entropy=0.02)
+    config.environment = {"kind": "maze", "sizes": {"cells": 4, "horizon": 40}}
+    config.ppo.update(gae_lambda=0.95, entropy_weight=0.02)
 
     if variant == "smoke":
-        config.environment.sizes.update(rooms=2, horizon=4)
+        config.environment.sizes.update(cells=2, horizon=4)
     else:
         config.batch = 320
-        config.evaluated.update(dev=640, test=1_600)
+        config.evaluation.update(dev_trials=640, test_trials=1_600)
         config.train.steps = 300
     return config

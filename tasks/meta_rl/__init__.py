@@ -1,4 +1,4 @@
-"""Meta-reinforcement learning: bandits, tabular MDPs and mazes."""
+"""Meta-reinforcement learning on bandits, tabular MDPs and mazes."""
 
 from tasks.meta_rl.task import MetaRL, build
 

@@ -1,8 +1,8 @@
-"""Planning in small Markov decision processes, known or believed.
+"""Planners for tabular Markov decision processes, known or learned.
 
-References of Duan et al. 2016, sec. 3.2, and Mishra et al. 2018, table 4. They know that
-transitions come from a flat Dirichlet distribution and mean rewards from N(1, 1); they plan anew
-before each episode, to its end. Where constants of theirs are not told, ours are said below.
+Baselines of Duan et al. 2016, sec. 3.2, and Mishra et al. 2018, table 4. Their prior is the true
+task distribution: a flat Dirichlet over transitions and N(1, 1) over mean rewards. They plan at the
+start of each episode, up to its horizon. The papers do not report all constants; ours are below.
 """
 
 from functools import partial
@@ -15,64 +15,73 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tasks.meta_rl.environments import MDP, TabularMDP
 from tasks.meta_rl.trials import Agent
 
-EPSILON = 0.1  # chance of a random action, of the greedy planner
-SAMPLES = 5  # models of OPSRL
-CURIOSITY = 0.5  # scale of the confidence of UCRL2, which as proven is too wide to be of use here
-DISCOUNT = 0.99  # of the optimum that the papers seem to have divided by
+EPSILON = 0.1  # probability of a random action of the ε-greedy planner
+OPSRL_SAMPLES = 5  # posterior samples per plan
+UCRL2_SCALE = 0.5  # scale of the confidence intervals; those of the proof are too wide in practice
+DISCOUNT = 0.99  # of the optimum that the papers appear to normalize by
 
 
-class Beliefs(NamedTuple):
-    """What was met so far. Where an episode's last step led is not seen, but what it earned is."""
+class Posterior(NamedTuple):
+    """Sufficient statistics of the posterior over MDPs.
 
-    visits: Float[Array, "*B S A S"]  # steps by where they led
-    pulls: Float[Array, "*B S A"]  # all steps
-    rewards: Float[Array, "*B S A"]  # their sums
+    The transition of an episode's last step is not observed, but its reward is.
+    """
+
+    transition_counts: Float[Array, "*B S A S"]
+    reward_counts: Float[Array, "*B S A"]
+    reward_sums: Float[Array, "*B S A"]
 
     @property
-    def counts(self) -> Float[Array, "*B S A"]:
-        """Steps of which it is known where they led."""
-        return self.visits.sum(-1)
+    def visits(self) -> Float[Array, "*B S A"]:
+        """Number of observed transitions from each state and action."""
+        return self.transition_counts.sum(-1)
 
     @property
     def mean(self) -> MDP:
-        """Of the posterior."""
-        transitions = (self.visits + 1.0) / (self.counts + self.visits.shape[-1])[..., None]
-        return MDP(transitions, (self.rewards + 1.0) / (self.pulls + 1.0))
+        """Posterior mean."""
+        states = self.transition_counts.shape[-1]
+        transitions = (self.transition_counts + 1.0) / (self.visits + states)[..., None]
+        return MDP(transitions, (self.reward_sums + 1.0) / (self.reward_counts + 1.0))
 
     def sample(self, key: PRNGKeyArray) -> MDP:
-        """Of the posterior."""
+        """Posterior sample."""
         keys = jax.random.split(key)
-        weights = jax.random.gamma(keys[0], self.visits + 1.0)
-        noise = jax.random.normal(keys[1], self.rewards.shape) * (self.pulls + 1.0) ** -0.5
+        weights = jax.random.gamma(keys[0], self.transition_counts + 1.0)
+        scale = (self.reward_counts + 1.0) ** -0.5
+        noise = jax.random.normal(keys[1], self.reward_sums.shape) * scale
         return MDP(weights / weights.sum(-1, keepdims=True), self.mean.rewards + noise)
 
 
 def value_iteration(
     mdp: MDP, horizon: int, discount: float = 1.0
 ) -> tuple[Float[Array, " S"], Int[Array, "H S"]]:
-    """The most that can be earned in `horizon` steps from each state, and what to do at each step.
+    """Return the optimal value of each state and the optimal action at each step and state.
 
     Args:
-        mdp: one process.
-        horizon: H.
-        discount: of each further step.
+        mdp: a single MDP.
+        horizon: H, number of steps.
+        discount: discount factor per step.
     """
-    return _backwards(
+    return _backward_induction(
         lambda values: mdp.rewards + discount * mdp.transitions @ values, mdp, horizon
     )
 
 
 def optima(environment: TabularMDP, params: MDP) -> dict[str, Float[Array, " B"]]:
-    """What a trial earns at best, undiscounted and discounted within each episode."""
+    """Compute the expected reward of a trial under the optimal policy.
+
+    Returns:
+        `optimum`, and `optimum_discounted`, which is discounted within each episode.
+    """
     values = lambda discount: jax.vmap(
         lambda mdp: value_iteration(mdp, environment.horizon, discount)[0][0]
     )(params)
-    episodes = environment.episodes
+    episodes = environment.num_episodes
     return {"optimum": episodes * values(1.0), "optimum_discounted": episodes * values(DISCOUNT)}
 
 
 def agents(environment: TabularMDP) -> dict[str, Agent]:
-    """The planners by name; each starts from `start`."""
+    """Planning agents by name; their initial carry is `init_carry`."""
     planners = {
         "epsilon_greedy": (_greedy, EPSILON),
         "psrl": (_psrl, 0.0),
@@ -80,107 +89,112 @@ def agents(environment: TabularMDP) -> dict[str, Agent]:
         "ucrl2": (_ucrl2, 0.0),
     }
     return {
-        name: partial(_act, environment.horizon, plan, epsilon)
-        for name, (plan, epsilon) in planners.items()
+        name: partial(_act, environment.horizon, planner, epsilon)
+        for name, (planner, epsilon) in planners.items()
     }
 
 
-class Progress(NamedTuple):
-    """What a planner carries from step to step."""
+class PlannerCarry(NamedTuple):
+    """State of a planning agent between steps."""
 
-    beliefs: Beliefs
+    posterior: Posterior
     plan: Int[Array, "B H S"]
-    place: Int[Array, " B"]  # where it was before
+    position: Int[Array, " B"]  # previous state of the MDP
     t: Int[Array, ""]
 
 
-def start(environment: TabularMDP, batch: int) -> Progress:
-    """Before the first step."""
-    shape = batch, environment.channels, environment.actions
-    return Progress(
-        Beliefs(jnp.zeros((*shape, environment.channels)), jnp.zeros(shape), jnp.zeros(shape)),
-        jnp.zeros((batch, environment.horizon, environment.channels), jnp.int32),
+def init_carry(environment: TabularMDP, batch: int) -> PlannerCarry:
+    """Carry before the first step."""
+    states = environment.observation_size
+    shape = batch, states, environment.num_actions
+    return PlannerCarry(
+        Posterior(jnp.zeros((*shape, states)), jnp.zeros(shape), jnp.zeros(shape)),
+        jnp.zeros((batch, environment.horizon, states), jnp.int32),
         jnp.zeros(batch, jnp.int32),
         jnp.int32(0),
     )
 
 
-def _act(horizon, plan, epsilon, keys, seen, carry):
-    """Learns from the last step, plans where an episode begins, and follows the plan."""
-    split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
-    place = jnp.argmax(seen.observation, axis=-1)
-    beliefs = jax.vmap(_learn)(carry.beliefs, carry.place, place, seen)
-    replan = lambda: jax.vmap(partial(plan, horizon))(split[:, 0], beliefs)
+def _act(horizon, planner, epsilon, keys, inputs, carry):
+    """Update the posterior, plan if an episode starts, and act by the plan."""
+    agent_keys = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+    position = jnp.argmax(inputs.observation, axis=-1)
+    posterior = jax.vmap(_update)(carry.posterior, carry.position, position, inputs)
+    replan = lambda: jax.vmap(partial(planner, horizon))(agent_keys[:, 0], posterior)
     t = carry.t % horizon
-    table = jax.lax.cond(t == 0, replan, lambda: carry.plan)
-    planned = jnp.take_along_axis(table[:, t], place[:, None], axis=1)[:, 0]
-    count = beliefs.rewards.shape[-1]
-    other = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(split[:, 1])
-    explore = jax.vmap(lambda key: jax.random.bernoulli(key, epsilon))(split[:, 2])
-    actions = jnp.where(explore, other, planned)
-    return actions, (), Progress(beliefs, table, place, carry.t + 1)
+    plan = jax.lax.cond(t == 0, replan, lambda: carry.plan)
+    planned = jnp.take_along_axis(plan[:, t], position[:, None], axis=1)[:, 0]
+    num_actions = posterior.reward_sums.shape[-1]
+    sample_action = lambda key: jax.random.randint(key, (), 0, num_actions)
+    random_actions = jax.vmap(sample_action)(agent_keys[:, 1])
+    explore = jax.vmap(lambda key: jax.random.bernoulli(key, epsilon))(agent_keys[:, 2])
+    actions = jnp.where(explore, random_actions, planned)
+    return actions, (), PlannerCarry(posterior, plan, position, carry.t + 1)
 
 
-def _learn(beliefs, before, after, seen):
-    """Adds a step to what was met."""
-    known = seen.action >= 0
-    reward = jnp.where(known, seen.reward, 0.0)
-    went = (known & ~seen.done).astype(jnp.float32)
-    return Beliefs(
-        beliefs.visits.at[before, seen.action, after].add(went),
-        beliefs.pulls.at[before, seen.action].add(known.astype(jnp.float32)),
-        beliefs.rewards.at[before, seen.action].add(reward),
+def _update(posterior, previous, position, inputs):
+    """Add the last step to the posterior."""
+    valid = inputs.action >= 0
+    reward = jnp.where(valid, inputs.reward, 0.0)
+    moved = (valid & ~inputs.done).astype(jnp.float32)
+    return Posterior(
+        posterior.transition_counts.at[previous, inputs.action, position].add(moved),
+        posterior.reward_counts.at[previous, inputs.action].add(valid.astype(jnp.float32)),
+        posterior.reward_sums.at[previous, inputs.action].add(reward),
     )
 
 
-def _backwards(backup, mdp, horizon):
-    """Values and best actions from the last step to the first."""
+def _backward_induction(backup, mdp, horizon):
+    """Compute values and greedy actions from the last step to the first."""
 
     def step(values, _):
-        chances = backup(values)
-        return chances.max(-1), jnp.argmax(chances, axis=-1).astype(jnp.int32)
+        action_values = backup(values)
+        return action_values.max(-1), jnp.argmax(action_values, axis=-1).astype(jnp.int32)
 
     start = jnp.zeros(mdp.rewards.shape[0])
     return jax.lax.scan(step, start, length=horizon, reverse=True)
 
 
-def _greedy(horizon, key, beliefs):
-    """For the model that is the mean of all."""
+def _greedy(horizon, key, posterior):
+    """Plan for the posterior mean."""
     del key
-    return value_iteration(beliefs.mean, horizon)[1]
+    return value_iteration(posterior.mean, horizon)[1]
 
 
-def _psrl(horizon, key, beliefs):
-    """For a model drawn from the posterior (Strens 2000; Osband et al. 2013)."""
-    return value_iteration(beliefs.sample(key), horizon)[1]
+def _psrl(horizon, key, posterior):
+    """Plan for a posterior sample (Strens 2000; Osband et al. 2013)."""
+    return value_iteration(posterior.sample(key), horizon)[1]
 
 
-def _opsrl(horizon, key, beliefs):
-    """For the best, at each state and action, of some models drawn (Osband & Van Roy 2017)."""
-    models = jax.vmap(beliefs.sample)(jax.random.split(key, SAMPLES))
-    backup = lambda values: jnp.max(models.rewards + models.transitions @ values, axis=0)
-    return _backwards(backup, beliefs.mean, horizon)[1]
+def _opsrl(horizon, key, posterior):
+    """Plan for the best of several posterior samples, chosen per state and action.
+
+    Source: Osband & Van Roy 2017.
+    """
+    samples = jax.vmap(posterior.sample)(jax.random.split(key, OPSRL_SAMPLES))
+    backup = lambda values: jnp.max(samples.rewards + samples.transitions @ values, axis=0)
+    return _backward_induction(backup, posterior.mean, horizon)[1]
 
 
-def _ucrl2(horizon, key, beliefs):
-    """For the best of all models that can be believed (Jaksch et al. 2010, fig. 1 and 2).
+def _ucrl2(horizon, key, posterior):
+    """Plan for the most optimistic plausible MDP (Jaksch et al. 2010, fig. 1 and 2).
 
     Rewards are within c / sqrt(n + 1) of their mean, transitions within c sqrt(S / (n + 1)) of
-    theirs, in the sum of absolute differences.
+    theirs in L1 distance.
     """
     del key
-    mean, states = beliefs.mean, beliefs.visits.shape[-1]
-    rewards = mean.rewards + CURIOSITY / jnp.sqrt(beliefs.pulls + 1.0)
-    radius = CURIOSITY * jnp.sqrt(states / (beliefs.counts + 1.0))
+    mean, states = posterior.mean, posterior.transition_counts.shape[-1]
+    rewards = mean.rewards + UCRL2_SCALE / jnp.sqrt(posterior.reward_counts + 1.0)
+    radius = UCRL2_SCALE * jnp.sqrt(states / (posterior.visits + 1.0))
 
     def backup(values):
-        order = jnp.argsort(values)  # the best last
-        chances = mean.transitions[..., order]
-        chances = chances.at[..., -1].set(jnp.minimum(1.0, chances[..., -1] + radius / 2))
-        # What the best state gained, the worst ones lose.
-        total = jnp.cumsum(chances, axis=-1)
-        left = jnp.maximum(0.0, total - (total[..., -1:] - 1.0))
-        chances = jnp.diff(left, axis=-1, prepend=0.0)
-        return rewards + chances @ values[order]
+        order = jnp.argsort(values)  # ascending
+        probs = mean.transitions[..., order]
+        probs = probs.at[..., -1].set(jnp.minimum(1.0, probs[..., -1] + radius / 2))
+        # Remove the probability added to the best state from the worst states.
+        total = jnp.cumsum(probs, axis=-1)
+        remaining = jnp.maximum(0.0, total - (total[..., -1:] - 1.0))
+        probs = jnp.diff(remaining, axis=-1, prepend=0.0)
+        return rewards + probs @ values[order]
 
-    return _backwards(backup, mean, horizon)[1]
+    return _backward_induction(backup, mean, horizon)[1]

@@ -1,8 +1,8 @@
-"""Proximal policy optimisation, as functions of arrays `[B, T]`: B trials of T steps.
+"""Proximal policy optimization as functions of arrays `[B, T]`: B trials of T steps.
 
 Source: Schulman et al. 2017, "Proximal policy optimization algorithms"; advantages from Schulman et
 al. 2016, "High-dimensional continuous control using generalized advantage estimation". A trial is
-one long episode: what comes after an episode's end is a consequence of what was learned before it.
+treated as one long episode, because exploration in one episode pays off in the next ones.
 """
 
 from typing import NamedTuple
@@ -13,31 +13,31 @@ from jaxtyping import Array, Float, Int
 
 
 class Experience(NamedTuple):
-    """What a policy learns from."""
+    """Training data collected by the behavior policy."""
 
     inputs: Float[Array, "B T I"]
     actions: Int[Array, "B T"]
-    log_probs: Float[Array, "B T"]  # of the actions, when they were taken
+    log_probs: Float[Array, "B T"]  # of the actions under the behavior policy
     advantages: Float[Array, "B T"]
-    returns: Float[Array, "B T"]  # what the values should have been
+    returns: Float[Array, "B T"]  # targets of the values
 
 
 def generalized_advantages(
-    rewards: Float[Array, "B T"], values: Float[Array, "B T"], discount: float, trace: float
+    rewards: Float[Array, "B T"], values: Float[Array, "B T"], discount: float, gae_lambda: float
 ) -> Float[Array, "B T"]:
     """`A_t = Σ_k (γλ)^k δ_{t+k}`, `δ_t = r_t + γ V_{t+1} - V_t` (Schulman et al. 2016, eq. 16).
 
     Args:
-        rewards: after each step.
-        values: V, before each step; after the last it is zero.
+        rewards: reward of each step.
+        values: V before each step; the value after the last step is zero.
         discount: γ.
-        trace: λ.
+        gae_lambda: λ.
     """
-    after = jnp.pad(values[:, 1:], ((0, 0), (0, 1)))
-    deltas = rewards + discount * after - values
+    next_values = jnp.pad(values[:, 1:], ((0, 0), (0, 1)))
+    deltas = rewards + discount * next_values - values
 
     def step(advantage, delta):
-        advantage = delta + discount * trace * advantage
+        advantage = delta + discount * gae_lambda * advantage
         return advantage, advantage
 
     start = jnp.zeros(len(rewards))
@@ -58,22 +58,22 @@ def loss(
     value_weight: float,
     entropy_weight: Float[Array, ""] | float,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The clipped surrogate, the error of the values and the entropy (Schulman et al. 2017, eq. 9).
+    """Clipped surrogate objective with value loss and entropy bonus (Schulman et al. 2017, eq. 9).
 
     Args:
-        logits: of the policy as it is now.
-        values: as they are now.
-        experience: of the policy as it was.
-        clip: ε, how far the ratio of probabilities may move.
+        logits: action logits of the current policy.
+        values: values of the current network.
+        experience: data collected by the behavior policy.
+        clip: ε, range of the probability ratio.
         value_weight: c1.
         entropy_weight: c2.
 
     Returns:
-        The loss, and what to watch: its parts, the divergence of the policies, and the share of
-        steps whose ratio was clipped.
+        The loss, and metrics: its terms, the KL divergence from the behavior policy, and the
+        fraction of steps whose ratio is clipped.
     """
-    change = log_prob(logits, experience.actions) - experience.log_probs
-    ratio = jnp.exp(change)
+    log_ratio = log_prob(logits, experience.actions) - experience.log_probs
+    ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
     advantages = experience.advantages
     surrogate = jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages))
@@ -84,6 +84,6 @@ def loss(
     return total, {
         "value_loss": value_loss,
         "entropy": entropy,
-        "kl": jnp.mean(ratio - 1.0 - change),  # Schulman's estimate, never negative
-        "clipped": jnp.mean(jnp.abs(ratio - 1.0) > clip),
+        "kl": jnp.mean(ratio - 1.0 - log_ratio),  # low-variance estimator, never negative
+        "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > clip),
     }

@@ -1,8 +1,8 @@
-"""Learning to learn: a policy that finds its way about a task it has never seen, within a trial.
+"""Meta-reinforcement learning: a recurrent policy that adapts to a new task within one trial.
 
-Duan et al. 2016 and Mishra et al. 2018, sec. 5.2. A step of training plays whole trials of new
-tasks, all of them on the device and side by side, then improves the policy on them. The papers used
-trust region policy optimisation; here it is PPO, with large batches and as few epochs.
+Duan et al. 2016 and Mishra et al. 2018, sec. 5.2. Each training step runs a batch of trials of
+newly sampled tasks in parallel on the device, then updates the policy on them. The papers use trust
+region policy optimization (TRPO); this implementation uses PPO with large batches and few epochs.
 """
 
 import math
@@ -22,28 +22,29 @@ from models.snail.network import SNAIL
 from tasks import plotting
 from tasks.base import evaluation_key, example_indices, microbatches
 from tasks.meta_rl import ppo
-from tasks.meta_rl.baselines import references
+from tasks.meta_rl.baselines import make_baselines
 from tasks.meta_rl.environments import ENVIRONMENTS, Environment
-from tasks.meta_rl.trials import Agent, Seen, Trials, play, row_keys, tasks_of
+from tasks.meta_rl.trials import Agent, TimeStep, Trials, rollout, sample_tasks, trial_keys
 from training import mesh, optimizer
 from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
 
-SHOWN = 40  # steps of a trial in the picture of attention
+EVALUATION_SEED = 2018
+FIGURE_STEPS = 40  # steps of a trial in the attention figure
 
 
 def build(config: Any, workdir: str) -> "MetaRL":
-    """Builds the task from a config.
+    """Build the task from a config.
 
     Raises:
-        UserError: for an environment, model or size that there is not.
+        UserError: if the environment, the model or a size is invalid.
     """
-    del workdir  # nothing is learned before training
+    del workdir  # the task stores no files
     return MetaRL(config)
 
 
 class MetaRL:
-    """See the module. `reward` is the paper's measure, all that a trial earned."""
+    """Meta-reinforcement learning task; its metric `reward` is the total reward of a trial."""
 
     unit = "actions"
     splits = ("test",)
@@ -54,83 +55,91 @@ class MetaRL:
         kind = config.environment.kind
         if kind not in ENVIRONMENTS:
             raise UserError(
-                f"environment.kind '{kind}' is not one of {', '.join(ENVIRONMENTS)}."
+                f"Unknown environment.kind {kind!r}; choose from {', '.join(ENVIRONMENTS)}."
                 + did_you_mean(kind, ENVIRONMENTS)
             )
         with config_section("environment"):
             self.environment: Environment = ENVIRONMENTS[kind](**config.environment.sizes)
         if config.batch % config.ppo.minibatches:
             raise UserError(
-                f"A batch of {config.batch} trials cannot be cut into ppo.minibatches="
-                f"{config.ppo.minibatches} equal parts."
+                f"A batch of {config.batch} trials cannot be split into ppo.minibatches="
+                f"{config.ppo.minibatches} equal parts: make the batch size a multiple of it."
             )
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
     def create(self, key: Array) -> SNAIL:
-        """The model with its first weights."""
+        """Create the model with initial parameters."""
         environment = self.environment
         return SNAIL(
-            inputs=environment.channels + environment.actions + 2,
-            actions=environment.actions,
-            longest=environment.steps,
+            inputs=environment.observation_size + environment.num_actions + 2,
+            actions=environment.num_actions,
+            max_length=environment.num_steps,
             key=key,
             **self.config.model,
         )
 
     def describe(self) -> dict[str, str]:
-        """What the trials are, and how many will be seen of them."""
+        """Summarize the environment and the number of training trials."""
         sizes = ", ".join(f"{k} {v}" for k, v in self.config.environment.sizes.items())
-        seen = self.config.train.steps * self.config.batch
-        return {"data": f"{self.config.environment.kind}, {sizes}; {seen:,} trials in all"}
+        trials = self.config.train.steps * self.config.batch
+        return {"data": f"{self.config.environment.kind}, {sizes}; {trials:,} training trials"}
 
     # Training.
 
     def init(self, key: Array) -> TrainState:
+        """Parameters and optimizer state at step 0."""
         params = nnx.state(self.create(key))
         return TrainState(jnp.int32(0), params, self.optimizer.init(params))
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Numbers of rows: the trials themselves come of the step's key."""
+        """Yield trial indices; the training step generates the trials from its key."""
         del split, start_step
         return example_indices(self.config.batch)
 
-    def encode(self, seen: Seen) -> Array:
-        """Observation, last action, its reward, and whether an episode ended: `[..., I]`."""
-        action = jax.nn.one_hot(seen.action, self.environment.actions)  # before the first, none
-        rest = jnp.stack([seen.reward, seen.done.astype(jnp.float32)], axis=-1)
-        return jnp.concatenate([seen.observation, action, rest], axis=-1)
+    def encode(self, inputs: TimeStep) -> Array:
+        """Concatenate observation, one-hot previous action, reward and end of episode: `[..., I]`.
+
+        At the first step, where there is no previous action, the one-hot vector is zero.
+        """
+        action = jax.nn.one_hot(inputs.action, self.environment.num_actions)
+        outcome = jnp.stack([inputs.reward, inputs.done.astype(jnp.float32)], axis=-1)
+        return jnp.concatenate([inputs.observation, action, outcome], axis=-1)
 
     def agent(self, params: nnx.State) -> Agent:
-        """The policy, which samples its actions, as the papers' do; notes are (log p, value)."""
+        """Return an agent that samples from the policy and outputs `(log_prob, value)`."""
         model = nnx.merge(self.graphdef, params)
 
-        def act(keys, seen, cache):
-            logits, values, cache = model.step(self.encode(seen), cache)
+        def act(keys, inputs, cache):
+            logits, values, cache = model.step(self.encode(inputs), cache)
             actions = jax.vmap(jax.random.categorical)(keys, logits)
             return actions, (ppo.log_prob(logits, actions), values), cache
 
         return act
 
-    def play(self, params: nnx.State, keys: Array) -> Trials:
-        """Trials of the policy."""
+    def rollout(self, params: nnx.State, keys: Array) -> Trials:
+        """Run trials of the policy."""
         model = nnx.merge(self.graphdef, params)
-        return play(self.environment, keys, self.agent(params), model.init_cache(len(keys)))
+        return rollout(self.environment, keys, self.agent(params), model.init_cache(len(keys)))
 
     def train_step(self, state: TrainState, batch, key: Array):
-        """Plays a batch of trials; some epochs of updates on parts of it."""
+        """Run a batch of trials, then update the policy for several epochs of minibatches."""
         options = self.config.ppo
-        trials = self.play(state.params, row_keys(key, batch["index"]))
-        parts = _parts(self._experience(trials), options.minibatches)
+        trials = self.rollout(state.params, trial_keys(key, batch["index"]))
+        minibatches = jax.tree.map(
+            # Trials are independent and identically distributed, so no shuffling is needed.
+            lambda x: microbatches(x, options.minibatches),
+            self._experience(trials),
+        )
         progress = state.step / self.config.train.steps
-        entropy_weight = options.entropy * (1.0 - progress)
+        entropy_weight = options.entropy_weight * (1.0 - progress)
 
-        def loss(params, part):
-            logits, values = nnx.merge(self.graphdef, params)(part.inputs)
+        def loss(params, minibatch):
+            logits, values = nnx.merge(self.graphdef, params)(minibatch.inputs)
             return ppo.loss(
                 logits,
                 values,
-                part,
+                minibatch,
                 clip=options.clip,
                 value_weight=options.value_weight,
                 entropy_weight=entropy_weight,
@@ -138,18 +147,18 @@ class MetaRL:
 
         def update(carry, n):
             params, opt_state = carry
-            part = jax.tree.map(lambda x: x[n % options.minibatches], parts)
-            (value, watched), grads = jax.value_and_grad(loss, has_aux=True)(params, part)
+            minibatch = jax.tree.map(lambda x: x[n % options.minibatches], minibatches)
+            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, minibatch)
             updates, opt_state = self.optimizer.update(grads, opt_state, params)
-            watched |= {"loss": value, "grad_norm": optax.tree.norm(grads)}
-            return (optax.apply_updates(params, updates), opt_state), watched
+            metrics |= {"loss": value, "grad_norm": optax.tree.norm(grads)}
+            return (optax.apply_updates(params, updates), opt_state), metrics
 
-        (params, opt_state), watched = jax.lax.scan(
+        (params, opt_state), metrics = jax.lax.scan(
             update,
             (state.params, state.opt_state),
             jnp.arange(options.epochs * options.minibatches),
         )
-        metrics = jax.tree.map(jnp.mean, watched) | {
+        metrics = jax.tree.map(jnp.mean, metrics) | {
             "reward": trials.rewards.sum(0).mean(),
             "items": jnp.float32(trials.rewards.size),
             "learning_rate": self.optimizer.learning_rate(
@@ -159,150 +168,156 @@ class MetaRL:
         return TrainState(state.step + 1, params, opt_state), metrics
 
     def _experience(self, trials: Trials) -> ppo.Experience:
-        """Trials as what is learned from them, `[B, T]`.
+        """Convert trials to training data `[B, T]`.
 
-        All trials are as far at a step, so what is to come of rewards is mostly a matter of the
-        step. That mean is the baseline, and the network's values are how much more or less a trial
-        will earn, in standard deviations: nobody need learn to count, or say how large rewards are.
+        Returns depend mostly on the number of remaining steps, which is the same in all trials. The
+        baseline is therefore the batch mean at each step plus the network's value, which predicts
+        the deviation from that mean in standard deviations. Learning is thus invariant to the scale
+        of the rewards, and the network need not count steps.
         """
         options = self.config.ppo
         trials = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), trials)
-        log_probs, values = trials.notes
+        log_probs, values = trials.outputs
         returns = ppo.generalized_advantages(
             trials.rewards, jnp.zeros_like(values), options.discount, 1.0
         )
-        usual = returns.mean(0)
-        scale = jnp.std(returns - usual) + 1e-8
+        mean = returns.mean(0)
+        scale = jnp.std(returns - mean) + 1e-8
         advantages = ppo.generalized_advantages(
-            trials.rewards, usual + scale * values, options.discount, options.trace
+            trials.rewards, mean + scale * values, options.discount, options.gae_lambda
         )
-        normal = (advantages - advantages.mean(0)) / (advantages.std() + 1e-8)
+        normalized = (advantages - advantages.mean(0)) / (advantages.std() + 1e-8)
         return ppo.Experience(
-            self.encode(trials.seen), trials.actions, log_probs, normal, values + advantages / scale
+            self.encode(trials.inputs),
+            trials.actions,
+            log_probs,
+            normalized,
+            values + advantages / scale,
         )
 
     # Evaluation.
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
-        """What a trial earns on the average, on the same fresh tasks at every call.
+        """Compute the mean total reward of a trial over a fixed sample of tasks.
 
-        Of a test split also what references earn in the same trials: `reward_gittins`; what one
-        earns who knows the task: `optimum`; and where tasks differ in that, `normalised` rewards,
-        which are quotients of the means. Where a trial has two episodes, the steps of each.
+        On the test split the baselines run in the same trials (`reward_gittins`), and `optimum` is
+        the expected reward of the optimal policy. For Markov decision processes, `normalized` is
+        the mean reward divided by the mean optimum. If a trial has two episodes, `steps_1` and
+        `steps_2` are their lengths.
         """
-        curves, scalars = self._curves(state, split)
-        measures = {name: float(curve.sum()) for name, curve in curves.items()}
+        rewards, scalars = self._mean_rewards(state, split)
+        metrics = {name: float(by_step.sum()) for name, by_step in rewards.items()}
         if "optimum_discounted" in scalars:
             for optimum in ("optimum", "optimum_discounted"):
-                name = optimum.replace("optimum", "normalised")
-                measures |= {
+                name = optimum.replace("optimum", "normalized")
+                metrics |= {
                     agent.replace("reward", name): reward / scalars[optimum]
-                    for agent, reward in measures.items()
+                    for agent, reward in metrics.items()
                     if agent.startswith("reward")
                 }
-        return measures | scalars
+        return metrics | scalars
 
-    def _curves(self, state: TrainState, split: str):
-        """Mean reward of each step `[T]`, of each agent; and means of what trials have besides."""
-        rows = self.config.batch
-        count = self.config.evaluated["test" if split == "test" else "dev"]
+    def _mean_rewards(self, state: TrainState, split: str):
+        """Average the rewards of each agent at each step `[T]`, and the scalar metrics."""
+        batch_size = self.config.batch
+        split_name = "test" if split == "test" else "dev"
+        count = self.config.evaluation[f"{split_name}_trials"]
         total: Any = None
-        for n in range(math.ceil(count / rows)):
-            numbers = n * rows + np.arange(rows)
-            with mesh.split_rows(state.params) as by_rows:
-                trials = by_rows((numbers, numbers < count))
-                sums = jax.device_get(self._measure(state.params, *trials, split=split))
+        for n in range(math.ceil(count / batch_size)):
+            indices = n * batch_size + np.arange(batch_size)
+            with mesh.evaluation_mesh(state.params) as shard:
+                batch = shard((indices, indices < count))
+                sums = jax.device_get(self._jitted_sums(state.params, *batch, split=split))
             total = jax.tree.map(np.add, total, sums) if n else sums
         return jax.tree.map(lambda x: x / count, total)
 
     @cached_property
-    def _measure(self):
+    def _jitted_sums(self):
         return jax.jit(self._sums, static_argnames="split")
 
-    def _sums(self, params, numbers, counted, *, split):
-        """Sums over those trials that are counted."""
-        keys = row_keys(evaluation_key(split, 2018), numbers)
-        trials = self.play(params, keys)
-        curves = {"reward": trials.rewards @ counted}
+    def _sums(self, params, indices, valid, *, split):
+        """Sum rewards and scalar metrics over the valid trials of a batch."""
+        keys = trial_keys(evaluation_key(split, EVALUATION_SEED), indices)
+        trials = self.rollout(params, keys)
+        rewards = {"reward": trials.rewards @ valid}
         scalars: dict[str, Array] = {}
-        if self.environment.episodes == 2:
-            scalars |= _lengths(trials.done)
+        two_episodes = self.environment.num_episodes == 2
+        if two_episodes:
+            scalars |= _episode_lengths(trials.done)
         if split == "test":
-            others = references(self.environment)
-            start = others.start(len(keys))
-            for name, agent in others.agents.items():
-                played = play(self.environment, keys, agent, start)
-                curves[f"reward_{name}"] = played.rewards @ counted
-                if self.environment.episodes == 2:
-                    steps = _lengths(played.done)
-                    scalars |= {f"{length}_{name}": x for length, x in steps.items()}
-            scalars |= others.optima(tasks_of(self.environment, keys))
-        return curves, {name: x @ counted for name, x in scalars.items()}
+            baselines = make_baselines(self.environment)
+            carry = baselines.init_carry(len(keys))
+            for name, agent in baselines.agents.items():
+                trials = rollout(self.environment, keys, agent, carry)
+                rewards[f"reward_{name}"] = trials.rewards @ valid
+                if two_episodes:
+                    lengths = _episode_lengths(trials.done)
+                    scalars |= {f"{length}_{name}": x for length, x in lengths.items()}
+            scalars |= baselines.optima(sample_tasks(self.environment, keys))
+        return rewards, {name: x @ valid for name, x in scalars.items()}
 
-    # Pictures.
+    # Figures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """Rewards over a trial beside the references, regret, and where attention looks."""
-        curves, scalars = self._curves(state, "test")
-        titles = {
+        """Plot reward and regret by episode with the baselines, and attention weights."""
+        rewards, scalars = self._mean_rewards(state, "test")
+        labels = {
             name: name.removeprefix("reward_").replace("_", " ").replace("reward", "ours")
-            for name in curves
+            for name in rewards
         }
-        if not self.environment.even:
-            return self._episodes(titles, scalars) | self._attention(state)
-        episodes = self.environment.episodes
-        earned = {titles[name]: x.reshape(episodes, -1).sum(1) for name, x in curves.items()}
+        if not self.environment.fixed_length:
+            return self._episode_length_figure(labels, scalars) | self._attention_figure(state)
+        episodes = self.environment.num_episodes
+        by_episode = {labels[name]: x.reshape(episodes, -1).sum(1) for name, x in rewards.items()}
         best = scalars["optimum"] / episodes if "optimum" in scalars else None
-        figures = {"episodes": plotting.curves(earned, "episode of a trial", "reward", best)}
+        figures = {"episodes": plotting.line_plot(by_episode, "episode", "reward", best)}
         if best is not None:
-            regret = {name: np.cumsum(best - x) for name, x in earned.items()}
-            figures["regret"] = plotting.curves(regret, "episode of a trial", "regret", None)
-        return figures | self._attention(state)
+            regret = {name: np.cumsum(best - x) for name, x in by_episode.items()}
+            figures["regret"] = plotting.line_plot(regret, "episode", "cumulative regret", None)
+        return figures | self._attention_figure(state)
 
-    def _episodes(self, titles, scalars) -> dict[str, Figure]:
-        """How long two episodes last, of each agent; rewards by step say nothing of episodes."""
+    def _episode_length_figure(self, labels, scalars) -> dict[str, Figure]:
+        """Plot the lengths of the two episodes of a trial for each agent."""
         if "steps_1" not in scalars:
             return {}
-        of_agent = lambda name: np.array([scalars[f"steps_{n}{name[6:]}"] for n in (1, 2)])
-        lengths = {title: of_agent(name) for name, title in titles.items()}
-        return {
-            "episodes": plotting.curves(lengths, "episode of a trial", "steps to its end", None)
+        suffix = lambda name: name.removeprefix("reward")
+        lengths = {
+            label: np.array([scalars[f"steps_{n}{suffix(name)}"] for n in (1, 2)])
+            for name, label in labels.items()
         }
+        return {"episodes": plotting.line_plot(lengths, "episode", "steps per episode", None)}
 
-    def _attention(self, state: TrainState) -> dict[str, Figure]:
-        """Where choices of one trial look, if the network has attention."""
+    def _attention_figure(self, state: TrainState) -> dict[str, Figure]:
+        """Plot the attention weights in one trial, if the model has attention blocks."""
         model = nnx.merge(self.graphdef, state.params)
-        trials = self._one_trial(state)
-        inputs = jnp.swapaxes(self.encode(trials.seen), 0, 1)[:, :SHOWN]
-        weights = [np.asarray(x) for x in jax.jit(model.weights)(inputs)]
+        trials = self._example_trial(state)
+        inputs = jnp.swapaxes(self.encode(trials.inputs), 0, 1)[:, :FIGURE_STEPS]
+        weights = [np.asarray(x) for x in jax.jit(model.attention_weights)(inputs)]
         if not weights:
             return {}
-        steps = _told(trials)[:SHOWN]
-        before = ["–", *steps][: len(steps)]  # what a step sees is what the last one did
-        title = "Where a choice (row) looks: the step after each action and its reward (column)"
-        return {"attention": plotting.attention_heads(weights, before, steps, title)}
+        steps = _format_steps(trials)[:FIGURE_STEPS]
+        previous = ["–", *steps][: len(steps)]  # the input of a step is the outcome of the previous
+        title = "Attention weights. Row: chosen action:reward. Column: previous action:reward."
+        return {"attention": plotting.attention_heads(weights, previous, steps, title)}
 
     def samples(self, state: TrainState) -> str:
-        """A trial: its actions, each with what it earned."""
-        return "a trial, as action:reward\n  " + " ".join(_told(self._one_trial(state)))
+        """Format the actions and rewards of one trial."""
+        return "one trial, as action:reward\n  " + " ".join(
+            _format_steps(self._example_trial(state))
+        )
 
-    def _one_trial(self, state: TrainState) -> Trials:
-        keys = row_keys(evaluation_key("figures", 2018), jnp.arange(1))
-        return jax.device_get(jax.jit(self.play)(state.params, keys))
+    def _example_trial(self, state: TrainState) -> Trials:
+        keys = trial_keys(evaluation_key("figures", EVALUATION_SEED), jnp.arange(1))
+        return jax.device_get(jax.jit(self.rollout)(state.params, keys))
 
 
-def _told(trials: Trials) -> list[str]:
-    """Each step of the first trial in a few letters."""
+def _format_steps(trials: Trials) -> list[str]:
+    """Format each step of the first trial as 'action:reward'."""
     steps = zip(trials.actions[:, 0], trials.rewards[:, 0], strict=True)
     return [f"{action}:{reward:.2g}" for action, reward in steps]
 
 
-def _lengths(done: Bool[Array, "T B"]) -> dict[str, Float[Array, " B"]]:
-    """Steps of the first and the second episode; one without an end lasts to that of the trial."""
-    ended = jnp.cumsum(done, axis=0) - done  # episodes before each step
-    return {f"steps_{n + 1}": jnp.sum(ended == n, axis=0).astype(jnp.float32) for n in range(2)}
-
-
-def _parts(experience: Any, count: int) -> Any:
-    """[B, ...] to [count, B / count, ...]: trials are alike, so they need no shuffling."""
-    return jax.tree.map(lambda x: microbatches(x, count), experience)
+def _episode_lengths(done: Bool[Array, "T B"]) -> dict[str, Float[Array, " B"]]:
+    """Lengths of the first two episodes; an unfinished episode ends with the trial."""
+    episode = jnp.cumsum(done, axis=0) - done  # index of the episode of each step
+    return {f"steps_{n + 1}": jnp.sum(episode == n, axis=0).astype(jnp.float32) for n in range(2)}

@@ -1,4 +1,4 @@
-"""Trials: an agent and a task, episode after episode, thousands of them in one loop over time."""
+"""Trials: batched rollouts of an agent over several episodes of one task."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,69 +10,68 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 from tasks.meta_rl.environments import Environment, Params
 
 
-class Seen(NamedTuple):
-    """What an agent learns before it acts."""
+class TimeStep(NamedTuple):
+    """Agent input at one step: the observation and the outcome of the previous action."""
 
     observation: Float[Array, "*B C"]
-    action: Int[Array, "*B"]  # its last one; -1 before the first
-    reward: Float[Array, "*B"]  # that came of it
-    done: Bool[Array, "*B"]  # whether an episode ended with it
+    action: Int[Array, "*B"]  # previous action; -1 at the first step
+    reward: Float[Array, "*B"]  # reward of the previous action
+    done: Bool[Array, "*B"]  # whether the previous action ended an episode
 
 
 class Trials(NamedTuple):
-    """What happened. What was seen comes before the action, the reward after it."""
+    """Batch of trials. At each step the agent receives `inputs`, acts, and gets the reward."""
 
-    seen: Seen  # [T, B, ...]
+    inputs: TimeStep  # [T, B, ...]
     actions: Int[Array, "T B"]
     rewards: Float[Array, "T B"]
     done: Bool[Array, "T B"]
-    notes: Any  # [T, B, ...], what the agent had to say
+    outputs: Any  # [T, B, ...], further outputs of the agent
 
 
-# (keys [B], seen, carry) -> (actions [B], notes, carry)
-Agent = Callable[[Key[Array, " B"], Seen, Any], tuple[Int[Array, " B"], Any, Any]]
+# (keys [B], inputs, carry) -> (actions [B], outputs, carry)
+Agent = Callable[[Key[Array, " B"], TimeStep, Any], tuple[Int[Array, " B"], Any, Any]]
 
 
-def row_keys(key: PRNGKeyArray, rows: Int[Array, " B"]) -> Key[Array, " B"]:
-    """A key for each trial, which depends on the number of its row and on nothing else."""
-    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+def trial_keys(key: PRNGKeyArray, indices: Int[Array, " B"]) -> Key[Array, " B"]:
+    """Derive the key of each trial from its index, independent of the rest of the batch."""
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
-def tasks_of(environment: Environment, keys: Key[Array, " B"]) -> Params:
-    """The tasks that trials of these keys are about."""
-    return jax.vmap(lambda key: environment.task(jax.random.fold_in(key, 0)))(keys)
+def sample_tasks(environment: Environment, keys: Key[Array, " B"]) -> Params:
+    """Sample the tasks that `rollout` uses for the same keys."""
+    return jax.vmap(lambda key: environment.sample_task(jax.random.fold_in(key, 0)))(keys)
 
 
-def play(environment: Environment, keys: Key[Array, " B"], agent: Agent, carry: Any) -> Trials:
-    """Whole trials, of B agents side by side. Where an episode ends the next one begins.
+def rollout(environment: Environment, keys: Key[Array, " B"], agent: Agent, carry: Any) -> Trials:
+    """Run B whole trials in parallel. The next episode starts as soon as the previous one ends.
 
     Args:
-        environment: of one trial.
-        keys: one for each trial.
-        agent: acts for all of them; its carry lasts for the whole trial.
-        carry: its carry at the start.
+        environment: environment of a single trial.
+        keys: one key per trial.
+        agent: acts for the whole batch; its carry persists across episodes.
+        carry: initial carry of the agent.
     """
-    params = tasks_of(environment, keys)
+    params = sample_tasks(environment, keys)
 
-    def begin(key, params):
+    def reset(key, params):
         state, observation = environment.reset(jax.random.fold_in(key, 1), params)
-        return state, Seen(observation, jnp.int32(-1), jnp.float32(0), jnp.array(False))
+        return state, TimeStep(observation, jnp.int32(-1), jnp.float32(0), jnp.array(False))
 
     def advance(key, params, state, action):
-        key_step, key_reset = jax.random.split(key)
-        state, observation, reward, done = environment.step(key_step, params, state, action)
-        fresh = environment.reset(key_reset, params)
-        choose = lambda new, old: jnp.where(done, new, old)
-        state, observation = jax.tree.map(choose, fresh, (state, observation))
-        return state, Seen(observation, action, reward, done)
+        step_key, reset_key = jax.random.split(key)
+        state, observation, reward, done = environment.step(step_key, params, state, action)
+        initial = environment.reset(reset_key, params)
+        select = lambda new, old: jnp.where(done, new, old)
+        state, observation = jax.tree.map(select, initial, (state, observation))
+        return state, TimeStep(observation, action, reward, done)
 
-    def step(everything, t):
-        state, seen, carry = everything
-        now = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t + 2)))(keys)
-        actions, notes, carry = agent(now[:, 0], seen, carry)
-        state, after = jax.vmap(advance)(now[:, 1], params, state, actions)
-        happened = Trials(seen, actions, after.reward, after.done, notes)
-        return (state, after, carry), happened
+    def step(loop_carry, t):
+        state, inputs, carry = loop_carry
+        step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t + 2)))(keys)
+        actions, outputs, carry = agent(step_keys[:, 0], inputs, carry)
+        state, new = jax.vmap(advance)(step_keys[:, 1], params, state, actions)
+        return (state, new, carry), Trials(inputs, actions, new.reward, new.done, outputs)
 
-    start = (*jax.vmap(begin)(keys, params), carry)
-    return jax.lax.scan(step, start, jnp.arange(environment.steps))[1]
+    start = (*jax.vmap(reset)(keys, params), carry)
+    return jax.lax.scan(step, start, jnp.arange(environment.num_steps))[1]

@@ -1,4 +1,4 @@
-"""Environments against plain Python from the same key; trials; anything of gymnax's form."""
+"""Environments and rollouts against simulations in plain Python from the same keys."""
 
 import itertools
 
@@ -7,177 +7,148 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tasks.meta_rl import planners
-from tasks.meta_rl.environments import Bandit, Gymnax, Labyrinth, Maze, TabularMDP
-from tasks.meta_rl.trials import Seen, play, row_keys, tasks_of
+from tasks.meta_rl.environments import Bandit, Gymnax, Maze, MazeLayout, TabularMDP
+from tasks.meta_rl.trials import rollout, sample_tasks, trial_keys
 from tests.commands import fast_compilation
 from training.errors import UserError
 
+B = 3
+KEYS = trial_keys(jax.random.key(7), jnp.arange(B))
+ENVIRONMENTS = {
+    "bandit": Bandit(arms=3, pulls=6),
+    "mdp": TabularMDP(states=4, actions=2, horizon=3, episodes=2),
+    "maze": Maze(cells=3, horizon=9),
+}
+
 
 @pytest.fixture(autouse=True, scope="module")
-def _quickly():
+def _fast_compilation():
     with fast_compilation():
         yield
 
 
-B = 3
-KEYS = row_keys(jax.random.key(7), jnp.arange(B))
-ENVIRONMENTS = {
-    "bandit": Bandit(arms=3, pulls=6),
-    "mdp": TabularMDP(states=4, actions=2, horizon=3, episodes=2),
-    "maze": Maze(rooms=3, horizon=9),
-}
+def random_rollout(kind, keys):
+    """Tasks and trials of a random agent that outputs the number of its previous steps."""
+    environment = ENVIRONMENTS[kind]
+
+    def act(keys, inputs, t):
+        sample = lambda key: jax.random.randint(key, (), 0, environment.num_actions)
+        return jax.vmap(sample)(keys), t, t + 1
+
+    def run(keys):
+        trials = rollout(environment, keys, act, jnp.int32(0))
+        return sample_tasks(environment, keys), trials
+
+    return jax.device_get(jax.jit(run)(keys))
 
 
-def bandit(params, key, state, action):
+@pytest.fixture(scope="module")
+def mdp_trials():
+    return random_rollout("mdp", KEYS)
+
+
+@jax.jit
+def environment_keys(keys):
+    """Key of `Environment.step` at each step of each trial: `[B, 18]`."""
+    step_key = lambda key, t: jax.random.split(jax.random.split(jax.random.fold_in(key, t + 2))[1])
+    return jax.vmap(lambda key: jax.vmap(lambda t: step_key(key, t)[0])(jnp.arange(18)))(keys)
+
+
+def simulate_bandit(params, key, state, action):
     return None, [], float(jax.random.uniform(key) < params[action]), True
 
 
-def mdp(params, key, state, action):
-    place, t = state or (0, 0)
-    key_place, key_reward = jax.random.split(key)
-    reward = params.rewards[place][action] + float(jax.random.normal(key_reward))
-    u, chances = float(jax.random.uniform(key_place)), params.transitions[place][action]
-    place = next(n for n, total in enumerate(itertools.accumulate(chances)) if u < total)
-    return (place, t + 1), [float(place == n) for n in range(4)], reward, t + 1 == 3
+def simulate_mdp(params, key, state, action):
+    position, t = state or (0, 0)
+    transition_key, reward_key = jax.random.split(key)
+    reward = params.rewards[position][action] + float(jax.random.normal(reward_key))
+    uniform = float(jax.random.uniform(transition_key))
+    cumulative = itertools.accumulate(params.transitions[position][action])
+    position = next(n for n, total in enumerate(cumulative) if uniform < total)
+    return (position, t + 1), [float(position == n) for n in range(4)], reward, t + 1 == 3
 
 
-def maze(params, key, state, action):
+def simulate_maze(params, key, state, action):
     (row, column), t = state or (tuple(params.start), 0)
-    ahead = [(row - 1, column), (row, column + 1), (row + 1, column), (row, column - 1)][action]
-    blocked = params.walls[ahead]
-    row, column = (row, column) if blocked else ahead
-    around = [(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    seen = [float(params.walls[x]) for x in around] + [
-        float(x == tuple(params.goal)) for x in around
-    ]
-    found = (row, column) == tuple(params.goal)
-    return ((row, column), t + 1), seen, found - 0.01 - 0.001 * blocked, found or t + 1 == 9
+    targets = [(row - 1, column), (row, column + 1), (row + 1, column), (row, column - 1)]
+    blocked = params.walls[targets[action]]
+    row, column = (row, column) if blocked else targets[action]
+    tiles = [(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    walls = [float(params.walls[tile]) for tile in tiles]
+    goal = [float(tile == tuple(params.goal)) for tile in tiles]
+    at_goal = (row, column) == tuple(params.goal)
+    reward = at_goal - 0.01 - 0.001 * blocked
+    return ((row, column), t + 1), walls + goal, reward, at_goal or t + 1 == 9
 
 
-SIMULATED = {"bandit": bandit, "mdp": mdp, "maze": maze}
-
-
-def at_random(actions):
-    def act(keys, seen, t):
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, actions))(keys), t, t + 1
-
-    return act
+SIMULATIONS = {"bandit": simulate_bandit, "mdp": simulate_mdp, "maze": simulate_maze}
 
 
 @pytest.mark.parametrize("kind", ENVIRONMENTS)
-def test_returns_are_those_of_a_plain_simulation(kind):
-    """Of the same key: step after step, from one episode to the next."""
-    environment = ENVIRONMENTS[kind]
-    agent = at_random(environment.actions)
-    played = jax.jit(lambda keys: play(environment, keys, agent, jnp.int32(0)))(KEYS)
-    params = jax.device_get(tasks_of(environment, KEYS))
-    at = lambda tree, *index: jax.tree.map(lambda x: x[index], tree)
+def test_rollout_matches_simulation(kind):
+    params, trials = random_rollout(kind, KEYS)
+    keys, index = environment_keys(KEYS), lambda tree, *i: jax.tree.map(lambda x: x[i], tree)
     for b in range(B):
-        one, state = at(params, b), None
-        for t in range(environment.steps):
-            key_now = jax.random.split(jax.random.fold_in(KEYS[b], t + 2))[1]
-            key, _ = jax.random.split(key_now)
-            action = int(played.actions[t, b])
-            state, observation, reward, done = SIMULATED[kind](one, key, state, action)
-            np.testing.assert_allclose(played.rewards[t, b], reward, rtol=1e-5)
-            assert bool(played.done[t, b]) == done
+        task, state = index(params, b), None
+        for t in range(ENVIRONMENTS[kind].num_steps):
+            action = int(trials.actions[t, b])
+            state, observation, reward, done = SIMULATIONS[kind](task, keys[b, t], state, action)
+            np.testing.assert_allclose(trials.rewards[t, b], reward, rtol=1e-5)
+            assert bool(trials.done[t, b]) == done
             state = None if done else state
-            if t + 1 == environment.steps:
+            if t + 1 == ENVIRONMENTS[kind].num_steps:
                 break
-            after = at(played.seen, t + 1, b)
-            assert (int(after.action), bool(after.done)) == (action, done)
-            np.testing.assert_allclose(after.reward, reward, rtol=1e-5)
+            following = index(trials.inputs, t + 1, b)
+            assert (int(following.action), bool(following.done)) == (action, done)
+            np.testing.assert_allclose(following.reward, reward, rtol=1e-5)
             if not done:
-                np.testing.assert_allclose(after.observation, observation)
-    first = jax.tree.map(lambda x: x[0], played.seen)
+                np.testing.assert_allclose(following.observation, observation)
+    first = index(trials.inputs, 0)
     assert np.all(first.action == -1) and not first.reward.any() and not first.done.any()
 
 
-def test_an_agent_keeps_its_memory_from_episode_to_episode():
-    environment = ENVIRONMENTS["mdp"]
-    played = play(environment, KEYS, at_random(2), jnp.int32(0))
-    np.testing.assert_array_equal(played.notes, np.arange(environment.steps))
+def test_agent_carry_persists_across_episodes(mdp_trials):
+    np.testing.assert_array_equal(mdp_trials[1].outputs, np.arange(6))
 
 
-def test_a_trial_depends_on_its_own_row_alone():
-    environment = ENVIRONMENTS["mdp"]
-    agent = at_random(2)
-    whole = play(environment, KEYS, agent, jnp.int32(0)).rewards
-    np.testing.assert_array_equal(
-        play(environment, KEYS[1:2], agent, jnp.int32(0)).rewards[:, 0], whole[:, 1]
-    )
+def test_trial_does_not_depend_on_the_batch(mdp_trials):
+    _, trials = random_rollout("mdp", KEYS[1:2])
+    np.testing.assert_array_equal(trials.rewards[:, 0], mdp_trials[1].rewards[:, 1])
 
 
-def test_random_processes_are_drawn_as_printed():
+def sample(environment, count, seed):
+    keys = trial_keys(jax.random.key(seed), jnp.arange(count))
+    return jax.device_get(jax.jit(lambda keys: sample_tasks(environment, keys))(keys))
+
+
+def test_task_distributions():
     """Flat Dirichlet: mean 1/S, variance (S - 1) / (S² (S + 1)); mean rewards N(1, 1)."""
-    environment = TabularMDP(states=10, actions=5, horizon=10, episodes=1)
-    mdps = tasks_of(environment, row_keys(jax.random.key(0), jnp.arange(300)))
+    mdps = sample(TabularMDP(states=10, actions=5, horizon=10, episodes=1), 300, seed=0)
     np.testing.assert_allclose(mdps.transitions.sum(-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(mdps.transitions.var(), 9 / 1100, rtol=0.03)
     np.testing.assert_allclose([mdps.rewards.mean(), mdps.rewards.var()], 1.0, atol=0.03)
-    arms = tasks_of(Bandit(arms=50, pulls=1), row_keys(jax.random.key(0), jnp.arange(300)))
-    np.testing.assert_allclose(np.histogram(arms, 4, (0, 1))[0] / arms.size, 0.25, atol=0.02)
+    probabilities = sample(Bandit(arms=50, pulls=1), 300, seed=0)
+    histogram = np.histogram(probabilities, 4, (0, 1))[0] / probabilities.size
+    np.testing.assert_allclose(histogram, 0.25, atol=0.02)
 
 
-def test_every_maze_is_a_tree_of_all_its_rooms():
-    """From the start every room is reached, the goal too, and there is one way to each."""
-    environment = Maze(rooms=4, horizon=1)
-    mazes: Labyrinth = jax.device_get(
-        tasks_of(environment, row_keys(jax.random.key(1), jnp.arange(50)))
-    )
+def test_maze_is_a_spanning_tree_of_its_cells():
+    """Every cell is reachable from the start, along exactly one path."""
+    mazes: MazeLayout = sample(Maze(cells=4, horizon=1), 50, seed=1)
     for walls, start, goal in zip(*mazes, strict=True):
         assert walls[[0, -1]].all() and walls[:, [0, -1]].all() and tuple(start) != tuple(goal)
-        reached, new = set(), {tuple(start)}
-        while new:
-            reached |= new
-            near = {(r + i, c + j) for r, c in new for i, j in ((0, 1), (1, 0), (0, -1), (-1, 0))}
-            new = {x for x in near if not walls[x]} - reached
+        reached, frontier = set(), {tuple(start)}
+        while frontier:
+            reached |= frontier
+            moves = ((0, 1), (1, 0), (0, -1), (-1, 0))
+            neighbors = {(r + i, c + j) for r, c in frontier for i, j in moves}
+            frontier = {tile for tile in neighbors if not walls[tile]} - reached
         assert len(reached) == (~walls).sum() == 2 * 16 - 1 and tuple(goal) in reached
         assert {(2 * r + 1, 2 * c + 1) for r in range(4) for c in range(4)} <= reached
 
 
-def test_value_iteration_is_the_best_of_all_plans():
-    """Of all 2^(3 * 3) plans of a process of three states and two actions, over three steps."""
-    mdp = TabularMDP(states=3, actions=2, horizon=3, episodes=1).task(jax.random.key(3))
-    values, plan = planners.value_iteration(mdp, 3, 0.9)
-    p, r = (np.asarray(x, np.float64) for x in mdp)
-    where = np.arange(3)
-
-    def worth(plan):
-        v = np.zeros(3)
-        for actions in plan[::-1]:
-            v = r[where, actions] + 0.9 * p[where, actions] @ v
-        return v
-
-    every = [worth(np.reshape(x, (3, 3))) for x in itertools.product((0, 1), repeat=9)]
-    np.testing.assert_allclose(values, np.max(every, axis=0), rtol=1e-5)
-    np.testing.assert_allclose(worth(np.asarray(plan)), values, rtol=1e-5)
-
-
-def test_planners_learn_what_they_were_shown():
-    visits = jnp.zeros((2, 1, 2)).at[0, 0, 1].set(8.0)
-    beliefs = planners.Beliefs(visits, visits.sum(-1), jnp.zeros((2, 1)).at[0, 0].set(26.0))
-    np.testing.assert_allclose(beliefs.mean.transitions[0, 0], [0.1, 0.9], rtol=1e-6)
-    np.testing.assert_allclose(beliefs.mean.rewards[:, 0], [3.0, 1.0], rtol=1e-6)
-    drawn = jax.vmap(beliefs.sample)(jax.random.split(jax.random.key(0), 2000))
-    np.testing.assert_allclose(drawn.transitions[:, 0, 0, 1].mean(), 0.9, atol=0.01)
-    np.testing.assert_allclose(drawn.rewards[:, 0, 0].std(), 1 / 3, atol=0.02)
-
-
-def test_planners_learn_from_a_last_step_what_it_earned_alone():
-    # Every step ends an episode.
-    environment = TabularMDP(states=2, actions=1, horizon=1, episodes=10)
-    beliefs = planners.start(environment, 1).beliefs
-    seen = Seen(jnp.eye(2)[:1], jnp.array([0]), jnp.array([1.0]), jnp.array([True]))
-    for _ in range(9):
-        beliefs = jax.vmap(planners._learn)(beliefs, jnp.array([0]), jnp.array([1]), seen)
-    np.testing.assert_allclose(beliefs.mean.rewards[0, :, 0], [1.0, 1.0])
-    np.testing.assert_allclose(beliefs.mean.transitions[0], 0.5)
-
-
 class Corridor:
-    """In gymnax's form: to the right end of a corridor, whose length is a parameter."""
+    """Gymnax environment: walk to the right end of a corridor whose length is a parameter."""
 
     def reset(self, key, params):
         del key, params
@@ -190,24 +161,27 @@ class Corridor:
         return jnp.full((1, 1), state / 4), state, done * 1.0, done, {"discount": 1.0 - done}
 
 
-def test_what_has_the_form_of_gymnax_can_be_wrapped():
+def test_gymnax_environment():
     environment = Gymnax(
         Corridor(),
         lambda key: jax.random.randint(key, (), 2, 5),
-        actions=2,
-        channels=1,
-        episodes=3,
-        steps=12,
+        num_actions=2,
+        observation_size=1,
+        num_episodes=3,
+        num_steps=12,
     )
-    right = lambda keys, seen, carry: (jnp.ones(len(keys), jnp.int32), (), carry)
-    played = play(environment, KEYS, right, ())
-    lengths = tasks_of(environment, KEYS)
-    np.testing.assert_array_equal(played.rewards.sum(0), 12 // lengths)
-    np.testing.assert_array_equal(played.done, played.rewards == 1)
+    go_right = lambda keys, inputs, carry: (jnp.ones(len(keys), jnp.int32), (), carry)
+
+    def run(keys):
+        return sample_tasks(environment, keys), rollout(environment, keys, go_right, ())
+
+    lengths, trials = jax.jit(run)(KEYS)
+    np.testing.assert_array_equal(trials.rewards.sum(0), 12 // lengths)
+    np.testing.assert_array_equal(trials.done, trials.rewards == 1)
 
 
-def test_sizes_that_cannot_be_are_a_sentence():
-    with pytest.raises(UserError, match="There must be one of the arms at least, not 0"):
+def test_invalid_sizes_are_rejected():
+    with pytest.raises(UserError, match="environment.sizes.arms must be at least 1, not 0"):
         Bandit(arms=0, pulls=3)
-    with pytest.raises(UserError, match="at least 2 rooms"):
-        Maze(rooms=1, horizon=3)
+    with pytest.raises(UserError, match="environment.sizes.cells must be at least 2, not 1"):
+        Maze(cells=1, horizon=3)

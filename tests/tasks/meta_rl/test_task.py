@@ -1,150 +1,170 @@
-"""Learning to learn: what is learned from is what happened; a tiny policy learns; its measures."""
+"""Meta-RL task: training of a small policy, its training data, and the evaluation metrics."""
+
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from ml_collections import ConfigDict
 
 import tasks
-from configs.snail_bandits import get_config as bandits
-from configs.snail_maze import get_config as mazes
-from configs.snail_mdp import get_config as mdps
-from tasks.meta_rl.task import _lengths
+from configs import snail_bandits, snail_maze, snail_mdp
+from tasks.base import evaluation_key
+from tasks.meta_rl import MetaRL, ppo
+from tasks.meta_rl.task import EVALUATION_SEED, _episode_lengths
+from tasks.meta_rl.trials import Trials, trial_keys
 from tests.commands import fast_compilation
 from training.errors import UserError
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quickly():
-    with fast_compilation():
-        yield
-
 
 KEY = jax.random.key(0)
 
 
-def task_of(config: ConfigDict, **changes):
+@pytest.fixture(autouse=True, scope="module")
+def _fast_compilation():
+    with fast_compilation():
+        yield
+
+
+def build(config: ConfigDict, **changes: Any) -> MetaRL:
     with config.unlocked():
         config.update_from_flattened_dict(changes)
     return tasks.build(config, "")
 
 
+class Training(NamedTuple):
+    """Task with two arms and six pulls, after 60 training steps, and rollouts of its policy."""
+
+    task: MetaRL
+    params: nnx.State
+    metrics: dict[str, Any]  # of the last step
+    before: Trials
+    after: Trials
+
+
 @pytest.fixture(scope="module")
-def learnt():
-    """A task of two arms and six pulls, before and after some training, and the last metrics."""
+def training():
     sizes = {"environment.sizes.arms": 2, "environment.sizes.pulls": 6, "batch": 200}
-    more = {
-        "train.steps": 60,
-        "optimizer.peak": 1e-2,
-        "evaluated.dev": 2000,
-    }
-    task = task_of(bandits("smoke"), **sizes, **more)
-    first = state = task.init(KEY)
-    batch, step = next(task.batches("train", 0)), jax.jit(task.train_step)
+    options = {"train.steps": 60, "optimizer.learning_rate": 1e-2}
+    task = build(snail_bandits.get_config("smoke"), **sizes, **options)
+    initial = state = task.init(KEY)
+    batch, train_step = next(task.batches("train", 0)), jax.jit(task.train_step)
     for n in range(60):
-        state, metrics = step(state, batch, jax.random.fold_in(KEY, n))
-    return task, first, state, metrics
+        state, metrics = train_step(state, batch, jax.random.fold_in(KEY, n))
+    keys = trial_keys(evaluation_key("dev", EVALUATION_SEED), jnp.arange(2000))
+    rollout = partial(jax.jit(task.rollout), keys=keys)
+    return Training(task, state.params, metrics, rollout(initial.params), rollout(state.params))
 
 
-def test_a_tiny_policy_learns_to_learn(learnt):
-    """At random 3; whoever stays where it paid earns more, and not by knowing an arm beforehand."""
-    task, first, state, _ = learnt
-    before, after = (task.evaluate(x, "dev")["reward"] for x in (first, state))
+@pytest.fixture(scope="module")
+def to_experience(training):
+    return jax.jit(training.task._experience)
+
+
+def test_policy_adapts_within_a_trial(training):
+    """The expected reward is 3 at random; a policy without adaptation cannot exceed it."""
+    before, after = (trials.rewards.sum(0).mean() for trials in (training.before, training.after))
     assert abs(before - 3.0) < 0.12
     assert after > 3.45, after
-    trials = jax.jit(task.play)(state.params, jax.random.split(KEY, 500))
-    shares = np.bincount(trials.actions.ravel(), minlength=2) / trials.actions.size
-    won = trials.rewards[:-1] == 1
-    stays = trials.actions[1:] == trials.actions[:-1]
-    assert stays[won].mean() > stays[~won].mean() + 0.2, shares
+    trials = jax.device_get(training.after)
+    repeated = trials.actions[1:] == trials.actions[:-1]
+    rewarded = trials.rewards[:-1] == 1
+    assert repeated[rewarded].mean() > repeated[~rewarded].mean() + 0.2
 
 
-def test_entropy_falls_and_values_become_true(learnt):
-    """Values err less than the best constant does, though a first pull cannot be foreseen."""
-    task, _, state, metrics = learnt
+def test_training_reduces_entropy_and_value_error(training, to_experience):
+    """The value error is below the variance, although the first pull is unpredictable."""
+    metrics = training.metrics
     assert metrics["entropy"] < 0.9 * np.log(2) and np.isfinite(metrics["loss"])
-    trials = jax.jit(task.play)(state.params, jax.random.split(KEY, 2000))
-    returns, values = task._experience(trials).returns, trials.notes[1].T
+    returns, values = to_experience(training.after).returns, training.after.outputs[1].T
     assert jnp.mean((values - returns) ** 2) < 0.95 * jnp.var(returns)
 
 
-def test_a_first_update_is_of_the_policy_that_played(learnt):
-    """Step by step or at once, trials have the same probabilities: nothing has diverged yet."""
-    task, _, state, _ = learnt
-    with task.config.unlocked():
-        kept = task.config.ppo.to_dict()
-        task.config.ppo.update(epochs=1, minibatches=1)
-        _, metrics = jax.jit(task.train_step)(state, next(task.batches("train", 0)), KEY)
-        task.config.ppo.update(kept)
-    assert abs(metrics["kl"]) < 1e-6 and metrics["clipped"] == 0
+def test_log_probs_of_rollout_match_whole_sequence(training, to_experience):
+    """The first PPO update starts from the policy that generated the trials."""
+    task = training.task
+
+    @jax.jit
+    def loss(params, experience):
+        logits, values = nnx.merge(task.graphdef, params)(experience.inputs)
+        weights = {"clip": 0.2, "value_weight": 1.0, "entropy_weight": 0.0}
+        return ppo.loss(logits, values, experience, **weights)
+
+    _, metrics = loss(training.params, to_experience(training.after))
+    assert abs(metrics["kl"]) < 1e-6 and metrics["clip_fraction"] == 0
 
 
-def test_what_all_earn_alike_and_in_what_coin_teaches_nothing(learnt):
-    """Rewards times a number, plus what a step pays to everyone: the same is learned from them."""
-    task, _, state, _ = learnt
-    trials = jax.jit(task.play)(state.params, jax.random.split(KEY, 50))
-    steps = jnp.arange(len(trials.rewards), dtype=jnp.float32)[:, None]
-    found, expected = (
-        task._experience(trials._replace(rewards=rewards))
-        for rewards in (3.0 * trials.rewards + steps, trials.rewards)
-    )
+def test_experience_is_invariant_to_reward_scale_and_offset_by_step(training, to_experience):
+    trials = training.after
+    offset = jnp.arange(len(trials.rewards), dtype=jnp.float32)[:, None]
+    actual = to_experience(trials._replace(rewards=3.0 * trials.rewards + offset))
+    expected = to_experience(trials)
     assert jnp.std(expected.advantages) > 0.9
-    np.testing.assert_allclose(found.advantages, expected.advantages, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found.returns, expected.returns, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(actual.advantages, expected.advantages, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(actual.returns, expected.returns, rtol=1e-3, atol=1e-4)
 
 
-def test_measures_do_not_depend_on_how_trials_are_batched():
-    """A trial depends on its own key; what fills up the last batch is not counted."""
-    sizes = {"evaluated.test": 10, "ppo.minibatches": 1}
-    found = []
-    for rows in (10, 4):
-        task = task_of(bandits("smoke"), batch=rows, **sizes)
-        found.append(task.evaluate(task.init(KEY), "test"))
-    assert (
-        found[0].keys() == found[1].keys() >= {"reward", "reward_gittins", "reward_ucb1", "optimum"}
-    )
-    for name, value in found[0].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-6, err_msg=name)
+@pytest.fixture(scope="module")
+def maze_evaluations():
+    """Task, state and test metrics by batch size, for ten test trials."""
+    evaluations = {}
+    for batch_size in (10, 4):
+        sizes = {"batch": batch_size, "ppo.minibatches": 1, "evaluation.test_trials": 10}
+        task = build(snail_maze.get_config("smoke"), **sizes, **{"model.blocks": "Att(2,2)"})
+        state = task.init(KEY)
+        evaluations[batch_size] = task, state, task.evaluate(state, "test")
+    return evaluations
 
 
-def test_rewards_of_processes_are_parts_of_both_optima():
-    task = task_of(mdps("smoke"))
-    measures = task.evaluate(task.init(KEY), "test")
-    assert measures["optimum"] > measures["optimum_discounted"]
-    for agent in ("", "_random", "_psrl", "_opsrl", "_ucrl2", "_epsilon_greedy"):
-        for kind in ("", "_discounted"):
-            expected = measures[f"reward{agent}"] / measures[f"optimum{kind}"]
-            np.testing.assert_allclose(measures[f"normalised{kind}{agent}"], expected)
+def test_metrics_do_not_depend_on_batch_size(maze_evaluations):
+    """Padding of the last batch does not count."""
+    metrics, other = (maze_evaluations[batch_size][2] for batch_size in (10, 4))
+    assert metrics.keys() == other.keys() >= {"reward", "reward_random", "steps_1", "steps_2"}
+    for name, value in metrics.items():
+        np.testing.assert_allclose(other[name], value, rtol=1e-6, err_msg=name)
 
 
-def test_lengths_by_hand():
-    done = jnp.array([[0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0]], bool).T
-    found = _lengths(done)
-    np.testing.assert_array_equal(found["steps_1"], [3, 6, 1])
-    np.testing.assert_array_equal(found["steps_2"], [2, 0, 1])
-
-
-def test_episodes_that_end_when_they_do_are_drawn_by_their_lengths():
-    task = task_of(mazes("smoke"))
-    state = task.init(KEY)
-    measures, figures = task.evaluate(state, "test"), task.figures(state)
-    drawn = {line.get_label(): line.get_ydata() for line in figures["episodes"].axes[0].lines}
-    for name, suffix in (("ours", ""), ("random", "_random")):
-        lengths = [measures[f"steps_{n}{suffix}"] for n in (1, 2)]
-        np.testing.assert_allclose(drawn[name], lengths)
+def test_figure_of_variable_length_episodes_has_their_lengths(maze_evaluations):
+    task, state, metrics = maze_evaluations[4]
+    figures = task.figures(state)
+    lines = {line.get_label(): line.get_ydata() for line in figures["episodes"].axes[0].lines}
+    for label, suffix in (("ours", ""), ("random", "_random")):
+        lengths = [metrics[f"steps_{n}{suffix}"] for n in (1, 2)]
+        np.testing.assert_allclose(lines[label], lengths)
     assert "regret" not in figures
 
 
+def test_mdp_rewards_are_normalized_by_both_optima():
+    task = build(snail_mdp.get_config("smoke"), **{"model.blocks": "GRU(2)"})
+    metrics = task.evaluate(task.init(KEY), "test")
+    assert metrics["optimum"] > metrics["optimum_discounted"]
+    for agent in ("", "_random", "_psrl", "_opsrl", "_ucrl2", "_epsilon_greedy"):
+        for kind in ("", "_discounted"):
+            expected = metrics[f"reward{agent}"] / metrics[f"optimum{kind}"]
+            np.testing.assert_allclose(metrics[f"normalized{kind}{agent}"], expected)
+
+
+def test_episode_lengths():
+    done = jnp.array([[0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0]], bool).T
+    lengths = _episode_lengths(done)
+    np.testing.assert_array_equal(lengths["steps_1"], [3, 6, 1])
+    np.testing.assert_array_equal(lengths["steps_2"], [2, 0, 1])
+
+
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"environment.kind": "bandits"}, "is not one of bandit, mdp, maze. Did you mean 'bandit'"),
-        ({"environment.sizes.arms": 0}, "There must be one of the arms at least"),
-        ({"model.blocks": "TC32"}, "section 'model' is no good: blocks must be like"),
-        ({"ppo.minibatches": 3}, "cannot be cut into ppo.minibatches=3 equal parts"),
+        (
+            {"environment.kind": "bandits"},
+            "choose from bandit, mdp, maze. Did you mean 'bandit'",
+        ),
+        ({"environment.sizes.arms": 0}, "environment.sizes.arms must be at least 1"),
+        ({"model.blocks": "TC32"}, "config section 'model': invalid block 'TC32'"),
+        ({"ppo.minibatches": 3}, "cannot be split into ppo.minibatches=3 equal parts"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(changes, said):
-    with pytest.raises(UserError, match=said):
-        task_of(bandits("smoke"), **changes)
+def test_invalid_config_is_rejected(changes, message):
+    with pytest.raises(UserError, match=message):
+        build(snail_bandits.get_config("smoke"), **changes)
