@@ -7,8 +7,8 @@ overridden for all runs: `--config.train.steps=1000`. With `--smoke`, each run t
 
     python sweep.py --sweep=FILE --launcher=slurm --slurm.partition=gpu
 
-submits the runs to Slurm and waits for them. Jobs stay in the queue when the command is interrupted,
-and running it again waits for the same jobs. `--status` prints their state, `--cancel` ends them.
+submits the runs to Slurm and waits for them. Jobs stay in the queue if the command is interrupted;
+running it again waits for the same jobs. `--status` prints their state, `--cancel` ends them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Several processes are one run: the same numbers, the same end, and a sentence if one dies."""
+"""Tests of runs with several processes: equality with one process, signals and failures."""
 
 import json
 import os
@@ -14,195 +14,206 @@ import numpy as np
 import pytest
 
 import tasks
-from tests.commands import NUMBERS
-from tests.training.runs import ROOT, measures, record, wait_for
-from training import cli, watcher
+from tests.commands import SMOKE_CONFIG
+from tests.training import two_hosts
+from tests.training.runs import ROOT, final_metrics, logged_metrics, restore, toy_config, wait_for
+from training import cli, supervisor
 from training.checkpoints import Checkpoints
 
 SHORT = ("--config.train.steps=8", "--config.train.checkpoint_every=4", "--config.train.average=1")
 LONG = ("--config.train.steps=60", "--config.train.checkpoint_every=5", "--config.train.average=1")
-TALK = """
-import json, sys
-import jax, numpy as np
-from training import hosts, mesh
-
-hosts.initialize_distributed(sys.argv[1], 2, int(sys.argv[2]))
-dealt = [
-    (who, x.tolist())
-    for who, x in hosts.map_over_hosts(
-        lambda i: (jax.process_index(), np.arange(i)), iter(range(5))
-    )
-]
-batch = mesh.shard_batch({"x": np.arange(8)}, mesh.make_mesh(data=2, fsdp=1, tensor=1))
-mine = [row for shard in batch["x"].addressable_shards for row in shard.data.tolist()]
-whole = hosts.all_gather(batch)["x"].tolist()
-print(json.dumps([hosts.is_primary(), dealt, mine, whole]))
-"""
 
 
-def processes(*command, hosts=1, devices=1):
-    """Starts `command`, as a process or as several that know each other."""
-    env = os.environ | {
+def free_address():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return f"localhost:{server.getsockname()[1]}"
+
+
+def start_process(*command, devices=1, **environment):
+    env = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    who = [
-        ("--distributed", f"--coordinator={address}", f"--processes={hosts}", f"--process_id={i}")
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | env | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def start_training(workdir, *flags, hosts=1, devices=1):
+    """Start `train.py` in one or more processes of the same run."""
+    command = ("train.py", SMOKE_CONFIG, f"--workdir={workdir}", *flags)
+    if hosts == 1:
+        return [start_process(*command, devices=devices)]
+    connection = ("--distributed", f"--coordinator={free_address()}", f"--processes={hosts}")
+    return [
+        start_process(*command, *connection, f"--process_id={i}", devices=devices)
         for i in range(hosts)
     ]
-    pipe = subprocess.PIPE
-    return [
-        subprocess.Popen(
-            [sys.executable, *command, *(flags if hosts > 1 else ())],
-            cwd=ROOT,
-            env=env,
-            text=True,
-            stdout=pipe,
-            stderr=pipe,
-        )
-        for flags in who
-    ]
 
 
-def start(workdir, *flags, **counts):
-    return processes("train.py", NUMBERS, f"--workdir={workdir}", *flags, **counts)
+def wait(processes):
+    """Wait for all processes to succeed; return the output of each."""
+    results = [(*process.communicate(timeout=600), process.returncode) for process in processes]
+    assert [code for *_, code in results] == [0] * len(results), results
+    return [output for output, *_ in results]
 
 
-def finish(started):
-    """What the first of them printed, when all have ended well."""
-    ends = [(process.communicate(timeout=600), process.returncode) for process in started]
-    assert [code for _, code in ends] == [0] * len(ends), ends
-    assert all(not output.count("Finished") for (output, _), _ in ends[1:]), "the first alone talks"
-    return ends[0][0][0]
+def finish(processes):
+    """Wait for all processes to succeed; return the output of the primary process."""
+    primary, *others = wait(processes)
+    assert not any("Finished" in output for output in others), "only the primary process prints"
+    return primary
 
 
 def parameters(workdir, *flags):
-    """Of the latest checkpoint, on one device."""
-    config = cli.read_config(["train.py", NUMBERS, *flags])
+    """Restore the parameters of the latest checkpoint on one device."""
+    config = cli.parse_config(["train.py", SMOKE_CONFIG, *flags])
     task = tasks.build(config, str(workdir))
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(task.init, jax.random.key(0)),
     )
-    checkpoints = Checkpoints.of(str(workdir), config.train)
+    checkpoints = Checkpoints.from_config(str(workdir), config.train)
     state = checkpoints.restore(abstract).state
     checkpoints.close()
-    return [np.asarray(x) for x in jax.tree.leaves(state.params)]
+    return jax.tree.leaves(state.params)
+
+
+def assert_all_close(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=1e-7)
+
+
+def assert_same_metrics(workdir, expected_workdir):
+    """Assert equal logged and final metrics, and the same files."""
+    for a, b in zip(logged_metrics(workdir), logged_metrics(expected_workdir), strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-5)
+    assert final_metrics(workdir) == pytest.approx(final_metrics(expected_workdir), rel=1e-5)
+    files, expected_files = (
+        sorted(p.name for p in w.iterdir()) for w in (workdir, expected_workdir)
+    )
+    assert files == expected_files
 
 
 @pytest.fixture(autouse=True)
-def at_root(monkeypatch):
+def repository_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.fixture(scope="module")
+def two_host_run(tmp_path_factory):
+    """Run directory and outputs of a toy run on two hosts."""
+    workdir, address = tmp_path_factory.mktemp("hosts") / "run", free_address()
+    command = ("-m", "tests.training.two_hosts", address)
+    return workdir, wait([start_process(*command, str(i), str(workdir)) for i in range(2)])
+
+
+def test_collectives_between_hosts(two_host_run):
+    for i, output in enumerate(two_host_run[1]):
+        results = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+        assert results["is_primary"] == (i == 0)
+        assert results["mapped"] == [[n % 2, list(range(n))] for n in range(5)]
+        assert results["shards"] == ([0, 1, 2, 3] if i == 0 else [4, 5, 6, 7])
+        assert results["gathered"] == list(range(8))
+
+
+def test_two_hosts_train_like_one(two_host_run, tmp_path):
+    workdir, outputs = two_host_run
+    assert ["Finished" in output for output in outputs] == [True, False]
+    two_hosts.train(tmp_path)
+    config = toy_config(**two_hosts.TOY_CHANGES)
+    params, expected = (restore(w, config).state.params for w in (workdir, tmp_path))
+    assert_all_close(jax.tree.leaves(params), jax.tree.leaves(expected))
+    assert_same_metrics(workdir, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-def test_two_processes_train_the_transformer_as_one_does(tmp_path):
-    """On as many devices in all: parameters, losses and measures, every one of them."""
+def test_two_hosts_train_the_transformer_like_one(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    both = [start(one, *SHORT, devices=2), start(two, *SHORT, hosts=2)]
-    for started in both:
-        assert "Finished" in finish(started)
-    for a, b in zip(parameters(one, *SHORT), parameters(two, *SHORT), strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
-    for a, b in zip(record(one), record(two), strict=True):
-        assert a.keys() == b.keys()
-        np.testing.assert_allclose(list(b.values()), list(a.values()), rtol=1e-5)
-    assert measures(one) == pytest.approx(measures(two), rel=1e-5)
-    assert sorted(path.name for path in two.iterdir()) == sorted(p.name for p in one.iterdir())
-
-
-def test_work_is_dealt_out_and_rows_are_split():
-    """Without overlap or loss."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    env = os.environ | {"JAX_PLATFORMS": "cpu"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", TALK, address, str(i)],
-            cwd=ROOT,
-            env=env,
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]
-    said = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
-    for i, (first, dealt, mine, whole) in enumerate(said):
-        assert first == (i == 0)
-        assert dealt == [[n % 2, list(range(n))] for n in range(5)]
-        assert mine == [0, 1, 2, 3] if i == 0 else mine == [4, 5, 6, 7]
-        assert whole == list(range(8))
+    runs = [start_training(one, *SHORT, devices=2), start_training(two, *SHORT, hosts=2)]
+    for processes in runs:
+        assert "Finished" in finish(processes)
+    assert_all_close(parameters(two, *SHORT), parameters(one, *SHORT))
+    assert_same_metrics(two, one)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_one_that_dies_ends_the_other_and_any_number_goes_on(killed, tmp_path):
-    """Killed and resumed by two, by one, and by one with four devices: the same evaluation."""
-    alone, work = tmp_path / "alone", tmp_path / "work"
-    finish(start(alone, *LONG))
-    started = start(work, *LONG, hosts=2)
-    wait_for(lambda: (work / "checkpoints/5").exists(), started[0], seconds=300)
-    started[killed].kill()
-    began = time.monotonic()
-    other = started[1 - killed]
+def test_killed_process_ends_the_other_and_any_number_of_hosts_resumes(killed, tmp_path):
+    """The run resumes on two hosts, on one, and on one with four devices, with equal metrics."""
+    reference, work = tmp_path / "reference", tmp_path / "work"
+    finish(start_training(reference, *LONG))
+    processes = start_training(work, *LONG, hosts=2)
+    wait_for(lambda: (work / "checkpoints/5").exists(), processes[0], seconds=300)
+    processes[killed].kill()
+    start = time.monotonic()
+    other = processes[1 - killed]
     _, errors = other.communicate(timeout=120)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start < 60
     assert other.returncode not in (0, None)
-    assert errors.splitlines()[-1] == watcher.SENTENCE
-    started[killed].communicate()
+    assert errors.splitlines()[-1] == supervisor.PEER_FAILURE
+    processes[killed].communicate()
     for i, counts in enumerate(({"hosts": 2}, {}, {"devices": 4})):
         shutil.copytree(work, copy := tmp_path / str(i))
-        assert "resuming from" in finish(start(copy, *LONG, **counts))
-        assert measures(copy) == pytest.approx(measures(alone), rel=1e-4)
-        assert len(record(copy)) == len(record(alone))
+        assert "resuming from" in finish(start_training(copy, *LONG, **counts))
+        assert final_metrics(copy) == pytest.approx(final_metrics(reference), rel=1e-4)
+        assert len(logged_metrics(copy)) == len(logged_metrics(reference))
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path):
-    started = start(tmp_path, *LONG, "--config.train.steps=5000", hosts=2)
-    wait_for(lambda: (tmp_path / "checkpoints/5").exists(), started[0], seconds=300)
-    started[1].send_signal(signal.SIGINT)
-    ends = [process.communicate(timeout=120)[1] for process in started]
-    assert [process.returncode for process in started] == [128 + signal.SIGTERM] * 2
-    said = {line for text in ends for line in text.splitlines() if "Stopped at step" in line}
-    assert len(said) == 1 and "saved; the same command resumes." in said.pop()
+def test_signal_to_one_process_stops_all_at_the_same_step(tmp_path):
+    processes = start_training(tmp_path, *LONG, "--config.train.steps=5000", hosts=2)
+    wait_for(lambda: (tmp_path / "checkpoints/5").exists(), processes[0], seconds=300)
+    processes[1].send_signal(signal.SIGINT)
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2
+    messages = {line for text in errors for line in text.splitlines() if "Stopped at" in line}
+    assert len(messages) == 1 and "saved" in messages.pop()
 
 
-def watch(script):
-    code = "import sys; from training import watcher; sys.exit(watcher.watch(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "sh", "-c", script]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe)
+def test_undetected_processes_are_an_error(tmp_path):
+    command = ("train.py", SMOKE_CONFIG, f"--workdir={tmp_path}/run", "--distributed")
+    process = start_process(*command, **{supervisor.SUPERVISED: "1"})
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.startswith("error: The other processes of this run are unknown (")
+    assert errors.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def start_supervisor(script):
+    code = (
+        "import sys; from training.supervisor import supervise; sys.exit(supervise(sys.argv[1:]))"
+    )
+    return start_process("-c", code, "sh", "-c", script)
 
 
 @pytest.mark.parametrize(
-    "script, code, sentence",
-    [("exit 3", 3, ""), ("kill -ABRT $$", 134, watcher.SENTENCE + "\n"), ("kill $$", 143, "")],
+    "script, code, message",
+    [
+        ("exit 3", 3, ""),
+        ("kill -ABRT $$", 134, supervisor.PEER_FAILURE + "\n"),
+        ("kill $$", 143, ""),
+    ],
 )
-def test_a_watcher_ends_as_what_it_watches(script, code, sentence):
-    process = watch(script)
-    assert process.communicate() == ("", sentence)
+def test_supervisor_returns_the_exit_code_of_its_command(script, code, message):
+    process = start_supervisor(script)
+    assert process.communicate() == ("", message)
     assert process.returncode == code
 
 
-def test_a_watcher_passes_signals_on():
-    process = watch("trap 'echo saved; exit 5' TERM; echo ready; while :; do sleep 0.02; done")
+def test_supervisor_forwards_signals():
+    script = "trap 'echo saved; exit 5' TERM; echo ready; while :; do sleep 0.02; done"
+    process = start_supervisor(script)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
     assert process.communicate() == ("saved\n", "") and process.returncode == 5
-
-
-def test_processes_that_nobody_told_of_each_other_are_a_sentence(tmp_path):
-    command = [sys.executable, "train.py", NUMBERS, f"--workdir={tmp_path}/run", "--distributed"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: The other processes of this run are not known (")
-    assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()

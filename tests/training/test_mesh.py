@@ -1,4 +1,4 @@
-"""Meshes: any shape trains alike; parameters really are split."""
+"""Tests of meshes and shardings."""
 
 import base64
 import json
@@ -12,67 +12,66 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from tests import toy
-from tests.training.runs import ROOT, record, small, start
+from tests.commands import run_with_devices
+from tests.training import mesh_shapes
+from tests.training.runs import ROOT, logged_metrics, toy_config
 from training import mesh
 from training.errors import UserError
 
-FLAGS = ("--config.train.steps=10", "--config.train.average=1")
-
-
-def finish(process):
-    output, errors = process.communicate()
-    assert "Finished" in output, errors
-    return output
-
 
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("one")
-    finish(start(workdir, *FLAGS))
-    return workdir
+def eight_devices(tmp_path_factory):
+    """Run directory of `mesh_shapes.train_toy` on eight devices, and the losses of each shape."""
+    workdir = tmp_path_factory.mktemp("eight_devices") / "run"
+    return workdir, run_with_devices(8, "-m", "tests.training.mesh_shapes", str(workdir))
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)])
-def test_eight_devices_give_the_losses_of_one(one_device, tmp_path, sizes):
-    flags = [f"--config.mesh.{axis}={n}" for axis, n in zip(mesh_axes(), sizes, strict=True)]
-    finish(start(tmp_path, *FLAGS, *flags, devices=8))
-    for one, other in zip(record(one_device), record(tmp_path), strict=True):
-        assert one.keys() == other.keys()
-        np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=1e-5)
-    saved = saved_shardings(tmp_path / "checkpoints" / "10" / "state")
-    for name in ("params.w2.value", "opt_state.1.0.mu.w2.value"):
-        assert saved[name]["partition_spec"] == ["tensor", "fsdp"]
-        assert tuple(saved[name]["shape"]) == sizes
+def test_mesh_shape_does_not_change_the_losses(eight_devices):
+    expected, _ = mesh_shapes.losses((1, 1, 1))
+    for (losses, shards), shape in zip(eight_devices[1], mesh_shapes.SHAPES, strict=True):
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+        assert shards == shape[1] * shape[2]
+
+
+def test_training_on_a_mesh_equals_training_on_one_device(eight_devices, tmp_path):
+    workdir, _ = eight_devices
+    mesh_shapes.train_toy(tmp_path, (1, 1, 1))
+    for line, expected in zip(logged_metrics(workdir), logged_metrics(tmp_path), strict=True):
+        assert line.keys() == expected.keys()
+        np.testing.assert_allclose(list(line.values()), list(expected.values()), rtol=1e-5)
+    saved = saved_shardings(workdir / "checkpoints" / "10" / "state")
+    for key in ("params.w2.value", "opt_state.1.0.mu.w2.value"):
+        assert saved[key]["partition_spec"] == ["tensor", "fsdp"]
+        assert tuple(saved[key]["shape"]) == mesh_shapes.SHAPES[-1]
 
 
 def saved_shardings(folder):
-    """How a checkpoint's arrays were laid out when it was saved, by name."""
+    """Read the shardings of a checkpoint's arrays by name."""
     text = json.loads((folder / "_sharding").read_text())
-    return {base64.b64decode(name).decode(): json.loads(value) for name, value in text.items()}
+    return {base64.b64decode(key).decode(): json.loads(value) for key, value in text.items()}
 
 
-def mesh_axes():
-    return ("data", "fsdp", "tensor")
+def abstract_mesh(data, fsdp, tensor):
+    return jax.sharding.AbstractMesh((data, fsdp, tensor), mesh_shapes.AXES)
 
 
-def fake_mesh(data, fsdp, tensor):
-    """A mesh of the right shape, for asking where things would go."""
-    return jax.sharding.AbstractMesh((data, fsdp, tensor), mesh_axes())
+@pytest.mark.parametrize(
+    "shape, axes, expected",
+    [
+        ((10, 6), ("vocab", "embed"), ("tensor", "fsdp")),
+        ((6, 4, 8), ("embed", "heads", None), ("fsdp", "tensor", None)),
+        ((7, 6), ("vocab", "embed"), (None, "fsdp")),  # 7 is not divisible by 2
+        ((4, 4), ("embed", "embed"), ("fsdp", None)),  # a mesh axis is used once
+        ((4,), (), ()),
+    ],
+)
+def test_partition_spec_follows_the_rules(shape, axes, expected):
+    spec = mesh.partition_spec(shape, axes, abstract_mesh(2, 2, 2))
+    assert spec == PartitionSpec(*expected)
 
 
-def test_rules():
-    eight = fake_mesh(2, 2, 2)
-    assert mesh.partition((10, 6), ("vocab", "embed"), eight) == PartitionSpec("tensor", "fsdp")
-    assert mesh.partition((6, 4, 8), ("embed", "heads", None), eight) == PartitionSpec(
-        "fsdp", "tensor", None
-    )
-    assert mesh.partition((7, 6), ("vocab", "embed"), eight) == PartitionSpec(None, "fsdp")
-    assert mesh.partition((4, 4), ("embed", "embed"), eight) == PartitionSpec("fsdp", None)
-    assert mesh.partition((4,), (), eight) == PartitionSpec()
-
-
-def test_optimizer_moments_are_split_like_their_parameters():
-    abstract = jax.eval_shape(toy.build(small(), "").init, jax.random.key(0))
+def test_optimizer_moments_are_sharded_like_their_parameters():
+    abstract = jax.eval_shape(toy.build(toy_config(), "").init, jax.random.key(0))
     tree = mesh.shardings(abstract, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
     assert jax.tree.structure(tree) == jax.tree.structure(abstract)
     specs = [
@@ -83,14 +82,14 @@ def test_optimizer_moments_are_split_like_their_parameters():
     assert PartitionSpec("tensor", "fsdp") in specs[0]
 
 
-@pytest.mark.parametrize("sizes", [(3, 5, 1), (-1, -1, 1), (0, 1, 1), (-1, 7, 1)])
-def test_a_mesh_that_does_not_fit_is_a_sentence(sizes):
-    with pytest.raises(UserError, match=f"data={sizes[0]} x fsdp={sizes[1]}.*does not fit"):
-        mesh.make_mesh(**dict(zip(mesh_axes(), sizes, strict=True)))
+@pytest.mark.parametrize("shape", [(3, 5, 1), (-1, -1, 1), (0, 1, 1), (-1, 7, 1)])
+def test_mesh_shape_that_does_not_fit_is_rejected(shape):
+    with pytest.raises(UserError, match=f"data={shape[0]} x fsdp={shape[1]}.*does not fit"):
+        mesh.make_mesh(**dict(zip(mesh_shapes.AXES, shape, strict=True)))
 
 
 @pytest.mark.parametrize(
-    "sizes, memory, chosen",
+    "shape, memory, expected",
     [
         ((-1, -1, 1), 32.0, (-1, 1, 1)),
         ((-1, -1, 1), 31.0, (-1, 2, 1)),
@@ -101,23 +100,22 @@ def test_a_mesh_that_does_not_fit_is_a_sentence(sizes):
         ((2, -1, 1), 1.0, (2, -1, 1)),
     ],
 )
-def test_a_mesh_that_chooses_itself_splits_what_fills_half_a_device(sizes, memory, chosen):
-    """A state of 16 bytes on 8 devices."""
-    sizes, chosen = (dict(zip(mesh_axes(), x, strict=True)) for x in (sizes, chosen))
-    assert mesh.resolve_mesh_shape(sizes, np.zeros(4, np.float32), 8, memory) == chosen
+def test_state_larger_than_half_a_device_is_sharded(shape, memory, expected):
+    """The state has 16 bytes, and there are 8 devices."""
+    sizes, expected = (dict(zip(mesh_shapes.AXES, x, strict=True)) for x in (shape, expected))
+    assert mesh.resolve_mesh_shape(sizes, np.zeros(4, np.float32), 8, memory) == expected
 
 
-def test_what_a_device_holds():
+def test_bytes_per_device():
     x = jax.ShapeDtypeStruct((4, 6), np.float32, sharding=SingleDeviceSharding(jax.devices()[0]))
-    eight = fake_mesh(2, 2, 2)
-    split = NamedSharding(eight, PartitionSpec("tensor", ("data", "fsdp")))
-    y = jax.ShapeDtypeStruct((4, 8), np.int16, sharding=split)
+    sharding = NamedSharding(abstract_mesh(2, 2, 2), PartitionSpec("tensor", ("data", "fsdp")))
+    y = jax.ShapeDtypeStruct((4, 8), np.int16, sharding=sharding)
     assert mesh.bytes_per_device({"x": x, "y": y}) == 4 * 6 * 4 + (4 // 2) * (8 // 4) * 2
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such thing here")
-def test_a_core_is_one_device_even_where_two_are_asked_for():
-    """Those of one core would wait for each other."""
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity")
+def test_cpu_device_count_is_limited_by_the_cores():
+    """Several devices on one core would wait for each other."""
     command = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -126,7 +124,7 @@ from training import mesh
 mesh.set_cpu_device_count(2)
 print(jax.device_count())
 """
-    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    env = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", command],
         env=env | {"JAX_PLATFORMS": "cpu"},
