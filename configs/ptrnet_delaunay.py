@@ -1,17 +1,16 @@
-"""A pointer network finds Delaunay triangulations of 5 points.
+"""Pointer network on Delaunay triangulations of 5 points.
 
-Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, coverage 93.0%.
+Paper: Vinyals et al. 2015, "Pointer Networks", sec. 4.3: accuracy 80.7%, triangle coverage 93.0%.
 
     python train.py --config=configs/ptrnet_delaunay.py --workdir=runs/ptrnet_delaunay
 
-Expected of `--config.batch=1024 --config.train.steps=40000`, minutes on a GPU:
-`test/accuracy_n5` 0.740 and `test/coverage_n5` 0.895, results/ptrnet_delaunay. Instances are new at
-every step, and labelled inside it; for more than a dozen points `data.labels` has to be that of
-configs/ptrnet_hull.py, by "delaunay".
+Expected with `--config.batch=1024 --config.train.steps=40000`, which takes minutes on a GPU:
+`test/accuracy_n5` 0.740 and `test/coverage_n5` 0.895; see results/ptrnet_delaunay. Instances are
+generated and labeled in the training step. For more than 12 points, set `data.labels` as in
+configs/ptrnet_hull.py, with the solver "delaunay".
 
-Sized for a laptop: about two hours on a CPU core. Other than the paper's the decoder reads
-annotations of points, with which it learns three times as fast, and the optimiser is Adam; there
-SGD at a rate of 1, with weights from U(-0.08, 0.08) at the start.
+Sized for a laptop: 2 hours on one CPU core. Deviations from the paper: the decoder reads
+annotations of points, which trains three times as fast, and those of configs/ptrnet_hull.py.
 """
 
 from ml_collections import ConfigDict
@@ -24,8 +23,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "ptrnet_delaunay"
     config.task = "pointing.delaunay"
     config.paper = {"test/accuracy_n5": 0.807, "test/coverage_n5": 0.930}
-    config.model.inputs = "annotations"
+    config.model.decoder_inputs = "annotations"
     config.train.best = "dev/accuracy_n5"
-    config.data = {"sizes": (5, 5), "labels": {"by": "circumcircles"}}
+    config.data = {"sizes": (5, 5), "labels": {"solver": "in_circle_test"}}
     config.evaluation.sizes = (5,)
     return config

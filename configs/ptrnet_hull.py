@@ -1,16 +1,16 @@
-"""A pointer network finds convex hulls of 5 to 50 points.
+"""Pointer network on convex hulls of 5 to 50 points.
 
-Paper: Vinyals et al. 2015, "Pointer Networks", table 1, rows of the model trained on 5-50 points:
-accuracy 92.0% at 5 points, 87.0% at 10 and 69.6% at 50; 99.6, 99.8 and 99.9% of the area covered.
+Paper: Vinyals et al. 2015, "Pointer Networks", table 1, model trained on 5-50 points: accuracy
+92.0% for 5 points, 87.0% for 10 and 69.6% for 50; area coverage 99.6%, 99.8% and 99.9%.
 
     python train.py --config=configs/ptrnet_hull.py --workdir=runs/ptrnet_hull
 
-Expected of half as many steps (`--config.train.steps=30000`): `test/accuracy_n5` 0.880,
-`test/accuracy_n10` 0.811 and `test/accuracy_n50` 0.457, areas as printed; the whole was not run
-yet. For a GPU there is configs/ptrnet_hull_gpu.py.
+Expected with half the steps (`--config.train.steps=30000`): `test/accuracy_n5` 0.880,
+`test/accuracy_n10` 0.811, `test/accuracy_n50` 0.457, and the paper's areas. The full run has not
+been measured. The GPU version is configs/ptrnet_hull_gpu.py.
 
-Sized for a laptop: about five hours on a CPU core. The paper's model is the same but for its
-optimiser: there SGD at a rate of 1, with weights from U(-0.08, 0.08) at the start.
+Sized for a laptop: 5 hours on one CPU core. Deviation from the paper: Adam, where the paper uses
+SGD with learning rate 1 and weights initialized from U(-0.08, 0.08).
 """
 
 from ml_collections import ConfigDict
@@ -30,18 +30,18 @@ def get_config(variant: str = "") -> ConfigDict:
         "test/area_n10": 0.998,
         "test/area_n50": 0.999,
     }
-    config.masked = False
+    config.mask_invalid = False
     config.train.update(best="dev/accuracy_n50", best_mode="max")
     config.data = {
         "sizes": (5, 50),
-        "labels": {"by": "convex_hull", "instances": 1_000_000, "folder": "runs/labels"},
+        "labels": {"solver": "convex_hull", "instances": 1_000_000, "dir": "runs/labels"},
     }
     config.evaluation.sizes = (5, 10, 50)
     if variant == "smoke":
         config.data.update(sizes=(5, 5))
-        config.data.labels.update(instances=4, folder="")
+        config.data.labels.update(instances=4, dir="")
     else:
         config.model.update(hidden=256, width=256)
-        config.optimizer.update(peak=1e-3)
+        config.optimizer.update(learning_rate=1e-3)
         config.train.update(steps=60_000)
     return config

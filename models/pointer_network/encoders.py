@@ -1,6 +1,6 @@
-"""Encoders of points: annotations of each, and the state in which a decoder starts."""
+"""Encoders of point sets: annotations e_j of the points and the initial state of the decoder."""
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,36 +10,44 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import attention
 from attention import affine, masks
 from models.layers import glorot, param
-from models.packing import Rows
-from models.recurrence import LSTM, product_by, scan
+from models.recurrence import LSTM, make_matmul, rnn_scan
 from models.transformer import EncoderLayer
 
 EncoderName = Literal["lstm", "set", "transformer"]
 
 
-class RecurrentEncoder(nnx.Module):
-    """One layer of LSTM over the points in the order they come in (Vinyals et al. 2015)."""
+class Encoded(NamedTuple):
+    """Output of an encoder."""
+
+    annotations: Float[Array, "B N H"]  # e_j
+    state: tuple[Float[Array, "B H"], Float[Array, "B H"]]  # hidden and cell state of the decoder
+
+
+class LSTMEncoder(nnx.Module):
+    """LSTM with one layer over the points in input order (Vinyals et al. 2015, sec. 2.1)."""
 
     def __init__(self, hidden: int, *, key: PRNGKeyArray):
         self.lstm = LSTM(2, hidden, key=key)
 
-    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]):
-        """Annotations `[B, N, H]`, and the last hidden and cell state."""
-        start = self.lstm.start(len(points), points.dtype)
-        return run_lstm(self.lstm, self.lstm.drive(by_time(points)), start, count)
+    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Encoded:
+        """Encode the first `count` points; annotations of the others are zero."""
+        carry = self.lstm.init_carry(len(points), points.dtype)
+        projected = self.lstm.project_inputs(jnp.swapaxes(points, 0, 1))
+        return Encoded(*run_lstm(self.lstm, projected, carry, count))
 
 
 class SetEncoder(nnx.Module):
-    """Points one by one, and an LSTM that reads them by attention: their order cannot matter.
+    """Per-point network and an LSTM that attends to its outputs, invariant to input order.
 
-    Source: Vinyals et al. 2016, "Order Matters: Sequence to sequence for sets", sec. 4.2, the
-    blocks "read" and "process". Every point's annotation is of two layers. Deviation: each step
-    reads, then moves, so that the first reads the mean, and nothing is read after the last.
+    Source: Vinyals et al. 2016, "Order Matters: Sequence to sequence for sets", sec. 4.2, blocks
+    "read" (two layers here) and "process". Deviation: each processing step attends first and then
+    updates the LSTM, so that the first step attends with the zero state (uniform weights) and no
+    read follows the last update.
 
     Args:
         hidden: H.
-        layers: steps of the process block.
-        key: makes the weights.
+        layers: number of processing steps.
+        key: PRNG key of the weights.
     """
 
     def __init__(self, hidden: int, layers: int, *, key: PRNGKeyArray):
@@ -51,108 +59,113 @@ class SetEncoder(nnx.Module):
         self.process = LSTM(hidden, hidden, key=keys[2])
         self.steps = layers
 
-    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]):
-        """Annotations `[B, N, H]`, and the hidden and cell state after the last step."""
+    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Encoded:
+        """Encode the first `count` points."""
         x = jax.nn.relu(affine(points, self.input[...], self.input_bias[...]))
         x = jnp.tanh(affine(x, self.inner[...], self.inner_bias[...]))
         mask = jnp.arange(x.shape[1])[None] < count
-        hidden, cell = self.process.start(len(x), x.dtype)
-        product = product_by(self.process.weights())
+        hidden, cell = self.process.init_carry(len(x), x.dtype)
+        matmul = make_matmul(self.process.weights())
         for _ in range(self.steps):
             context, _ = attention.attend(
                 hidden[:, None], x, x, score=attention.scaled_dot, mask=mask
             )
-            drive = self.process.drive(context[:, 0])
-            (hidden, cell), _ = self.process.step(product, drive, (hidden, cell))
-        return x, (hidden, cell)
+            projected = self.process.project_inputs(context[:, 0])
+            (hidden, cell), _ = self.process.step(matmul, projected, (hidden, cell))
+        return Encoded(x, (hidden, cell))
 
 
 class TransformerEncoder(nnx.Module):
-    """Layers of self-attention without positions; their mean is where the decoder starts.
+    """Transformer encoder without positional encodings; the decoder starts from the mean output.
 
-    After Kool et al. 2019, "Attention, Learn to Solve Routing Problems!", sec. 3.1, with layer for
-    batch normalisation, after each sub-layer as there.
+    Source: Kool et al. 2019, "Attention, Learn to Solve Routing Problems!", sec. 3.1. Deviation:
+    layer normalization in place of batch normalization, at the same places (post-norm).
 
     Args:
         hidden: H.
-        layers: how many.
-        heads: of each layer.
-        key: makes the weights.
+        layers: number of layers.
+        heads: number of heads per layer.
+        key: PRNG key of the weights.
     """
 
     def __init__(self, hidden: int, layers: int, heads: int, *, key: PRNGKeyArray):
         if hidden % heads:
-            raise ValueError(f"{heads} heads cannot share a width of {hidden}")
+            raise ValueError(f"hidden={hidden} must be a multiple of heads={heads}")
         keys = jax.random.split(key, layers + 2)
-        # Without a bias, of about the size of the rest, a norm would leave of a point its direction
-        # from the origin, and not how far it is.
-        first = jax.random.uniform(keys[0], (3, hidden), minval=-(0.5**0.5), maxval=0.5**0.5)
-        self.input = param(first[:2], (None, "embed"))
-        self.input_bias = param(first[2], ("embed",))
+        # The bias is initialized to the scale of the kernel, because without a bias the layer norm
+        # removes the distance of a point from the origin.
+        limit = 0.5**0.5
+        kernel_and_bias = jax.random.uniform(keys[0], (3, hidden), minval=-limit, maxval=limit)
+        self.input = param(kernel_and_bias[:2], (None, "embed"))
+        self.input_bias = param(kernel_and_bias[2], ("embed",))
         self.summary = param(glorot(keys[1], (hidden, hidden), hidden, hidden), ("embed", None))
         head = hidden // heads
         sizes = (hidden, heads, head, head, 4 * hidden)
         self.layers = nnx.List(EncoderLayer(*sizes, "post", 0.0, key=k) for k in keys[2:])
 
-    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]):
-        """Annotations `[B, N, H]`, and a hidden and a cell state."""
+    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Encoded:
+        """Encode the first `count` points; hidden and cell state of the decoder are equal."""
         x = affine(points, self.input[...], self.input_bias[...])
         present = jnp.broadcast_to(jnp.arange(x.shape[1]) < count, x.shape[:2])
-        mask, rows = masks.padding(present)[:, None], Rows.of(present, block=0)
-        x = rows.pack(x)
+        mask = masks.padding(present)[:, None]
         for layer in self.layers:
-            x, _ = layer(x, rows, mask, "xla", None)
-        x = rows.unpack(x)
+            x, _ = layer(x, mask)
         mean = jnp.sum(jnp.where(present[..., None], x, 0.0), axis=1) / count
         state = jnp.tanh(affine(mean, self.summary[...]))
-        return x, (state, state)
+        return Encoded(x, (state, state))
 
 
 def make_encoder(
     hidden: int, *, kind: EncoderName, layers: int, heads: int, key: PRNGKeyArray
-) -> RecurrentEncoder | SetEncoder | TransformerEncoder:
-    """The encoder of that kind.
+) -> LSTMEncoder | SetEncoder | TransformerEncoder:
+    """Create an encoder by name.
 
     Args:
         hidden: H.
-        kind: `lstm`, `set` or `transformer`.
-        layers: steps of a set encoder, layers of a Transformer; an LSTM has one.
-        heads: of a Transformer's layers; 1 for the others.
-        key: makes the weights.
+        kind: 'lstm', 'set' or 'transformer'.
+        layers: number of Transformer layers or of processing steps of the set encoder; 1 for an
+            LSTM.
+        heads: number of heads of the Transformer; 1 for the other encoders.
+        key: PRNG key of the weights.
 
     Raises:
-        ValueError: an unknown kind, or layers or heads that it does not have.
+        ValueError: for an unknown kind, or a number of layers or heads that it does not support.
     """
-    if kind == "lstm" and layers == heads == 1:
-        return RecurrentEncoder(hidden, key=key)
-    if kind == "set" and heads == 1:
-        return SetEncoder(hidden, layers, key=key)
-    if kind == "transformer":
-        return TransformerEncoder(hidden, layers, heads, key=key)
     if kind not in get_args(EncoderName):
         raise ValueError(f"encoder must be one of {', '.join(get_args(EncoderName))}, not {kind!r}")
-    raise ValueError(f"an encoder of kind {kind!r} has no {layers} layers of {heads} heads")
+    if kind == "transformer":
+        return TransformerEncoder(hidden, layers, heads, key=key)
+    if heads != 1:
+        raise ValueError(f"encoder {kind!r} must have heads=1, not {heads}")
+    if kind == "set":
+        return SetEncoder(hidden, layers, key=key)
+    if layers != 1:
+        raise ValueError(f"encoder {kind!r} must have layers=1, not {layers}")
+    return LSTMEncoder(hidden, key=key)
 
 
 def run_lstm(
     lstm: LSTM,
-    drives: Float[Array, "T B G"],
-    start: tuple[Float[Array, "B H"], Float[Array, "B H"]],
+    projected: Float[Array, "T B G"],
+    carry: tuple[Float[Array, "B H"], Float[Array, "B H"]],
     steps: Int[Array, ""],
 ) -> tuple[Float[Array, "B T H"], tuple[Float[Array, "B H"], Float[Array, "B H"]]]:
-    """The first `steps` steps of an LSTM: outputs, zeros after them, and the last state.
+    """Run the first `steps` steps of an LSTM.
 
-    What adds to the gates comes by time: of all arrays here it is the largest, and best not moved.
+    Args:
+        lstm: the layer.
+        projected: projected inputs, time-major as the scan reads them: they are the largest array
+            here, and transposing them would cost memory traffic.
+        carry: initial hidden and cell state.
+        steps: number of steps, at most T; may be traced.
+
+    Returns:
+        Outputs, zero beyond `steps`, and the final hidden and cell state.
     """
 
-    def step(product, consts, carry, drive):
+    def step(matmul, consts, carry, projected):
         del consts
-        return lstm.step(product, drive, carry)
+        return lstm.step(matmul, projected, carry)
 
-    last, outputs = scan(step, lstm.weights(), None, start, drives, steps)
-    return by_time(outputs), last
-
-
-def by_time(x: Float[Array, "B T D"]) -> Float[Array, "T B D"]:
-    """Time first, or first no more."""
-    return jnp.swapaxes(x, 0, 1)
+    carry, outputs = rnn_scan(step, lstm.weights(), None, carry, projected, steps)
+    return jnp.swapaxes(outputs, 0, 1), carry

@@ -1,13 +1,12 @@
-"""Pointer networks: an encoder of points, and a decoder whose every output is one of them.
+"""Pointer networks: encoder-decoders whose output at each step is one of the input points.
 
-Vinyals et al. 2015, "Pointer Networks", with the glimpses and bounded logits of Bello et al. 2016,
-"Neural Combinatorial Optimization with Reinforcement Learning", where they are asked for.
+Source: Vinyals et al. 2015, "Pointer Networks", sec. 2.3; glimpses and logit clipping are those of
+Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", appendix A.
 
-N points have N + 1 choices: the last is the end. As an input it is the start: a learned vector
-stands for it on either side. What the decoder reads of a choice is where that point is, as in
-Vinyals et al., or the encoder's annotation of it, as in Bello et al. All rows of a batch have as
-many points; arrays are as long as the longest, and how many of a row there are is a number, so one
-program serves all sizes.
+The outputs C_1, ..., C_m ("choices") are indices: 0, ..., N - 1 for the points and N for the end
+token, so S = N + 1 logits per step. As a decoder input, index N is the start token. All examples
+of a batch have the same number of points, `count`, which may be traced and less than N: one program
+serves all sizes.
 """
 
 from collections.abc import Callable
@@ -23,48 +22,50 @@ import attention
 from attention import affine, pointer
 from models.beam_search import beam_search
 from models.layers import glorot, param
-from models.pointer_network.encoders import by_time, make_encoder, run_lstm
-from models.recurrence import LSTM, product_by
+from models.pointer_network.encoders import make_encoder, run_lstm
+from models.recurrence import LSTM, make_matmul
 
 ScoreName = Literal["additive", "general", "dot", "scaled_dot", "content"]
-InputName = Literal["points", "annotations"]
-# (chosen [B, W, S], how many choices were made) -> which may be made next, [B, W, S]
-Allowed = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
+DecoderInputs = Literal["points", "annotations"]
+# (indices chosen before, position) -> mask of the indices that may be chosen
+MaskFn = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
 
 
-class Compared(NamedTuple):
-    """Points as one comparison sees them, and the end as the last."""
+class ProjectedKeys(NamedTuple):
+    """Keys and values of one attention, for the points and, last, the end token."""
 
-    keys: Float[Array, "B S K"]
-    values: Float[Array, "B S H"]
+    keys: Float[Array, "B S K"]  # W1 e_j
+    values: Float[Array, "B S H"]  # e_j
 
 
 class Memory(NamedTuple):
-    """What the decoder needs of the points, computed once."""
+    """Encoder outputs and their projections, computed once and read by every decoding step."""
 
-    inputs: Float[Array, "B S D"]  # what the decoder reads of each choice
-    drives: Float[Array, "B S G"]  # and what that adds to its gates
-    glimpses: list[Compared]
-    pointed: Compared
-    start: tuple[Float[Array, "B H"], Float[Array, "B H"]]  # of the decoder
+    inputs: Float[Array, "B S D"]  # decoder inputs of each index
+    projected_inputs: Float[Array, "B S G"]  # their terms of the LSTM's pre-activations
+    glimpses: list[ProjectedKeys]
+    pointer: ProjectedKeys
+    initial_state: tuple[Float[Array, "B H"], Float[Array, "B H"]]
 
 
-class State(NamedTuple):
-    """Of W beams of each row: the LSTM's, and what was chosen."""
+class DecoderState(NamedTuple):
+    """LSTM state of W beams per example, and the indices that they have chosen."""
 
     hidden: Float[Array, "B W H"]
     cell: Float[Array, "B W H"]
     chosen: Bool[Array, "B W S"]
 
 
-class Comparison(nnx.Module):
-    """Weights of a score between decoder states and annotations, both of width H.
+class Scorer(nnx.Module):
+    """Weights of a score u_j between decoder states d_i and annotations e_j, both of width H.
+
+    With the additive score, `u_j = v · tanh(W1 e_j + W2 d_i)` (Vinyals et al. 2015, sec. 2.3).
 
     Args:
         hidden: H.
-        score: a name of `attention.scores`.
-        width: A, of the additive score's hidden layer.
-        key: makes the weights.
+        score: name of a function in `attention.scores`.
+        width: A, width of the hidden layer of the additive score.
+        key: PRNG key of the weights.
     """
 
     def __init__(self, hidden: int, *, score: ScoreName, width: int, key: PRNGKeyArray):
@@ -72,45 +73,46 @@ class Comparison(nnx.Module):
             known = ", ".join(get_args(ScoreName))
             raise ValueError(f"score must be one of {known}, not {score!r}")
         keys = jax.random.split(key, 3)
-        wide = width if score == "additive" else hidden
-        matrix = lambda key: param(glorot(key, (hidden, wide), hidden, wide), ("embed", "mlp"))
-        self.query, self.key = matrix(keys[0]), matrix(keys[1])
+        out = width if score == "additive" else hidden
+        kernel = lambda key: param(glorot(key, (hidden, out), hidden, out), ("embed", "mlp"))
+        self.query, self.key = kernel(keys[0]), kernel(keys[1])  # W2, W1
         self.vector = (
-            param(glorot(keys[2], (wide,), wide, 1), ("mlp",)) if score == "additive" else None
+            param(glorot(keys[2], (out,), out, 1), ("mlp",)) if score == "additive" else None
         )
-        # A cosine alone would leave the softmax almost flat.
-        self.sharpness = param(jnp.full((), 10.0), ()) if score == "content" else None
+        # Cosines lie in [-1, 1], so with a key strength of 1 the softmax would be almost uniform.
+        self.key_strength = param(jnp.full((), 10.0), ()) if score == "content" else None
         self.score = score
 
-    def project(self, annotations: Float[Array, "B S H"]) -> Compared:
-        """What depends on the points alone."""
-        return Compared(affine(annotations, self.key[...]), annotations)
+    def project(self, annotations: Float[Array, "B S H"]) -> ProjectedKeys:
+        """Project the annotations to keys."""
+        return ProjectedKeys(affine(annotations, self.key[...]), annotations)
 
-    def score_with(self) -> dict[str, Any]:
-        """The score and its own weights."""
+    def score_args(self) -> dict[str, Any]:
+        """Score function and its parameters, as arguments of `pointer.point` and `glimpse`."""
         params = None
         if self.vector is not None:
             params = self.vector[...]
-        elif self.sharpness is not None:
-            params = jnp.abs(self.sharpness[...])
+        elif self.key_strength is not None:
+            params = jnp.abs(self.key_strength[...])
         return {"score": getattr(attention, self.score), "params": params}
 
 
 class PointerNet(nnx.Module):
-    """Encoder, LSTM decoder, and attention as output.
+    """Point encoder and LSTM decoder whose attention weights are the output distribution.
 
     Args:
-        hidden: H, of encoder and decoder.
-        encoder: `kind`, `layers` and `heads`; see `make_encoder`.
-        inputs: of the decoder, `points` or `annotations`.
-        score: of pointing and of glimpses; see `Comparison`.
-        width: A, of an additive score's hidden layer.
-        glimpses: looks at the points before each choice; Vinyals et al. have none.
-        bound: C, of the logits; 0 for none, as in Vinyals et al.
-        key: makes the weights.
+        hidden: H, width of encoder and decoder.
+        encoder: `kind`, `layers` and `heads` of `make_encoder`.
+        decoder_inputs: what the decoder reads of the previous choice: 'points', its coordinates
+            (Vinyals et al.), or 'annotations', its encoder output (Bello et al.).
+        score: name of the score of pointer and glimpses; see `Scorer`.
+        width: A, width of the hidden layer of the additive score.
+        glimpses: number of glimpses before each pointer; 0 in Vinyals et al.
+        logit_clipping: C in `C tanh(u)`; 0 for no clipping, as in Vinyals et al.
+        key: PRNG key of the weights.
 
     Raises:
-        ValueError: for a kind of encoder, inputs or a score that there are not.
+        ValueError: for an unknown encoder, score or decoder input.
     """
 
     def __init__(
@@ -118,41 +120,43 @@ class PointerNet(nnx.Module):
         *,
         hidden: int,
         encoder: dict[str, Any],
-        inputs: InputName,
+        decoder_inputs: DecoderInputs,
         score: ScoreName,
         width: int,
         glimpses: int,
-        bound: float,
+        logit_clipping: float,
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key, 5)
         self.encoder = make_encoder(hidden, **encoder, key=keys[0])
-        if inputs not in get_args(InputName):
-            known = " or ".join(get_args(InputName))
-            raise ValueError(f"inputs must be {known}, not {inputs!r}")
-        self.decoder = LSTM(2 if inputs == "points" else hidden, hidden, key=keys[1])
-        self.end = param(0.1 * jax.random.normal(keys[2], (hidden,)), (None,))
-        first = 0.1 * jax.random.normal(keys[3], (4 * hidden,))
-        self.first = param(first, (None,)) if inputs == "points" else None
-        self.comparisons = nnx.List(
-            Comparison(hidden, score=score, width=width, key=k)
+        if decoder_inputs not in get_args(DecoderInputs):
+            known = " or ".join(get_args(DecoderInputs))
+            raise ValueError(f"decoder_inputs must be {known}, not {decoder_inputs!r}")
+        reads_points = decoder_inputs == "points"
+        self.decoder = LSTM(2 if reads_points else hidden, hidden, key=keys[1])
+        self.end_token = param(0.1 * jax.random.normal(keys[2], (hidden,)), (None,))
+        start = 0.1 * jax.random.normal(keys[3], (4 * hidden,))
+        # If the decoder reads annotations, the start token is the annotation of the end token.
+        self.start_token = param(start, (None,)) if reads_points else None
+        self.scorers = nnx.List(
+            Scorer(hidden, score=score, width=width, key=k)
             for k in jax.random.split(keys[4], glimpses + 1)
         )
-        self.bound = bound
+        self.logit_clipping = logit_clipping
 
     def encode(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Memory:
-        """Reads the points.
+        """Encode the points and project the annotations for every attention.
 
         Args:
             points: `[B, N, 2]`.
-            count: how many of the N there are, the same for all rows.
+            count: number of points of every example, at most N.
         """
-        rows = lambda x: jnp.broadcast_to(x, (len(points), 1, x.shape[-1]))
-        annotations, start = self.encoder(points, count)
-        annotations = jnp.concatenate([annotations, rows(self.end[...])], axis=1)
-        *glimpses, pointed = (x.project(annotations) for x in self.comparisons)
-        inputs = annotations if self.first is None else _with_switches(points)
-        return Memory(inputs, self._drive(inputs), glimpses, pointed, start)
+        annotations, state = self.encoder(points, count)
+        end = jnp.broadcast_to(self.end_token[...], (len(points), 1, annotations.shape[-1]))
+        annotations = jnp.concatenate([annotations, end], axis=1)
+        *glimpses, pointer_keys = (scorer.project(annotations) for scorer in self.scorers)
+        inputs = annotations if self.start_token is None else _append_indicators(points)
+        return Memory(inputs, self._project_inputs(inputs), glimpses, pointer_keys, state)
 
     def __call__(
         self,
@@ -162,96 +166,103 @@ class PointerNet(nnx.Module):
         steps: Int[Array, ""],
         mask: Bool[Array, "B W T S"],
     ) -> Float[Array, "B W T S"]:
-        """Log-probability of every choice of W answers about the same points, given those before.
+        """Compute log-probabilities of all indices at every step, given the previous choices.
 
-        Nothing feeds back from the attention to the LSTM, so that is one loop, and after it all
-        positions of all answers point at once.
+        Each example has W sequences of choices over the same points, which are encoded once. The
+        LSTM does not depend on the attention, so one scan computes its states and one batched
+        attention all logits.
 
         Args:
             points: `[B, N, 2]`.
-            count: how many of the N there are.
-            choices: what is chosen at each step.
-            steps: how many of the T are taken; what is said of later ones means nothing.
-            mask: true where a choice is allowed; S is N + 1, the end being the last.
+            count: number of points of every example.
+            choices: C, the target indices.
+            steps: number of decoding steps, at most T; the results of later steps are undefined.
+            mask: true where an index may be chosen.
         """
-        memory, (rows, answers, length) = self.encode(points, count), choices.shape
-        flat = lambda x: x.reshape(rows, answers * length, -1)
-        apart = lambda x: x.reshape(rows * answers, length, -1)
-        shifted = jnp.pad(
+        memory, (batch, sequences, length) = self.encode(points, count), choices.shape
+        merge_steps = lambda x: x.reshape(batch, sequences * length, -1)
+        merge_batch = lambda x: x.reshape(batch * sequences, length, -1)
+        previous = jnp.pad(
             choices[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=points.shape[1]
         )
-        read = self._read(memory, shifted.reshape(rows, answers * length))
-        drives = self._drive(by_time(apart(read)))
-        start = jax.tree.map(lambda x: jnp.repeat(x, answers, axis=0), memory.start)
-        states, _ = run_lstm(self.decoder, drives, start, steps)
-        logits = self._point(memory, flat(states), flat(mask))
+        inputs = self._select_inputs(memory, previous.reshape(batch, sequences * length))
+        projected = self._project_inputs(jnp.swapaxes(merge_batch(inputs), 0, 1))
+        carry = jax.tree.map(lambda x: jnp.repeat(x, sequences, axis=0), memory.initial_state)
+        states, _ = run_lstm(self.decoder, projected, carry, steps)
+        logits = self._logits(memory, merge_steps(states), merge_steps(mask))
         return attention.log_soft(logits).reshape(mask.shape)
 
-    def _read(self, memory: Memory, choices: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """What the decoder is given of choices; annotations by a product, as is their gradient."""
-        if self.first is None:
+    def _select_inputs(self, memory, choices):
+        """Select the decoder inputs of choices `[B, T]`.
+
+        Annotations are selected by a matmul with one-hot vectors, so that their gradient is a
+        matmul and not a scatter. Points need no gradient.
+        """
+        if self.start_token is None:
             return jax.nn.one_hot(choices, memory.inputs.shape[1]) @ memory.inputs
         return jnp.take_along_axis(memory.inputs, choices[..., None], axis=1)
 
-    def _drive(self, read: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
-        """What that adds to the decoder's gates.
+    def _project_inputs(self, inputs):
+        """Compute the terms of the LSTM's pre-activations that depend on its inputs.
 
-        As one product, for then so is the gradient of each weight, and no sum over an array.
+        If the inputs are points, bias and start token are the matrix rows that multiply the two
+        indicators, so that their gradients are part of the same matmul and need no reduction.
         """
         lstm = self.decoder
-        if self.first is None:
-            return lstm.drive(read)
-        return affine(read, jnp.stack([*lstm.input[...], lstm.bias[...], self.first[...]]))
+        if self.start_token is None:
+            return lstm.project_inputs(inputs)
+        return affine(inputs, jnp.stack([*lstm.input[...], lstm.bias[...], self.start_token[...]]))
 
-    def _point(self, memory: Memory, states, mask):
-        """From decoder states of several steps, or of several beams, to logits."""
-        *glimpses, last = self.comparisons
-        for comparison, compared in zip(glimpses, memory.glimpses, strict=True):
-            queries = affine(states, comparison.query[...])
-            states = pointer.glimpse(queries, *compared, mask=mask, **comparison.score_with())
+    def _logits(self, memory, states, mask):
+        """Compute the logits of decoder states `[B, T, H]`; T are steps, or beams of one step."""
+        *glimpse_scorers, scorer = self.scorers
+        for glimpse_scorer, projected in zip(glimpse_scorers, memory.glimpses, strict=True):
+            queries = affine(states, glimpse_scorer.query[...])
+            args = glimpse_scorer.score_args()
+            states = pointer.glimpse(queries, *projected, mask=mask, **args)
         return pointer.point(
-            affine(states, last.query[...]),
-            memory.pointed.keys,
+            affine(states, scorer.query[...]),
+            memory.pointer.keys,
             mask=mask,
-            bound=self.bound,
-            **last.score_with(),
+            bound=self.logit_clipping,
+            **scorer.score_args(),
         )
 
-    def init_cache(self, memory: Memory, beams: int) -> State:
-        """Of `beams` hypotheses of each row, before anything is chosen."""
-        rows = lambda x: jnp.broadcast_to(x[:, None], (len(x), beams, x.shape[-1]))
+    def init_cache(self, memory: Memory, beams: int) -> DecoderState:
+        """Return the state of `beams` beams per example before the first step."""
+        repeat = lambda x: jnp.broadcast_to(x[:, None], (len(x), beams, x.shape[-1]))
         chosen = jnp.zeros((len(memory.inputs), beams, memory.inputs.shape[1]), bool)
-        hidden, cell = map(rows, memory.start)
-        return State(hidden, cell, chosen)
+        hidden, cell = map(repeat, memory.initial_state)
+        return DecoderState(hidden, cell, chosen)
 
     def decode_step(
         self,
         choices: Int[Array, "B W"],
-        state: State,
+        state: DecoderState,
         memory: Memory,
-        allowed: Allowed,
+        mask_fn: MaskFn,
         position: Int[Array, ""],
-    ) -> tuple[Float[Array, "B W S"], State]:
-        """One choice of every beam; the softmax of its logits is that step of the whole pass.
+    ) -> tuple[Float[Array, "B W S"], DecoderState]:
+        """Compute one decoding step of every beam; equal to that step of the full pass.
 
         Args:
-            choices: the last, N at position 0.
-            state: of `init_cache` or the step before.
-            memory: of `encode`, shared by the beams of a row.
-            allowed: what may be chosen next.
-            position: how many choices were made.
+            choices: previous choices, N at position 0.
+            state: from `init_cache` or the previous step.
+            memory: from `encode`, shared by the beams of an example.
+            mask_fn: mask of the next choices.
+            position: number of previous choices.
 
         Returns:
-            Logits of the next choice, -inf where it may not be, and the state.
+            Logits of the next choice, -inf where masked, and the new state.
         """
         size = state.chosen.shape[-1]
         new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
         chosen = state.chosen | new
-        drive = jnp.take_along_axis(memory.drives, choices[..., None], axis=1)
-        product = product_by(self.decoder.weights())
-        (hidden, cell), _ = self.decoder.step(product, drive, (state.hidden, state.cell))
-        mask = allowed(chosen, position)
-        return self._point(memory, hidden, mask), State(hidden, cell, chosen)
+        projected = jnp.take_along_axis(memory.projected_inputs, choices[..., None], axis=1)
+        matmul = make_matmul(self.decoder.weights())
+        (hidden, cell), _ = self.decoder.step(matmul, projected, (state.hidden, state.cell))
+        logits = self._logits(memory, hidden, mask_fn(chosen, position))
+        return logits, DecoderState(hidden, cell, chosen)
 
     def decode(
         self,
@@ -259,47 +270,51 @@ class PointerNet(nnx.Module):
         count: Int[Array, ""],
         steps: Int[Array, ""],
         length: int,
-        allowed: Allowed,
-        ends: bool,
+        mask_fn: MaskFn,
+        has_end_token: bool,
         key: PRNGKeyArray | None = None,
-        answers: int = 1,
+        samples: int = 1,
     ) -> Int[Array, "B W T"]:
-        """Chooses step by step: the likeliest, or with a key at random.
+        """Decode greedily or, with a key, by sampling.
 
         Args:
             points: `[B, N, 2]`.
-            count: how many of the N there are.
-            steps: most choices of a row.
-            length: T, no less than `steps`; static.
-            allowed: what may be chosen next.
-            ends: whether an answer may end before so many steps; if none can, none is asked.
-            key: draws each choice from its distribution.
-            answers: W, how many are drawn of each row, which is encoded once.
+            count: number of points of every example.
+            steps: maximum number of decoding steps.
+            length: T, at least `steps`; static.
+            mask_fn: mask of the next choices.
+            has_end_token: whether a sequence ends at its first end token; otherwise all `steps`
+                steps run, without a test for the end.
+            key: PRNG key of the samples.
+            samples: W, number of samples per example, for which it is encoded once.
 
         Returns:
-            Choices `[B, W, T]`, N from the end on.
+            Choices `[B, W, T]`, filled with N from the end token on.
         """
         memory, end = self.encode(points, count), points.shape[1]
 
-        def step(state):
-            position, last, cache, choices = state
-            scores, cache = self.decode_step(last, cache, memory, allowed, position)
-            if key is not None:
+        def step(loop_state):
+            position, last, state, choices = loop_state
+            logits, state = self.decode_step(last, state, memory, mask_fn, position)
+            if key is not None:  # sample by the Gumbel-max trick
                 noise_key = jax.random.fold_in(key, position)
-                scores = scores + jax.random.gumbel(noise_key, scores.shape)
-            best = jnp.argmax(scores, axis=-1).astype(jnp.int32)
-            last = jnp.where((last == end) & (position > 0), end, best) if ends else best
+                logits = logits + jax.random.gumbel(noise_key, logits.shape)
+            best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+            ended = (last == end) & (position > 0)
+            last = jnp.where(ended, end, best) if has_end_token else best
             choices = lax.dynamic_update_index_in_dim(choices, last, position, 2)
-            return position + 1, last, cache, choices
+            return position + 1, last, state, choices
 
-        def going(state):
-            more = state[0] < steps
-            return more & ((state[0] == 0) | jnp.any(state[1] != end)) if ends else more
+        def unfinished(loop_state):
+            position, last, *_ = loop_state
+            if not has_end_token:
+                return position < steps
+            return (position < steps) & ((position == 0) | jnp.any(last != end))
 
-        last = jnp.full((len(points), answers), end, jnp.int32)
+        last = jnp.full((len(points), samples), end, jnp.int32)
         choices = jnp.full((*last.shape, length), end, jnp.int32)
-        state = (jnp.int32(0), last, self.init_cache(memory, answers), choices)
-        return lax.while_loop(going, step, state)[-1]
+        loop_state = (jnp.int32(0), last, self.init_cache(memory, samples), choices)
+        return lax.while_loop(unfinished, step, loop_state)[-1]
 
     def search(
         self,
@@ -307,21 +322,30 @@ class PointerNet(nnx.Module):
         count: Int[Array, ""],
         steps: Int[Array, ""],
         length: int,
-        allowed: Allowed,
+        mask_fn: MaskFn,
         width: int,
     ) -> tuple[Int[Array, "B W T"], Float[Array, "B W"]]:
-        """The likeliest answers that a beam of some width finds, best first.
+        """Find sequences of high probability by beam search.
 
-        Args: as those of `decode`, and the width W.
+        Args:
+            points: `[B, N, 2]`.
+            count: number of points of every example.
+            steps: maximum number of decoding steps.
+            length: T, at least `steps`; static.
+            mask_fn: mask of the next choices.
+            width: W, beam width.
 
         Returns:
-            Choices, N from the end on, and their log-probabilities, -inf where there are fewer.
+            Choices, best first and filled with N from the end token on, and their
+            log-probabilities, -inf if fewer than W sequences exist.
         """
         memory, end = self.encode(points, count), points.shape[1]
-        found, scores = beam_search(
-            lambda last, cache, position: self.decode_step(last, cache, memory, allowed, position),
+        choices, log_probs = beam_search(
+            lambda last, state, position: self.decode_step(last, state, memory, mask_fn, position),
             self.init_cache(memory, width),
-            jnp.full(len(points), steps + 1),  # an answer that does not say its end gets one
+            # One step more: `beam_search` ends every sequence with `eos`, also where the problem
+            # has no end token.
+            jnp.full(len(points), steps + 1),
             length=length + 1,
             width=width,
             length_penalty=0.0,
@@ -329,12 +353,12 @@ class PointerNet(nnx.Module):
             bos=end,
             eos=end,
         )
-        return found[..., :-1], scores
+        return choices[..., :-1], log_probs
 
 
-def _with_switches(points: Float[Array, "B N 2"]) -> Float[Array, "B S 4"]:
-    """Where each point is, that there is one, and that there is none yet; the last is the start."""
+def _append_indicators(points: Float[Array, "B N 2"]) -> Float[Array, "B S 4"]:
+    """Append the zero vector of the start token, and indicators `[is point, is start token]`."""
     points = jnp.pad(points, ((0, 0), (0, 1), (0, 0)))
-    starting = jnp.arange(points.shape[1]) == points.shape[1] - 1
-    switches = jnp.broadcast_to(jnp.stack([~starting, starting], axis=-1), points.shape)
-    return jnp.concatenate([points, switches], axis=-1)
+    is_start = jnp.arange(points.shape[1]) == points.shape[1] - 1
+    indicators = jnp.broadcast_to(jnp.stack([~is_start, is_start], axis=-1), points.shape)
+    return jnp.concatenate([points, indicators], axis=-1)

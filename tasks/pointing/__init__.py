@@ -1,1 +1,1 @@
-"""Combinatorial optimization by pointing: TSP, convex hulls, Delaunay triangulations."""
+"""Combinatorial optimization with pointer networks: TSP, convex hulls, Delaunay triangulations."""

@@ -1,8 +1,7 @@
-"""What all questions about points have in common: the model, its loss, its answers.
+"""Base class of the pointer network tasks: labels, loss, decoding and figures.
 
-A task of this kind says what its problem is, who solves it, and how to measure an answer. Points
-and answers to learn from are made inside the step where the device can answer, or else come from
-the host.
+A subclass defines its problem, its solvers and its metrics. Training instances are generated and
+labeled inside the training step if a solver runs on the device, and otherwise on the host.
 """
 
 import os
@@ -20,95 +19,104 @@ from attention.pointer import chosen_before
 from models.pointer_network.network import PointerNet
 from tasks import plotting
 from tasks.base import Supervised, evaluation_key, example_indices
-from tasks.pointing.instances import Points, Problem, draw
-from tasks.pointing.label_store import Labels
-from tasks.pointing.solvers import SOLVERS, Choices
+from tasks.pointing.instances import Instances, Problem, sample_points
+from tasks.pointing.label_store import LabelStore
+from tasks.pointing.solvers import SOLVERS, Solutions
 from training import mesh, optimizer
 from training.errors import UserError, config_section, did_you_mean
 from training.run import make_writable_dir
 
-SHOWN = 5  # answers in a picture
+FIGURE_EXAMPLES = 5
+SAMPLE_EXAMPLES = 3
 
 
-class OnDevice(NamedTuple):
-    """Who answers inside the step.
+class DeviceSolver(NamedTuple):
+    """Solver that runs inside the jitted training step.
 
     Attributes:
-        answer: from points `[B, N, 2]`, and how many of the N there are, to choices `[B, T]`.
-        most: points that it takes.
+        solve: maps points `[B, N, 2]` and their number to padded choices `[B, T]`.
+        max_points: maximum number of points.
     """
 
-    answer: Callable[[Float[Array, "B N 2"], Int[Array, ""]], Int[Array, "B T"]]
-    most: int
+    solve: Callable[[Float[Array, "B N 2"], Int[Array, ""]], Int[Array, "B T"]]
+    max_points: int
 
 
-class Pointing(Supervised):
-    """A pointer network that learns from answers.
+class PointerTask(Supervised):
+    """Supervised training of a pointer network on solved instances.
 
     Args:
-        config: the whole run's.
-        workdir: the run's folder.
-        problem: what is asked.
+        config: config of the run.
+        workdir: run directory.
+        problem_type: class of the problem.
     """
 
     unit = "instances"
-    on_device: Mapping[str, OnDevice]  # who labels there, by name
-    on_host: str  # who labels here, a name of `SOLVERS`
+    device_solvers: Mapping[str, DeviceSolver]  # by name
+    host_solver: str  # name in `SOLVERS`
 
-    def __init__(self, config: Any, workdir: str, problem: type[Problem]):
+    def __init__(self, config: Any, workdir: str, problem_type: type[Problem]):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
-        self.config, self.of_sizes = config, problem
+        self.config, self.problem_type = config, problem_type
         with config_section("data"):
-            self.problem = problem(config.data.sizes)
-        self.tests = {n: problem((n, n)) for n in config.evaluation.sizes}
+            self.problem = problem_type(config.data.sizes)
+        self.eval_problems = {n: problem_type((n, n)) for n in config.evaluation.sizes}
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
-        self.labels = self.make_labels(workdir)
-        self._solved: dict[tuple[str, int], Choices] = {}
-        self._answers = jax.jit(self._answer, static_argnames=("n", "free"))
+        self.label_store = self.make_label_store(workdir)
+        self._references: dict[tuple[str, int], Solutions] = {}
+        self.decode = jax.jit(self._decode, static_argnames="constrained")
 
-    def make_labels(self, workdir: str) -> Labels | None:
-        """What the config's `data.labels` asks for: nothing, where the device labels.
+    def make_label_store(self, workdir: str) -> LabelStore | None:
+        """Return the label store that `data.labels` configures, or `None` for a device solver.
 
-        Of the solver on the host (`by`) it asks for so many `instances`, kept in a `folder`: if
-        that is empty, in the run's own.
+        For the host solver, the section has the number of `instances` and the directory `dir`; an
+        empty `dir` is a subdirectory of the run.
         """
         options, high = dict(self.config.data.labels), self.problem.high
-        by, known = options.pop("by"), (*self.on_device, self.on_host)
-        if by not in known:
+        solver, known = options.pop("solver"), (*self.device_solvers, self.host_solver)
+        if solver not in known:
             names = "' or '".join(known)
             raise UserError(
-                f"data.labels.by is '{names}' here, not '{by}'." + did_you_mean(by, known)
+                f"data.labels.solver must be '{names}', not '{solver}'."
+                + did_you_mean(solver, known)
             )
-        if by in self.on_device:
+        if solver in self.device_solvers:
             if options:
-                raise UserError(f"data.labels by '{by}' has nothing else to set.")
-            if high > (most := self.on_device[by].most):
                 raise UserError(
-                    f"data.labels.by '{by}' is for up to {most} points, not {high}: take "
-                    f"'{self.on_host}'."
+                    f"data.labels.solver='{solver}' has no options: remove {', '.join(options)}."
+                )
+            if high > (max_points := self.device_solvers[solver].max_points):
+                raise UserError(
+                    f"data.labels.solver='{solver}' supports up to {max_points} points, not "
+                    f"{high}: use '{self.host_solver}'."
                 )
             return None
-        if options.keys() != {"instances", "folder"}:
-            raise UserError(f"data.labels by '{by}' has to give 'instances' and 'folder'.")
-        folder = options["folder"] or os.path.join(workdir, "labels")
-        sizes = (self.problem.low, high)
-        return Labels(SOLVERS[by], by, sizes, options["instances"], self.config.batch, folder)
+        if options.keys() != {"instances", "dir"}:
+            raise UserError(f"data.labels.solver='{solver}' requires the keys 'instances', 'dir'.")
+        return LabelStore(
+            SOLVERS[solver],
+            solver,
+            (self.problem.low, high),
+            options["instances"],
+            self.config.batch,
+            options["dir"] or os.path.join(workdir, "labels"),
+        )
 
     def create(self, key: Array) -> PointerNet:
-        """The model with its first weights."""
-        sizes = dict(self.config.model)
-        return PointerNet(encoder=dict(sizes.pop("encoder")), **sizes, key=key)
+        """Create the model."""
+        options = dict(self.config.model)
+        return PointerNet(encoder=dict(options.pop("encoder")), **options, key=key)
 
     @property
     def splits(self) -> tuple[str, ...]:
         return ("test",)
 
     def describe(self) -> dict[str, str]:
-        """What is asked, and how much of it will be seen."""
+        """Summarize the problem sizes and the number of training instances."""
         low, high = self.config.data.sizes
-        seen = self.config.train.steps * self.config.batch
-        return {"data": f"{low} to {high} points; {seen:,} instances in all"}
+        total = self.config.train.steps * self.config.batch
+        return {"data": f"{low} to {high} points, {total:,} training instances"}
 
     # Training.
 
@@ -116,13 +124,18 @@ class Pointing(Supervised):
         return nnx.state(self.create(key))
 
     def loss(self, params, batch, key):
-        """Cross-entropy in nats of whole answers."""
-        example = self.example(batch, key)
-        choices = example.choices[:, None]
-        log_probs, asked = self.log_probs(params, example.points, example.n, choices)
-        nats = -jnp.sum(answer_log_prob(log_probs, choices, asked))
-        right = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~asked, axis=-1)
-        return nats, jnp.float32(len(choices)), {"right": jnp.sum(right, dtype=jnp.float32)}
+        """Compute the cross-entropy in nats, summed over the choices of each solution.
+
+        The metric `exact_match` is the fraction of solutions whose every choice has the highest
+        probability, given the previous choices of the reference.
+        """
+        instances = self.labeled_instances(batch, key)
+        choices = instances.choices[:, None]
+        log_probs, mask = self.log_probs(params, instances.points, instances.num_points, choices)
+        nats = -jnp.sum(sequence_log_prob(log_probs, choices, mask))
+        exact = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~mask, axis=-1)
+        sums = {"exact_match": jnp.sum(exact, dtype=jnp.float32)}
+        return nats, jnp.float32(len(choices)), sums
 
     def log_probs(
         self,
@@ -131,160 +144,182 @@ class Pointing(Supervised):
         count: Int[Array, ""],
         choices: Int[Array, "B W T"],
     ) -> tuple[Float[Array, "B W T S"], Bool[Array, "B W T"]]:
-        """Of every choice at every step of given answers, and which steps are the answers' own."""
-        size, length = points.shape[1], choices.shape[-1]
-        asked = self.problem.asked(choices, size)
-        steps = self.problem.steps(count)
-        if self.problem.ends:
-            steps = jnp.max(jnp.sum(asked, axis=-1))  # of the longest answer
-        chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 0), (0, 1)))
-        may = self.problem.allowed if self.config.masked else self.problem.present
-        mask = may(chosen, jnp.arange(length)[:, None], count)
-        model = nnx.merge(self.graphdef, params)
-        return model(points, count, choices, steps, mask), asked
+        """Compute the log-probabilities of all indices at every step of given solutions.
 
-    def example(self, batch: Any, key: Array) -> Points:
-        """Points and right answers, made on the spot or as the host gave them."""
-        if self.labels is None:
-            asked = self.draw(batch, key)
-            return Points(*asked, self.on_device[self.config.data.labels.by].answer(*asked))
+        Args:
+            params: parameters of the model.
+            points: `[B, N, 2]`.
+            count: number of points of every instance.
+            choices: W padded solutions per instance.
+
+        Returns:
+            The log-probabilities, and the target mask.
+        """
+        size, length = points.shape[1], choices.shape[-1]
+        target_mask = self.problem.target_mask(choices, size)
+        steps = self.problem.max_steps(count)
+        if self.problem.has_end_token:
+            steps = jnp.max(jnp.sum(target_mask, axis=-1))  # of the longest solution
+        chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 0), (0, 1)))
+        mask_fn = self.problem.valid_mask if self.config.mask_invalid else self.problem.padding_mask
+        mask = mask_fn(chosen, jnp.arange(length)[:, None], count)
+        model = nnx.merge(self.graphdef, params)
+        return model(points, count, choices, steps, mask), target_mask
+
+    def labeled_instances(self, batch: Any, key: Array) -> Instances:
+        """Return the instances of a batch: generated and labeled here, or read from the store."""
+        if self.label_store is None:
+            points, count = self.sample_points(batch, key)
+            solver = self.device_solvers[self.config.data.labels.solver]
+            return Instances(points, count, solver.solve(points, count))
         low, high = self.config.data.sizes
         count = jnp.int32(high) if low == high else batch["count"][0]
-        return Points(batch["points"], count, batch["choices"])
+        return Instances(batch["points"], count, batch["choices"])
 
-    def draw(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
-        """Points for the rows of a batch, and how many there are."""
+    def sample_points(self, batch: Any, key: Array) -> tuple[Float[Array, "B N 2"], Int[Array, ""]]:
+        """Sample the points of a batch, and their number."""
         low, high = self.config.data.sizes
-        return draw(key, batch["index"], low, high, high)
+        return sample_points(key, batch["index"], low, high, high)
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Labelled points; or numbers of rows, where points come of the step's key."""
+        """Yield labeled instances, or example indices if instances are generated in the step."""
         del split
-        if self.labels is None:
+        if self.label_store is None:
             return example_indices(self.config.batch)
-        make_writable_dir(self.labels.folder)
-        return self.labels.batches(self.problem.steps, start_step)
+        make_writable_dir(self.label_store.directory)
+        return self.label_store.batches(self.problem.max_steps, start_step)
 
     # Evaluation.
 
-    def answer(
-        self, state: Any, points: Float[np.ndarray, "B N 2"], free: bool = False
+    def predict(
+        self, state: Any, points: Float[np.ndarray, "B N 2"], constrained: bool = True
     ) -> Int[np.ndarray, "B T"]:
-        """The choices of each row: greedy, or those that the beam finds best.
+        """Decode in batches of `evaluation.batch`, greedily or by beam search.
 
         Args:
-            state: of training.
-            points: all rows full.
-            free: without the constraints that make an answer valid.
+            state: training state.
+            points: `[B, N, 2]` without padding.
+            constrained: mask choices that make a solution invalid; if false, decoding is greedy.
         """
-        rows, n = self.config.evaluation.rows, points.shape[1]
-        found = []
-        for start in range(0, len(points), rows):
-            part = points[start : start + rows]
-            padded = np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0)))
-            with mesh.split_rows(state.params) as split:
-                answers = self._answers(state.params, split(padded), n=n, free=free)
-            found.append(jax.device_get(answers)[: len(part)])
-        return np.concatenate(found)
+        batch, choices = self.config.evaluation.batch, []
+        for start in range(0, len(points), batch):
+            part = points[start : start + batch]
+            padded = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0)))
+            with mesh.evaluation_mesh(state.params) as shard:
+                decoded = self.decode(state.params, shard(padded), constrained=constrained)
+            choices.append(jax.device_get(decoded)[: len(part)])
+        return np.concatenate(choices)
 
-    def _answer(self, params, points, n, free):
-        problem, model = self.of_sizes((n, n)), nnx.merge(self.graphdef, params)
-        count, steps = jnp.int32(n), jnp.int32(problem.length)
-        may = problem.present if free else problem.allowed
-        allowed = lambda chosen, position: may(chosen, position, count)
+    def _decode(self, params, points, constrained):
+        problem = self.problem_type((points.shape[1], points.shape[1]))
+        model = nnx.merge(self.graphdef, params)
+        count, steps = jnp.int32(points.shape[1]), jnp.int32(problem.length)
+        mask = problem.valid_mask if constrained else problem.padding_mask
+        mask_fn = lambda chosen, position: mask(chosen, position, count)
+        args = points, count, steps, problem.length, mask_fn
         width = self.config.decode.width
-        if width == 1 or free:
-            return model.decode(points, count, steps, problem.length, allowed, problem.ends)[:, 0]
-        return model.search(points, count, steps, problem.length, allowed, width)[0][:, 0]
+        if width == 1 or not constrained:
+            return model.decode(*args, problem.has_end_token)[:, 0]
+        return model.search(*args, width)[0][:, 0]
 
-    def points_of(self, split: str, n: int) -> Float[np.ndarray, "B N 2"]:
-        """The points of a split, the same at every call and for every seed of training."""
+    def eval_points(self, split: str, n: int) -> Float[np.ndarray, "B N 2"]:
+        """Generate the points of an evaluation split; they do not depend on the run's seed."""
         key = evaluation_key(split, 2015)
         count = self.config.evaluation["instances" if split == "test" else "dev_instances"]
         return np.asarray(jax.random.uniform(jax.random.fold_in(key, n), (count, n, 2)))
 
-    def solved(self, split: str, n: int) -> Choices:
-        """The right answers to a split, worked out once."""
-        if (split, n) not in self._solved:
-            self._solved[split, n] = self.solve(self.points_of(split, n))
-        return self._solved[split, n]
+    def reference_solutions(self, split: str, n: int) -> Solutions:
+        """Return the reference solutions of a split, computed once."""
+        if (split, n) not in self._references:
+            self._references[split, n] = self.solve(self.eval_points(split, n))
+        return self._references[split, n]
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """The measures of each size, `name_n5` and so on."""
+        """Compute the metrics of each size: 'gap_n5' and so on."""
         return {
             f"{name}_n{n}": float(value)
-            for n in self.tests
-            for name, value in self.measure(state, split, n).items()
+            for n in self.eval_problems
+            for name, value in self.metrics_for_size(state, split, n).items()
         }
 
-    def measure(self, state: Any, split: str, n: int) -> Mapping[str, Any]:
-        """Every measure of a split's instances of `n` points."""
+    def metrics_for_size(self, state: Any, split: str, n: int) -> Mapping[str, Any]:
+        """Compute the metrics of the instances of a split with `n` points."""
         raise NotImplementedError
 
-    # Pictures.
+    # Figures.
 
     def figures(self, state: Any) -> dict[str, Figure]:
-        """Answers beside right ones, and where the network points at each step of one."""
-        rows, n = [], max(self.tests)
-        points = self.points_of("test", n)[:SHOWN]
-        answers = [choices[choices < n] for choices in self.answer(state, points)]
-        right = self.solved("test", n)[:SHOWN]
-        for title, shown in (("ours", answers), ("right", right)):
-            pairs = zip(points, shown, strict=True)
-            rows.append([plotting.Plane(title, p, self.paths(c)) for p, c in pairs])
-        return {"answers": plotting.planes(rows), "pointing": self._pointing(state, n)}
+        """Plot predicted and reference solutions, and the pointer distributions of one solution."""
+        n = max(self.eval_problems)
+        points = self.eval_points("test", n)[:FIGURE_EXAMPLES]
+        predicted = [choices[choices < n] for choices in self.predict(state, points)]
+        reference = self.reference_solutions("test", n)[:FIGURE_EXAMPLES]
+        rows = []
+        for title, solutions in (("predicted", predicted), ("reference", reference)):
+            pairs = zip(points, solutions, strict=True)
+            rows.append([plotting.PointPlot(title, p, self.paths(c)) for p, c in pairs])
+        return {
+            "solutions": plotting.point_plots(rows),
+            "pointer": self._plot_pointer(state, points[0]),
+        }
 
     def samples(self, state: Any) -> str:
-        """A few answers beside right ones."""
-        n = max(self.tests)
-        answers = self.answer(state, self.points_of("test", n)[:3])
-        lines = [f"answers about {n} points, and right ones:"]
-        for ours, theirs in zip(answers, self.solved("test", n)[:3], strict=True):
-            lines.append(" ".join(map(str, ours[ours < n])))
-            lines.append("  " + " ".join(map(str, theirs)))
+        """Format a few predicted solutions, each followed by the reference."""
+        n = max(self.eval_problems)
+        predicted = self.predict(state, self.eval_points("test", n)[:SAMPLE_EXAMPLES])
+        reference = self.reference_solutions("test", n)[:SAMPLE_EXAMPLES]
+        lines = [f"predicted and reference solutions of {n} points:"]
+        for choices, solution in zip(predicted, reference, strict=True):
+            lines.append(" ".join(map(str, choices[choices < n])))
+            lines.append("  " + " ".join(map(str, solution)))
         return "\n".join(lines)
 
-    def _pointing(self, state, n):
-        points = self.points_of("test", n)[:1]
-        problem = self.of_sizes((n, n))
-        [answer] = self.answer(state, points)
-        shown = answer[: np.argmax(np.append(answer, n) == n) + self.problem.ends]
+    def _plot_pointer(self, state, points):
+        """Plot the pointer distribution at each step of the predicted solution of an instance."""
+        n = len(points)
+        problem = self.problem_type((n, n))
+        [choices] = self.predict(state, points[None])
+        steps = np.argmax(np.append(choices, n) == n) + problem.has_end_token
+        choices = choices[:steps]
 
-        def weights(params, points, choices):
+        def distributions(params, points, choices):
             count = jnp.int32(n)
-            chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 1)))
-            mask = problem.allowed(chosen, jnp.arange(choices.shape[1])[:, None], count)
+            chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 0), (0, 1)))
+            mask = problem.valid_mask(chosen, jnp.arange(len(choices[0, 0]))[:, None], count)
             model = nnx.merge(self.graphdef, params)
-            one = choices[:, None], jnp.int32(problem.length), mask[:, None]
-            return jnp.exp(model(points, count, *one))[:, 0]
+            steps = jnp.int32(choices.shape[-1])
+            return jnp.exp(model(points, count, choices, steps, mask))[:, 0]
 
-        found = np.asarray(jax.jit(weights)(state.params, points, answer[None]))[0, : len(shown)]
+        probabilities = np.asarray(
+            jax.jit(distributions)(state.params, points[None], choices[None, None])
+        )
         names = [*map(str, range(n)), "end"]
         return plotting.attention_heads(
-            [found[None, :, : n + problem.ends]],
-            names[: n + problem.ends],
-            [f"{step + 1}: {names[choice]}" for step, choice in enumerate(shown)],
-            "which point is chosen at each step",
+            [probabilities[..., : n + problem.has_end_token]],
+            names[: n + problem.has_end_token],
+            [f"step {step + 1}: {names[choice]}" for step, choice in enumerate(choices)],
+            "pointer distribution at each decoding step",
         )
 
-    def solve(self, points: Float[np.ndarray, "B N 2"]) -> Choices:
-        """The right answers, by whatever it takes."""
-        return SOLVERS[self.on_host](points)
+    def solve(self, points: Float[np.ndarray, "B N 2"]) -> Solutions:
+        """Compute reference solutions on the host."""
+        return SOLVERS[self.host_solver](points)
 
     def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
-        """The closed lines that an answer is."""
+        """Return the closed paths that a figure draws for a solution."""
         return [choices]
 
 
-def answer_log_prob(
-    log_probs: Float[Array, "*B T S"], choices: Int[Array, "*B T"], asked: Bool[Array, "*B T"]
+def sequence_log_prob(
+    log_probs: Float[Array, "*B T S"], choices: Int[Array, "*B T"], mask: Bool[Array, "*B T"]
 ) -> Float[Array, "*B"]:
-    """Log-probability of each answer.
+    """Compute `log p(C_1, ..., C_m)`, the sum of the log-probabilities of the choices.
 
     Args:
-        log_probs: of every choice at every step.
-        choices: those of the answer.
-        asked: the steps that are its own.
+        log_probs: log-probabilities of all indices at every step.
+        choices: padded solutions.
+        mask: target mask of the steps.
     """
-    chosen = asked[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
+    # A one-hot mask and not a gather, whose gradient would be a scatter.
+    chosen = mask[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
     return jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(-2, -1))

@@ -1,4 +1,4 @@
-"""Delaunay triangulations, triangle by triangle (Vinyals et al. 2015, sec. 3.2 and 4.3)."""
+"""Delaunay triangulations (Vinyals et al. 2015, sec. 3.2 and 4.3)."""
 
 from types import MappingProxyType
 from typing import Any
@@ -6,48 +6,48 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from tasks.pointing import planar
-from tasks.pointing.base import OnDevice, Pointing
+from tasks.pointing import geometry
+from tasks.pointing.base import DeviceSolver, PointerTask
 from tasks.pointing.instances import Triangulation
 
 
 def build(config: Any, workdir: str) -> "Delaunay":
-    """Builds the task from a config.
+    """Build the task from a config.
 
     Raises:
-        UserError: for sizes, labels or values of the model that there are not.
+        UserError: for invalid sizes, labels or model options.
     """
     return Delaunay(config, workdir, Triangulation)
 
 
-class Delaunay(Pointing):
-    """See the module.
+class Delaunay(PointerTask):
+    """Delaunay triangulation task.
 
-    Measures, of each number of points: `accuracy`, the share of answers with all the triangles and
-    no other, in whichever order; and `coverage`, the mean share of the triangles that are found.
+    Metrics by number of points: `accuracy`, the fraction of outputs with the same set of triangles
+    as the reference; `coverage`, the mean fraction of the reference triangles in the output.
     """
 
-    on_device = MappingProxyType(
-        {"circumcircles": OnDevice(planar.delaunay, planar.MOST_OF_TRIANGULATION)}
+    device_solvers = MappingProxyType(
+        {"in_circle_test": DeviceSolver(geometry.delaunay, geometry.MAX_DELAUNAY_POINTS)}
     )
-    on_host = "delaunay"
+    host_solver = "delaunay"
 
     def paths(self, choices):
-        """Triangles."""
+        """Return the triangles."""
         return choices[: len(choices) // 3 * 3].reshape(-1, 3)
 
-    def measure(self, state: Any, split: str, n: int) -> dict[str, Any]:
-        answers = self.answer(state, self.points_of(split, n))
-        right = [triangles(choices) for choices in self.solved(split, n)]
-        found = [triangles(choices[choices < n]) for choices in answers]
-        pairs = list(zip(found, right, strict=True))
+    def metrics_for_size(self, state: Any, split: str, n: int) -> dict[str, Any]:
+        choices = self.predict(state, self.eval_points(split, n))
+        predicted = [triangles(sequence[sequence < n]) for sequence in choices]
+        reference = [triangles(solution) for solution in self.reference_solutions(split, n)]
+        pairs = list(zip(predicted, reference, strict=True))
         return {
-            "accuracy": np.mean([one == other for one, other in pairs]),
-            "coverage": np.mean([len(one & other) / len(other) for one, other in pairs]),
+            "accuracy": np.mean([p == r for p, r in pairs]),
+            "coverage": np.mean([len(p & r) / len(r) for p, r in pairs]),
         }
 
 
 def triangles(choices: Int[np.ndarray, " _"]) -> frozenset[frozenset[int]]:
-    """The triangles of an answer; what is left at its end is none."""
-    whole = choices[: len(choices) // 3 * 3].reshape(-1, 3)
-    return frozenset(frozenset(map(int, corners)) for corners in whole)
+    """Return the set of triangles of a solution; an incomplete last triangle is ignored."""
+    complete = choices[: len(choices) // 3 * 3].reshape(-1, 3)
+    return frozenset(frozenset(map(int, corners)) for corners in complete)

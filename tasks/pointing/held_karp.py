@@ -1,42 +1,43 @@
-"""Shortest tours, exactly, of whole batches on the device.
+"""Exact batched solver of the traveling salesman problem on the device.
 
 Source: Held & Karp 1962, "A Dynamic Programming Approach to Sequencing Problems". The table has an
-entry for every set of cities and every city of it: the shortest path from the first city through
-the set that ends there. It takes n² 2^n steps, so this is for a dozen cities.
+entry for every set of cities and every city in it: the length of the shortest path that starts at
+the first city, visits the set and ends at that city. Filling it takes O(n² 2^n) operations.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-MOST = 12  # cities: beyond, the table of a batch is larger than any cache
+MAX_POINTS = 12  # beyond, the table of a batch of 128 does not fit into the CPU caches
 
 
 def held_karp(
     points: Float[Array, "B N 2"], count: Int[Array, ""]
 ) -> tuple[Int[Array, "B N"], Float[Array, " B"]]:
-    """The shortest tour of the first `count` cities of each row.
+    """Compute the shortest tours of the first `count` cities.
 
-    A set is a number, in which bit j - 1 stands for city j; every set comes after its subsets. The
-    batch is the last axis, along which all is done at once. Rows whose tables do not fit the cache
-    together take longer each: about 128 are best.
+    A set is a bit mask in which bit j - 1 is city j, so its subsets are smaller integers. The batch
+    is the last axis of the table, over which all operations are vectorized; batches of about 128
+    are fastest, because larger tables do not fit into the CPU caches.
 
     Args:
         points: `[B, N, 2]`.
-        count: from 2 to N, the same for all rows; it may be traced, and no time is spent on others.
+        count: number of cities of every instance, from 2 to N. It may be traced: sets that contain
+            later cities are not visited.
 
     Returns:
-        Cities in order, counter-clockwise where the tour does not cross itself and from the first
-        on, N after the last; and the tour's length.
+        The cities in visiting order, padded with N: from the first city in the direction of
+        `counter_clockwise`. And the lengths of the tours.
     """
     distances = jnp.moveaxis(_distances(points), 0, -1)  # [N, N, B]
     others, batch = points.shape[1] - 1, points.shape[0]
     table = jnp.full((2**others, others + 1, batch), jnp.inf).at[0, 0].set(0.0)
 
     def fill(cities, table):
-        paths = [jnp.full(batch, jnp.inf)]  # none returns to the first city
+        paths = [jnp.full(batch, jnp.inf)]  # no path returns to the first city
         for j in range(others):
-            # Of a set without j this takes j in: a later entry, not yet known, and so infinite.
+            # If j is not in the set, XOR adds it: a later entry, which is still infinite.
             before = lax.dynamic_index_in_dim(table, cities ^ (1 << j), keepdims=False)
             paths.append(jnp.min(before + distances[:, j + 1], axis=0))
         return lax.dynamic_update_index_in_dim(table, jnp.stack(paths), cities, 0)
@@ -44,7 +45,7 @@ def held_karp(
     all_cities = (1 << (count - 1)) - 1
     table = lax.fori_loop(1, all_cities + 1, fill, table)
 
-    def back(state, step):
+    def backtrack(state, step):
         cities, last = state
         paths = jnp.take_along_axis(table, cities[None, None], axis=0)[0]
         paths += jnp.take_along_axis(distances, last[None, None], axis=1)[:, 0]
@@ -54,7 +55,7 @@ def held_karp(
 
     last = jnp.zeros(batch, jnp.int32)
     start = jnp.broadcast_to(all_cities, batch), last
-    order = jnp.concatenate([last[None], lax.scan(back, start, jnp.arange(others))[1]]).T
+    order = jnp.concatenate([last[None], lax.scan(backtrack, start, jnp.arange(others))[1]]).T
     order = jnp.where(jnp.arange(others + 1) < count, order, others + 1)
     return counter_clockwise(points, order), jnp.min(
         lax.dynamic_index_in_dim(table, all_cities, keepdims=False) + distances[:, 0], axis=0
@@ -62,19 +63,20 @@ def held_karp(
 
 
 def counter_clockwise(points: Float[Array, "B N 2"], order: Int[Array, "B N"]) -> Int[Array, "B N"]:
-    """The same tours from the same first cities, the signed area within them not negative.
+    """Reverse the tours whose signed area is negative, keeping the first city.
 
-    Of a tour's two directions a model should see one, and this one it can tell by looking.
+    Of the two directions of a tour, the model is then trained on one that it can tell from the
+    points.
 
     Args:
         points: `[B, N, 2]`.
-        order: cities, N after the last.
+        order: cities in visiting order, padded with N.
     """
     size = points.shape[1]
     steps = jnp.arange(size)
     count = jnp.sum(order < size, axis=1, keepdims=True)
     path = jnp.take_along_axis(points, jnp.minimum(order, size - 1)[..., None], axis=1)
-    path = jnp.where((steps < count)[..., None], path, path[:, :1])  # stays at the first city
+    path = jnp.where((steps < count)[..., None], path, path[:, :1])  # padding adds no area
     x, y = path[..., 0], path[..., 1]
     area = jnp.sum(x * jnp.roll(y, -1, axis=1) - jnp.roll(x, -1, axis=1) * y, axis=1)
     reverse = jnp.where(steps < count, (count - steps) % count, steps)
@@ -83,15 +85,15 @@ def counter_clockwise(points: Float[Array, "B N 2"], order: Int[Array, "B N"]) -
 
 
 def tour_length(points: Float[Array, "B N 2"], order: Int[Array, "B N"]) -> Float[Array, " B"]:
-    """Lengths of closed tours.
+    """Compute the lengths of closed tours.
 
     Args:
         points: `[B, N, 2]`.
-        order: cities, N after the last.
+        order: cities in visiting order, padded with N.
     """
     size = points.shape[1]
     path = jnp.take_along_axis(points, jnp.minimum(order, size - 1)[..., None], axis=1)
-    path = jnp.where((order < size)[..., None], path, path[:, :1])  # and so back to the first
+    path = jnp.where((order < size)[..., None], path, path[:, :1])  # closes the tour
     return jnp.sum(jnp.linalg.norm(path - jnp.roll(path, -1, axis=1), axis=-1), axis=1)
 
 

@@ -1,7 +1,7 @@
-"""Labelled points from the host, for what the device cannot label inside the step.
+"""Labeled training instances on disk, for solvers that do not run inside the training step.
 
-They are in a folder that processes fill ahead of training: files of a fixed number of instances,
-each with its checksum, so that what is there is used again and what is damaged is made anew.
+Worker processes label the instances ahead of training and write them to files of a fixed number of
+instances. Each file has a checksum: existing files are reused and damaged ones are rewritten.
 """
 
 import concurrent.futures
@@ -17,35 +17,36 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tasks.pointing.solvers import Solver, padded
+from tasks.pointing.solvers import Solver, pad_solutions
 from training import mesh
 from training.errors import UserError
 
-CHUNK = 5_120  # instances of a file
-SHAPES = 4  # lengths of arrays, of points and of choices; each pair of them is a program
+INSTANCES_PER_FILE = 5_120
+NUM_LENGTHS = 4  # array lengths for points and for choices; each pair compiles one program
+HASH_BYTES = 32
 Batch = dict[str, np.ndarray]
 
 
-class Chunk(NamedTuple):
-    """Instances of one size."""
+class LabeledInstances(NamedTuple):
+    """Contents of a file: instances with the same number of points."""
 
     points: Float[np.ndarray, "B N 2"]
-    choices: Int[np.ndarray, "B T"]  # -1 after the last
+    choices: Int[np.ndarray, "B T"]  # padded with -1
 
 
-class Labels:
-    """Instances of `low` to `high` points, the same for every run that asks for them.
+class LabelStore:
+    """Labeled instances of `low` to `high` points; they do not depend on the seed of the run.
 
     Args:
-        solve: gives the choices of points.
-        name: of the solver and its options, by which its folder is called.
-        sizes: `low` and `high`; file n has instances of the n-th size, around and around.
-        instances: how many in all, rounded up to whole files.
-        rows: of a batch.
-        folder: where they are kept.
+        solve: solver that labels the instances.
+        name: name of the solver, part of the directory name.
+        sizes: `low` and `high`. File n has instances of low + n mod (high - low + 1) points.
+        instances: number of instances, rounded up to a multiple of `INSTANCES_PER_FILE`.
+        batch_size: instances per batch.
+        directory: directory of the store.
 
     Raises:
-        UserError: if files cannot be cut into batches of that size, or are fewer than sizes.
+        UserError: if the batch size does not divide a file, or if there are fewer files than sizes.
     """
 
     def __init__(
@@ -54,74 +55,78 @@ class Labels:
         name: str,
         sizes: tuple[int, int],
         instances: int,
-        rows: int,
-        folder: str,
+        batch_size: int,
+        directory: str,
     ):
-        if CHUNK % rows:
-            raise UserError(f"A batch of {rows} labelled instances does not divide {CHUNK:,}.")
-        self.solve, self.sizes, self.rows = solve, tuple(sizes), rows
-        self.count = -(-instances // CHUNK)
-        if self.count <= (span := sizes[1] - sizes[0]):
+        if INSTANCES_PER_FILE % batch_size:
             raise UserError(
-                f"data.labels.instances={instances} fill files of {CHUNK:,} of the smallest sizes "
-                f"only: {span * CHUNK + 1:,} are the fewest that have all."
+                f"The batch size {batch_size} must divide {INSTANCES_PER_FILE:,}, the number of "
+                "instances in a file of labels."
             )
-        self.folder = Path(folder, f"{name}-{sizes[0]}-{sizes[1]}")
+        self.solve, self.sizes, self.batch_size = solve, tuple(sizes), batch_size
+        self.num_files = -(-instances // INSTANCES_PER_FILE)
+        if self.num_files <= (span := sizes[1] - sizes[0]):
+            raise UserError(
+                f"data.labels.instances={instances} gives {self.num_files} files for {span + 1} "
+                f"sizes: increase it to at least {span * INSTANCES_PER_FILE + 1}."
+            )
+        self.directory = Path(directory, f"{name}-{sizes[0]}-{sizes[1]}")
 
-    def size(self, number: int) -> int:
-        """Points of an instance of a file."""
+    def size(self, file: int) -> int:
+        """Return the number of points of the instances in a file."""
         low, high = self.sizes
-        return low + number % (high - low + 1)
+        return low + file % (high - low + 1)
 
-    def path(self, number: int) -> Path:
-        """Where a file is."""
-        return self.folder / f"{number:05d}.points"
+    def path(self, file: int) -> Path:
+        """Return the path of a file."""
+        return self.directory / f"{file:05d}.points"
 
-    def batches(self, steps: Callable[[int], int], start_step: int) -> Iterator[Batch]:
-        """Batches without end, the same from any start; all rows of a batch have one size.
+    def batches(self, max_steps: Callable[[int], int], start_step: int) -> Iterator[Batch]:
+        """Yield shuffled batches forever; batch n does not depend on `start_step`.
 
-        The first time they come in the files' order, so that training need not wait for the last of
-        them, but mixed with those of the files beside it, which have every other size; from then on
-        all are mixed, anew each time. Arrays are as long as the batch's points and its longest
-        answer, rounded up to one of a few lengths.
+        All instances of a batch have the same number of points. In the first epoch, shuffling is
+        limited to windows of one file of each size, so that training can start before all files
+        are written. Arrays are padded to one of `NUM_LENGTHS` lengths.
 
         Args:
-            steps: most choices of an answer about so many points.
-            start_step: how many batches to leave out.
+            max_steps: maximum number of choices for a number of points.
+            start_step: number of batches to skip.
         """
-        per_chunk = CHUNK // self.rows
-        total, step = self.count * per_chunk, start_step
+        per_file = INSTANCES_PER_FILE // self.batch_size
+        total, step = self.num_files * per_file, start_step
         low, high = self.sizes
-        with self._made() as chunk_of:
+        with self._labeled_files() as get_file:
             while True:
-                lap, at = divmod(step, total)
-                mixed = total if lap else (high - low + 1) * per_chunk
-                begin = at - at % mixed
-                order = np.random.default_rng((lap, begin)).permutation(min(mixed, total - begin))
-                number, part = divmod(begin + int(order[at - begin]), per_chunk)
-                yield self._batch(chunk_of(number), part * self.rows, steps)
+                epoch, index = divmod(step, total)
+                window = total if epoch else (high - low + 1) * per_file
+                begin = index - index % window
+                rng = np.random.default_rng((epoch, begin))
+                order = rng.permutation(min(window, total - begin))
+                file, part = divmod(begin + int(order[index - begin]), per_file)
+                yield self._batch(get_file(file), part * self.batch_size, max_steps)
                 step += 1
 
-    def _batch(self, chunk, start, steps):
-        rows = slice(start, start + self.rows)
-        points, choices = chunk.points[rows], chunk.choices[rows]
-        n, high = points.shape[1], self.sizes[1]
-        size = _rounded(n, high)
-        longest = int(np.sum(choices >= 0, axis=1).max()) + 1  # with an end, if there is one
-        length = _rounded(min(longest, steps(n)), steps(high))
+    def _batch(self, instances, start, max_steps):
+        """Pad the batch that starts at index `start` of a file."""
+        selected = slice(start, start + self.batch_size)
+        points, choices = instances.points[selected], instances.choices[selected]
+        count, high = points.shape[1], self.sizes[1]
+        size = _padded_length(count, high)
+        longest = int(np.sum(choices >= 0, axis=1).max()) + 1  # with an end token
+        length = _padded_length(min(longest, max_steps(count)), max_steps(high))
         choices = np.where(choices < 0, size, choices)[:, :length]
-        fill = ((0, 0), (0, length - choices.shape[1]))
+        pad_width = ((0, 0), (0, length - choices.shape[1]))
         return {
-            "points": np.pad(points, ((0, 0), (0, size - n), (0, 0))),
-            "count": np.full(self.rows, n, np.int32),
-            "choices": np.pad(choices.astype(np.int32), fill, constant_values=size),
+            "points": np.pad(points, ((0, 0), (0, size - count), (0, 0))),
+            "count": np.full(self.batch_size, count, np.int32),
+            "choices": np.pad(choices.astype(np.int32), pad_width, constant_values=size),
         }
 
     @contextlib.contextmanager
-    def _made(self) -> Iterator[Callable[[int], Chunk]]:
-        """A function that waits for a file, while processes make those that are missing."""
-        missing = [n for n in range(self.count) if not self.path(n).exists()]
-        chunks: dict[int, Chunk] = {}
+    def _labeled_files(self) -> Iterator[Callable[[int], LabeledInstances]]:
+        """Label missing files in worker processes; yield a function that waits for a file."""
+        missing = [file for file in range(self.num_files) if not self.path(file).exists()]
+        loaded: dict[int, LabeledInstances] = {}
         with contextlib.ExitStack() as stack:
             futures = {}
             if missing:
@@ -130,51 +135,52 @@ class Labels:
                     mp_context=multiprocessing.get_context("spawn"),
                 )
                 stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-                futures = {n: pool.submit(self.make, n) for n in missing}
+                futures = {file: pool.submit(self.label, file) for file in missing}
 
-            def chunk_of(number: int) -> Chunk:
-                if number not in chunks:
-                    if number in futures:
-                        futures.pop(number).result()
-                    self.make(number)  # if it is not there, or damaged
-                    chunks[number] = self.read(number)
-                return chunks[number]
+            def get_file(file: int) -> LabeledInstances:
+                if file not in loaded:
+                    if file in futures:
+                        futures.pop(file).result()
+                    self.label(file)  # if it is missing or damaged
+                    loaded[file] = self.read(file)
+                return loaded[file]
 
-            yield chunk_of
+            yield get_file
 
-    def make(self, number: int) -> None:
-        """Labels the instances of a file, unless they are there and whole."""
-        with contextlib.suppress(FileNotFoundError, DamagedError):
-            self.read(number)
+    def label(self, file: int) -> None:
+        """Sample, label and write the instances of a file, unless it exists and is intact."""
+        with contextlib.suppress(FileNotFoundError, ChecksumError):
+            self.read(file)
             return
-        rng = np.random.default_rng((2015, *self.sizes, number))
-        points = rng.random((CHUNK, self.size(number), 2), np.float32)
+        rng = np.random.default_rng((2015, *self.sizes, file))
+        points = rng.random((INSTANCES_PER_FILE, self.size(file), 2), np.float32)
         buffer = io.BytesIO()
-        np.savez(buffer, points=points, choices=padded(self.solve(points)))
+        np.savez(buffer, points=points, choices=pad_solutions(self.solve(points)))
         content = buffer.getvalue()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        new = self.path(number).with_suffix(f".{os.getpid()}")
-        new.write_bytes(hashlib.sha256(content).digest() + content)
-        new.replace(self.path(number))  # at once: nobody meets half a file
+        self.directory.mkdir(parents=True, exist_ok=True)
+        temporary = self.path(file).with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(hashlib.sha256(content).digest() + content)
+        temporary.replace(self.path(file))  # atomic: other processes read complete files only
 
-    def read(self, number: int) -> Chunk:
-        """A file's instances.
+    def read(self, file: int) -> LabeledInstances:
+        """Read the instances of a file.
 
         Raises:
-            FileNotFoundError: if it is not there.
-            DamagedError: if it is not what was written.
+            FileNotFoundError: if the file does not exist.
+            ChecksumError: if the file is damaged.
         """
-        content = self.path(number).read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise DamagedError(self.path(number))
-        with np.load(io.BytesIO(content[32:])) as arrays:
-            return Chunk(arrays["points"], arrays["choices"])
+        data = self.path(file).read_bytes()
+        digest, content = data[:HASH_BYTES], data[HASH_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ChecksumError(self.path(file))
+        with np.load(io.BytesIO(content)) as arrays:
+            return LabeledInstances(arrays["points"], arrays["choices"])
 
 
-def _rounded(length, most):
-    """Up to a whole number of even parts of `most`, itself rounded up."""
-    return -(-most * -(-length * SHAPES // most) // SHAPES)
+def _padded_length(length, longest):
+    """Round up to a multiple of `longest / NUM_LENGTHS`, then to an integer."""
+    return -(-longest * -(-length * NUM_LENGTHS // longest) // NUM_LENGTHS)
 
 
-class DamagedError(Exception):
-    """A file that is not what was written."""
+class ChecksumError(Exception):
+    """The content of a file does not match its checksum."""

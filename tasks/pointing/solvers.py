@@ -1,7 +1,8 @@
-"""Answers to questions about points by well-kept libraries, on the host.
+"""Reference solvers on the host, from SciPy and LKH.
 
-Each solver takes points `[B, n, 2]` and returns a list with the choices of each row, without an
-end. Only NumPy is imported before one is asked, for their processes start with this module.
+Each solver maps points `[B, n, 2]` to a list of solutions without end tokens. The libraries are
+imported when a solver is called, so that the processes of the label store, which import this
+module, start quickly.
 """
 
 from collections.abc import Callable
@@ -10,74 +11,78 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Points = Float[np.ndarray, "B N 2"]
-Choices = list[Int[np.ndarray, " _"]]
-Solver = Callable[[Points], Choices]
+Solutions = list[Int[np.ndarray, " _"]]
+Solver = Callable[[Points], Solutions]
 
-UNITS = 40_000  # of integer length to the side of the square: its diagonal fits 16 bits
+DISTANCE_SCALE = 40_000  # LKH takes integers; the scaled diagonal of the unit square fits 16 bits
 
 
-def tours(points: Points) -> Choices:
-    """Tours by local search, from the first city on, counter-clockwise.
+def local_search_tours(points: Points) -> Solutions:
+    """Find short tours by local search, from the first city and counter-clockwise.
 
-    By LKH (elkai), which finds the shortest of 20 cities in 3 ms, and takes 10 ms for 25 and 80 ms
-    for 50. It stops by what it has found and not by the clock, so labels are the same each time.
+    Uses LKH (package elkai), which finds the optimal tour of 20 cities in 3 ms, and takes 10 ms for
+    25 and 80 ms for 50 cities. It is deterministic: it has no time limit.
     """
     import elkai
 
-    found = []
+    solutions = []
     for cities in points:
-        lengths = np.linalg.norm(cities[:, None] - cities[None], axis=-1) * UNITS
-        whole = np.ceil(lengths).astype(np.int64)  # so the triangle inequality still holds
-        order = np.array(elkai.DistanceMatrix(whole.tolist()).solve_tsp()[:-1])
-        found.append(turned(cities, np.roll(order, -int(np.argmin(order)))))
-    return found
+        distances = np.linalg.norm(cities[:, None] - cities[None], axis=-1) * DISTANCE_SCALE
+        rounded = np.ceil(distances).astype(np.int64)  # up: keeps the triangle inequality
+        order = np.array(elkai.DistanceMatrix(rounded.tolist()).solve_tsp()[:-1])
+        solutions.append(counter_clockwise(cities, np.roll(order, -int(np.argmin(order)))))
+    return solutions
 
 
-def turned(cities: Float[np.ndarray, "N 2"], order: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """The tour in the direction that has a positive area, from the same first city."""
+def counter_clockwise(
+    cities: Float[np.ndarray, "N 2"], order: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, " N"]:
+    """Reverse a tour whose signed area is negative, keeping the first city."""
     x, y = cities[order].T
     area = np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
     return order if area >= 0 else np.roll(order[::-1], 1)
 
 
-def hulls(points: Points) -> Choices:
-    """Corners of convex hulls, counter-clockwise from that of the lowest number, by scipy."""
+def convex_hulls(points: Points) -> Solutions:
+    """Compute the vertices of convex hulls, counter-clockwise from the one of the lowest index."""
     from scipy.spatial import ConvexHull
 
-    found = []
-    for row in points:
-        corners = ConvexHull(row).vertices
-        found.append(np.roll(corners, -int(np.argmin(corners))))
-    return found
+    solutions = []
+    for instance in points:
+        vertices = ConvexHull(instance).vertices
+        solutions.append(np.roll(vertices, -int(np.argmin(vertices))))
+    return solutions
 
 
-def triangulations(points: Points) -> Choices:
-    """Delaunay triangles by scipy: in each the points ascend, and the triangles' incentres do.
+def delaunay_triangulations(points: Points) -> Solutions:
+    """Compute Delaunay triangulations, with the triangles sorted by their incenters (x, then y).
 
-    Source: Vinyals et al. 2015, sec. 3.2. An incentre's first coordinate comes first.
+    The indices of a triangle are in ascending order. Both orders are those of Vinyals et al. 2015,
+    sec. 3.2.
     """
     from scipy.spatial import Delaunay
 
-    found = []
-    for row in points:
-        triangles = np.sort(Delaunay(row).simplices, axis=1)
-        corners = row[triangles]  # [M, 3, 2]
+    solutions = []
+    for instance in points:
+        triangles = np.sort(Delaunay(instance).simplices, axis=1)
+        corners = instance[triangles]  # [M, 3, 2]
         opposite = np.linalg.norm(np.roll(corners, -1, 1) - np.roll(corners, 1, 1), axis=-1)
-        centres = np.sum(opposite[..., None] * corners, 1) / opposite.sum(1, keepdims=True)
-        found.append(triangles[np.lexsort((centres[:, 1], centres[:, 0]))].reshape(-1))
-    return found
+        incenters = np.sum(opposite[..., None] * corners, 1) / opposite.sum(1, keepdims=True)
+        order = np.lexsort((incenters[:, 1], incenters[:, 0]))
+        solutions.append(triangles[order].reshape(-1))
+    return solutions
 
 
-def padded(choices: Choices) -> Int[np.ndarray, "B T"]:
-    """Choices of all rows in one array, -1 after the last of each."""
-    rows = np.full((len(choices), max(map(len, choices))), -1, np.int16)
-    for row, answer in zip(rows, choices, strict=True):
-        row[: len(answer)] = answer
-    return rows
+def pad_solutions(solutions: Solutions) -> Int[np.ndarray, "B T"]:
+    """Stack solutions to one array, padded with -1."""
+    padded = np.full((len(solutions), max(map(len, solutions))), -1, np.int16)
+    for row, solution in zip(padded, solutions, strict=True):
+        row[: len(solution)] = solution
+    return padded
 
 
 SOLVERS: dict[str, Solver] = {
-    "local_search": tours,
-    "convex_hull": hulls,
-    "delaunay": triangulations,
+    "local_search": local_search_tours,
+    "convex_hull": convex_hulls,
+    "delaunay": delaunay_triangulations,
 }

@@ -1,11 +1,13 @@
-"""The travelling salesman without a teacher: REINFORCE, as Bello et al. 2016 and Kool et al. 2019.
+"""Traveling salesman problem, trained by REINFORCE without reference tours.
 
-Tours are drawn from the policy, some through the same cities, and each is rewarded by how much
-shorter it is than a mark. That is the greedy tour of the best policy so far (`rollout`: Kool et al.
-2019, "Attention, Learn to Solve Routing Problems!", sec. 4), or the mean of the other tours through
-those cities (`others`: Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!"),
-which costs nothing and falls as the policy does. A better policy is looked for `every` so many
-steps, on so many cities `held` out. Cities are made inside the step, and nobody has to solve them.
+The policy samples tours, and the advantage of a tour is its length minus a baseline (lower is
+better). Baselines:
+
+- `rollout`: length of the greedy tour of the best policy so far (Kool et al. 2019, "Attention,
+  Learn to Solve Routing Problems!", sec. 4). Every `update_every` steps, the current policy is
+  compared with it on `instances` new instances.
+- `leave_one_out`: mean length of the other tours sampled for the same instance (Kool et al. 2019,
+  "Buy 4 REINFORCE Samples, Get a Baseline for Free!"). It needs no additional decoding.
 """
 
 from typing import Any, NamedTuple
@@ -16,86 +18,89 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from tasks.pointing.base import answer_log_prob
+from tasks.pointing.base import sequence_log_prob
 from tasks.pointing.held_karp import tour_length
 from tasks.pointing.tsp import TSP
 from training.errors import UserError, did_you_mean
 
-BASELINES = {"others": set(), "rollout": {"every", "held"}}  # and what is to be set of each
+BASELINE_OPTIONS = {"leave_one_out": set(), "rollout": {"update_every", "instances"}}
 
 
-class PolicyState(NamedTuple):
-    """A `TrainState`, and the policy that sets the mark of the baseline `rollout`."""
+class ReinforceState(NamedTuple):
+    """Training state, and the policy of the rollout baseline."""
 
     step: Int[Array, ""]
     params: Any
     opt_state: Any
-    best: Any  # parameters; none of the baseline `others`
+    baseline_params: Any  # None for the leave-one-out baseline
 
 
 def build(config: Any, workdir: str) -> "TSPReinforce":
-    """Builds the task from a config.
+    """Build the task from a config.
 
     Raises:
-        UserError: for sizes or values of the model that there are not.
+        UserError: for invalid sizes, baselines or model options.
     """
     return TSPReinforce(config, workdir)
 
 
 class TSPReinforce(TSP):
-    """See the module; measures are those of `TSP`."""
+    """Traveling salesman task with a policy gradient; the metrics are those of `TSP`."""
 
     def __init__(self, config: Any, workdir: str):
-        if not config.masked:
-            raise UserError("Tours are drawn from valid ones alone, so 'masked' must be True.")
+        if not config.mask_invalid:
+            raise UserError("mask_invalid must be True: REINFORCE samples only valid tours.")
         if config.train.accumulate != 1:
+            raise UserError("train.accumulate must be 1: REINFORCE has no microbatches.")
+        options, samples = dict(config.reinforce.baseline), config.reinforce.samples
+        kind = options.pop("kind")
+        if kind not in BASELINE_OPTIONS:
+            known = "' or '".join(BASELINE_OPTIONS)
             raise UserError(
-                "train.accumulate must be 1, as the tours of a batch are drawn at once."
+                f"reinforce.baseline.kind must be '{known}', not '{kind}'."
+                + did_you_mean(kind, BASELINE_OPTIONS)
             )
-        options, tours = dict(config.reinforce.baseline), config.reinforce.tours
-        by = options.pop("by")
-        if by not in BASELINES:
-            known = "' or '".join(BASELINES)
+        if options.keys() != BASELINE_OPTIONS[kind]:
+            required = "the keys " + " and ".join(sorted(BASELINE_OPTIONS[kind]))
+            required = required if BASELINE_OPTIONS[kind] else "no other keys"
+            raise UserError(f"reinforce.baseline of kind '{kind}' must have {required}.")
+        if samples < (minimum := 2 if kind == "leave_one_out" else 1):
             raise UserError(
-                f"reinforce.baseline.by is '{known}', not '{by}'." + did_you_mean(by, BASELINES)
+                f"reinforce.samples must be at least {minimum} for the {kind} baseline, not "
+                f"{samples}."
             )
-        if options.keys() != BASELINES[by]:
-            wanted = " and ".join(sorted(BASELINES[by])) or "nothing"
-            raise UserError(f"reinforce.baseline by '{by}' has to give {wanted} besides.")
-        if tours < (least := 2 if by == "others" else 1):
-            raise UserError(f"reinforce.tours is {tours}, and '{by}' wants {least} or more.")
         super().__init__(config, workdir)
 
-    def make_labels(self, workdir):
-        """None are needed."""
+    def make_label_store(self, workdir):
+        """Return `None`: REINFORCE needs no labels."""
         del workdir
 
     def init(self, key):
-        """The first policy is the first mark."""
+        """Return the state at step 0; the initial policy is the first rollout baseline."""
         state = super().init(key)
-        # A copy: donated arrays may not be given twice.
-        best = jax.tree.map(jnp.copy, state.params) if self._rolls_out else None
-        return PolicyState(state.step, state.params, state.opt_state, best)
+        # A copy: the state is donated, and a buffer may not be donated twice.
+        baseline = jax.tree.map(jnp.copy, state.params) if self._has_rollout_baseline else None
+        return ReinforceState(state.step, state.params, state.opt_state, baseline)
 
     @property
-    def _rolls_out(self):
-        return self.config.reinforce.baseline.by == "rollout"
+    def _has_rollout_baseline(self):
+        return self.config.reinforce.baseline.kind == "rollout"
 
     def train_step(self, state, batch, key):
-        """One update by the policy gradient, and now and then a better mark."""
-        key_data, key_draw, key_mark = jax.random.split(key, 3)
-        cities, count = self.draw(batch, key_data)
-        drawn = self.tours(state.params, cities, count, key_draw)
-        lengths = _lengths(cities, drawn)
-        if self._rolls_out:
-            marks = _lengths(cities, self.tours(state.best, cities, count))
+        """Update the policy by REINFORCE, and the rollout baseline if it is due."""
+        key_points, key_samples, key_baseline = jax.random.split(key, 3)
+        cities, count = self.sample_points(batch, key_points)
+        tours = self.decode_tours(state.params, cities, count, key_samples)
+        lengths = _lengths(cities, tours)
+        if self._has_rollout_baseline:
+            baseline = _lengths(cities, self.decode_tours(state.baseline_params, cities, count))
         else:
-            marks = mean_of_others(lengths)
-        advantages = lengths - marks
+            baseline = leave_one_out_mean(lengths)
+        advantages = lengths - baseline
 
         def loss(params):
-            log_probs, own = self.log_probs(params, cities, count, drawn)
-            return jnp.mean(advantages * answer_log_prob(log_probs, drawn, own))
+            log_probs, mask = self.log_probs(params, cities, count, tours)
+            return jnp.mean(advantages * sequence_log_prob(log_probs, tours, mask))
 
         grads = jax.grad(loss)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
@@ -107,48 +112,52 @@ class TSPReinforce(TSP):
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": self.optimizer.learning_rate(state.step),
         }
-        best = state.best
-        if self._rolls_out:
-            due = (state.step + 1) % self.config.reinforce.baseline.every == 0
-            keep = lambda params, best, key: best
-            best = jax.lax.cond(due, self._better, keep, params, best, key_mark)
-        return PolicyState(state.step + 1, params, opt_state, best), metrics
+        baseline_params = state.baseline_params
+        if self._has_rollout_baseline:
+            due = (state.step + 1) % self.config.reinforce.baseline.update_every == 0
+            keep = lambda params, baseline_params, key: baseline_params
+            baseline_params = jax.lax.cond(
+                due, self._better_policy, keep, params, baseline_params, key_baseline
+            )
+        return ReinforceState(state.step + 1, params, opt_state, baseline_params), metrics
 
-    def tours(
+    def decode_tours(
         self,
         params: nnx.State,
         cities: Float[Array, "B N 2"],
         count: Int[Array, ""],
         key: Array | None = None,
     ) -> Int[Array, "B W N"]:
-        """Tours through a batch of cities: so many drawn with a key, or else the greedy one."""
-        allowed = lambda chosen, position: self.problem.allowed(chosen, position, count)
+        """Sample W = `reinforce.samples` tours per instance; without a key, W = 1 greedy tour."""
+        mask_fn = lambda chosen, position: self.problem.valid_mask(chosen, position, count)
         model = nnx.merge(self.graphdef, params)
-        answers = 1 if key is None else self.config.reinforce.tours
-        length, ends = self.problem.length, self.problem.ends
-        return model.decode(cities, count, count, length, allowed, ends, key, answers)
+        samples = 1 if key is None else self.config.reinforce.samples
+        length, has_end_token = self.problem.length, self.problem.has_end_token
+        return model.decode(cities, count, count, length, mask_fn, has_end_token, key, samples)
 
-    def _better(self, params, best, key):
-        """The policy, if its greedy tours are shorter than the mark's by a paired t-test (5%)."""
-        cities, count = self.draw({"index": jnp.arange(self.config.reinforce.baseline.held)}, key)
-        lengths = [_lengths(cities, self.tours(x, cities, count))[:, 0] for x in (params, best)]
-        return jax.lax.cond(is_shorter(*lengths), lambda: params, lambda: best)
+    def _better_policy(self, params, baseline_params, key):
+        """Return `params` if their greedy tours are significantly shorter than the baseline's."""
+        index = jnp.arange(self.config.reinforce.baseline.instances)
+        cities, count = self.sample_points({"index": index}, key)
+        greedy_lengths = lambda p: _lengths(cities, self.decode_tours(p, cities, count))[:, 0]
+        better = is_significantly_less(greedy_lengths(params), greedy_lengths(baseline_params))
+        return jax.lax.cond(better, lambda: params, lambda: baseline_params)
 
 
 def _lengths(cities: Float[Array, "B N 2"], tours: Int[Array, "B W N"]) -> Float[Array, "B W"]:
     return jax.vmap(tour_length, in_axes=(None, 1), out_axes=1)(cities, tours)
 
 
-def mean_of_others(x: Float[Array, "B W"]) -> Float[Array, "B W"]:
-    """Of each number of a row, the mean of the row's other numbers."""
+def leave_one_out_mean(x: Float[Array, "B W"]) -> Float[Array, "B W"]:
+    """Compute, for each element of a row, the mean of the other elements of the row."""
     return (jnp.sum(x, axis=1, keepdims=True) - x) / (x.shape[1] - 1)
 
 
-def is_shorter(one: Float[Array, " B"], other: Float[Array, " B"]) -> Array:
-    """Whether one is less on average than the other, by a one-sided paired t-test at 5%.
+def is_significantly_less(x: Float[Array, " B"], y: Float[Array, " B"]) -> Array:
+    """Test whether x is less than y on average: one-sided paired t-test at the 5% level.
 
-    Of hundreds of pairs or more, whose t is distributed as a normal deviate.
+    The t distribution is approximated by a normal distribution, as B is in the hundreds or more.
     """
-    difference = one - other
-    error = jnp.std(difference, ddof=1) / len(difference) ** 0.5
-    return jnp.mean(difference) < -1.645 * error
+    difference = x - y
+    standard_error = jnp.std(difference, ddof=1) / len(difference) ** 0.5
+    return jnp.mean(difference) < -1.645 * standard_error
