@@ -153,7 +153,9 @@ def format_duration(seconds: float) -> str:
 
 def format_bytes(size: float) -> str:
     """Format a number of bytes: 1.5 * 2**30 -> '1.50 GiB'."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    if size >= 2**30:
+        return f"{size / 2**30:.2f} GiB"
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
 class StatusTable:

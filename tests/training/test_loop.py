@@ -26,7 +26,7 @@ def test_fit_works_without_the_command_line(tmp_path):
 
 
 def test_nan_stops_the_run_and_names_step_batch_and_last_checkpoint(tmp_path):
-    config = toy_config(data__poison=26)
+    config = toy_config(data__nan_step=26)
     with pytest.raises(
         UserError,
         match=r"loss is nan at step 27 \(batch 26\).*the last checkpoint is at step 20\.",
@@ -37,13 +37,13 @@ def test_nan_stops_the_run_and_names_step_batch_and_last_checkpoint(tmp_path):
 
 
 def test_nan_at_a_checkpoint_step_is_not_saved(tmp_path):
-    config = toy_config(data__poison=29)
+    config = toy_config(data__nan_step=29)
     with pytest.raises(UserError, match="at step 30"):
         train(config, tmp_path)
     assert restore(tmp_path, config).record["step"] == 20
 
 
 def test_error_in_a_figure_does_not_end_the_run(tmp_path, capsys):
-    summary = train(toy_config(train__steps=10, data__bad_figure=True), tmp_path)
+    summary = train(toy_config(train__steps=10, data__fail_figures=True), tmp_path)
     assert summary["metrics"].keys() == {"test/error"}
-    assert "Cannot create the figures: ValueError: no ink" in capsys.readouterr().out
+    assert "Cannot create the figures: ValueError: no figure" in capsys.readouterr().out
