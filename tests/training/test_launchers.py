@@ -1,4 +1,4 @@
-"""Processes side by side: shares of the machine, logs, and an end that lets them save."""
+"""Tests of local launchers: resources, logs, exit codes and termination."""
 
 import os
 import sys
@@ -7,15 +7,15 @@ import time
 import pytest
 
 from training import launchers
-from training.launchers import Command, Local, shares
+from training.launchers import Command, LocalLauncher, partition_resources
 
-SAVES_FIRST = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.02; done"
+SAVE_ON_TERM = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.02; done"
 
 
-def wait_for(condition, seconds=20):
+def wait_for_text(path, text, seconds=20):
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not get there"
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < end, f"'{text}' was not printed within {seconds} s"
         time.sleep(0.01)
 
 
@@ -29,8 +29,8 @@ def no_gpus(monkeypatch):
     monkeypatch.setattr(launchers, "visible_gpus", list)
 
 
-def test_exit_codes_and_logs_that_are_appended_to(tmp_path, no_gpus):
-    launcher = Local(2)
+def test_exit_codes_are_returned_and_logs_are_appended(tmp_path, no_gpus):
+    launcher = LocalLauncher(2)
     for _ in range(2):
         jobs = [
             submit(launcher, tmp_path / str(i), "sh", "-c", f"echo out; echo err >&2; exit {i}")
@@ -41,17 +41,18 @@ def test_exit_codes_and_logs_that_are_appended_to(tmp_path, no_gpus):
     launcher.stop()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such thing here")
-def test_each_process_has_cores_of_its_own(tmp_path, no_gpus, monkeypatch):
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity")
+def test_parallel_processes_use_disjoint_cores(tmp_path, no_gpus):
     cores = os.sched_getaffinity(0)
-    launcher = Local(2)
-    # Both at once, or one thread would serve them both.
+    launcher = LocalLauncher(2)
+    # The processes overlap in time, so that each runs in its own thread of the pool.
     command = "import os, time; print(*os.sched_getaffinity(0)); time.sleep(1)"
     jobs = [submit(launcher, tmp_path / str(i), sys.executable, "-c", command) for i in range(2)]
     assert [job.result() for job in jobs] == [0, 0]
-    one, other = ({*map(int, (tmp_path / str(i)).read_text().split())} for i in range(2))
-    assert one | other <= cores and (not one & other if len(cores) > 1 else one == other)
-    assert os.sched_getaffinity(0) == cores, "we were confined ourselves"
+    first, second = ({*map(int, (tmp_path / str(i)).read_text().split())} for i in range(2))
+    assert first | second <= cores
+    assert not first & second if len(cores) > 1 else first == second
+    assert os.sched_getaffinity(0) == cores, "the affinity of the main thread is unchanged"
     launcher.stop()
 
 
@@ -64,15 +65,16 @@ def test_each_process_has_cores_of_its_own(tmp_path, no_gpus, monkeypatch):
         ({7}, 1, [{7}]),
     ],
 )
-def test_cores_are_shared_out(cores, parallel, parts, no_gpus, monkeypatch):
+def test_cores_are_partitioned(cores, parallel, parts, no_gpus, monkeypatch):
     monkeypatch.setattr(launchers.os, "sched_setaffinity", None, raising=False)
     monkeypatch.setattr(launchers.os, "sched_getaffinity", lambda _: cores, raising=False)
-    assert [share.cores for share in shares(parallel)] == parts
-    assert all(share.environment == {} for share in shares(parallel))
+    resources = partition_resources(parallel)
+    assert [x.cores for x in resources] == parts
+    assert all(x.environment == {} for x in resources)
 
 
 @pytest.mark.parametrize(
-    "gpus, parallel, visible, alone",
+    "gpus, parallel, visible, exclusive",
     [
         ("0,1,2,3", 4, ["0", "1", "2", "3"], True),
         ("4,5,6,7", 2, ["4,5", "6,7"], True),
@@ -80,42 +82,42 @@ def test_cores_are_shared_out(cores, parallel, parts, no_gpus, monkeypatch):
         ("0,1", 3, ["0", "1", "0"], False),
     ],
 )
-def test_gpus_are_shared_out(gpus, parallel, visible, alone, monkeypatch):
+def test_gpus_are_partitioned(gpus, parallel, visible, exclusive, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    environments = [share.environment for share in shares(parallel)]
+    environments = [x.environment for x in partition_resources(parallel)]
     assert [x["CUDA_VISIBLE_DEVICES"] for x in environments] == visible
-    # Processes that have one together must not each take its whole memory.
-    assert all(("XLA_PYTHON_CLIENT_PREALLOCATE" in x) != alone for x in environments)
+    # Memory is preallocated only on GPUs that are not shared.
+    assert all(("XLA_PYTHON_CLIENT_PREALLOCATE" in x) != exclusive for x in environments)
 
 
-def test_a_run_on_cpus_takes_no_gpu(monkeypatch):
+def test_cpu_run_has_no_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert launchers.visible_gpus() == []
 
 
-def test_stopping_lets_what_runs_save_and_forgets_what_waits(tmp_path, no_gpus):
-    launcher = Local(1)
-    running = submit(launcher, tmp_path / "one", "sh", "-c", SAVES_FIRST)
-    waiting = submit(launcher, tmp_path / "two", "sh", "-c", "echo started")
-    wait_for(lambda: (tmp_path / "one").exists() and "ready" in (tmp_path / "one").read_text())
-    assert running.running() and not waiting.running()
+def test_stop_terminates_running_jobs_and_cancels_pending_jobs(tmp_path, no_gpus):
+    launcher = LocalLauncher(1)
+    running = submit(launcher, tmp_path / "running", "sh", "-c", SAVE_ON_TERM)
+    pending = submit(launcher, tmp_path / "pending", "sh", "-c", "echo started")
+    wait_for_text(tmp_path / "running", "ready")
+    assert running.running() and not pending.running()
     launcher.stop()
     assert running.result() == 143
-    assert (tmp_path / "one").read_text() == "ready\nsaved\n"
-    assert waiting.done() and not (tmp_path / "two").exists()
+    assert (tmp_path / "running").read_text() == "ready\nsaved\n"
+    assert pending.done() and not (tmp_path / "pending").exists()
 
 
-def test_who_is_impatient_ends_them_at_once(tmp_path, no_gpus, monkeypatch):
-    launcher = Local(1)
-    job = submit(launcher, tmp_path / "one", "sh", "-c", "trap '' TERM; echo ready; sleep 60")
-    wait_for(lambda: (tmp_path / "one").exists() and "ready" in (tmp_path / "one").read_text())
+def test_second_interrupt_kills_running_jobs(tmp_path, no_gpus, monkeypatch):
+    launcher = LocalLauncher(1)
+    job = submit(launcher, tmp_path / "log", "sh", "-c", "trap '' TERM; echo ready; sleep 60")
+    wait_for_text(tmp_path / "log", "ready")
 
-    def interrupted(cancel_futures):
+    def interrupt(cancel_futures):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launcher._pool, "shutdown", interrupted)
+    monkeypatch.setattr(launcher._pool, "shutdown", interrupt)
     with pytest.raises(KeyboardInterrupt):
         launcher.stop()
     assert job.result(timeout=20) == -9
