@@ -1,4 +1,4 @@
-"""Meta-reinforcement learning: a recurrent policy that adapts to a new task within one trial.
+"""Meta-reinforcement learning: a policy with memory that adapts to a new task within one trial.
 
 Duan et al. 2016 and Mishra et al. 2018, sec. 5.2. Each training step runs a batch of trials of
 newly sampled tasks in parallel on the device, then updates the policy on them. The papers use trust
@@ -126,11 +126,9 @@ class MetaRL:
         """Run a batch of trials, then update the policy for several epochs of minibatches."""
         options = self.config.ppo
         trials = self.rollout(state.params, trial_keys(key, batch["index"]))
-        minibatches = jax.tree.map(
-            # Trials are independent and identically distributed, so no shuffling is needed.
-            lambda x: microbatches(x, options.minibatches),
-            self._experience(trials),
-        )
+        # Trials are independent and identically distributed, so the split needs no shuffling.
+        split = lambda x: microbatches(x, options.minibatches)
+        minibatches = jax.tree.map(split, self._experience(trials))
         progress = state.step / self.config.train.steps
         entropy_weight = options.entropy_weight * (1.0 - progress)
 
