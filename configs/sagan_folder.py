@@ -1,13 +1,13 @@
-"""A self-attention GAN that draws what the images of a folder show.
+"""A self-attention GAN on the user's images.
 
-Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64 on images of your
-own; the paper has no such figures. DIR holds `train/CLASS/` and `test/CLASS/`, or lacks either
-level. Without classes add `--config.model.conditional=False --config.train.best=dev/fid` and, by
-`--config.evaluation.inception_weights=FILE`, the weights of Inception.
+Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64. DIR contains
+`train/CLASS/` and `test/CLASS/`, or lacks either level. For images without classes add
+`--config.model.conditional=False --config.train.best=dev/fid` and the weights of Inception,
+`--config.evaluation.inception_weights=FILE`.
 
     python train.py --config=configs/sagan_folder.py --config.data.dir=DIR --workdir=runs/folder
 
-Not run here.
+Not yet run.
 Sized for one accelerator.
 """
 
@@ -17,7 +17,7 @@ from configs import sagan_imagenet128
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config, or with `variant='smoke'` one that runs in seconds, once there are images."""
+    """Return the config, or with `variant='smoke'` one that runs in seconds on a given folder."""
     config = sagan_imagenet128.get_config(variant).unlock()
     config.name = "sagan_folder"
     config.paper = {}
@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
         return config.lock()
     config.batch = 64
     config.data.resolution = 64
-    config.model.feature = 32
+    config.model.attention_resolution = 32
     config.evaluation.update(samples=10_000)
     config.train.update(
         steps=200_000, eval_every=5_000, checkpoint_every=5_000, best="dev/fid_classifier"

@@ -1,15 +1,15 @@
 """The self-attention GAN of the paper, on ImageNet at 128 x 128.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", Table 1, attention at 64 x 64
-(feat_64): FID 18.65, Inception Score 52.52, of 50,000 images after a million steps of 256. All
-sizes are the paper's, and where it is silent those of the authors' code.
+(feat_64): FID 18.65 and Inception Score 52.52, of 50,000 images after a million steps of 256
+images. All sizes are the paper's, or those of the authors' code where the paper has none.
 
     python -m tasks.prepare imagenet2012 --data_dir=DIR   # once; see README
     python train.py --config=configs/sagan_imagenet128.py --config.data.data_dir=DIR \
         --config.evaluation.inception_weights=FILE --workdir=runs/imagenet128
 
-Not the paper's are the average of the generator over time and the horizontal flips.
-Not run here: no figure of ours stands beside the paper's.
+Deviations from the paper: the moving average of the generator, and horizontal flips.
+Not yet run.
 Sized for 8 accelerators: the paper's run took two weeks on 4 GPUs.
 """
 
@@ -19,7 +19,7 @@ from configs import sagan_digits
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config, or with `variant='smoke'` one that runs in seconds, once there are data."""
+    """Return the config, or with `variant='smoke'` one that runs in seconds on prepared data."""
     config = sagan_digits.get_config(variant).unlock()
     config.name = "sagan_imagenet128"
     config.paper = {"test/fid": 18.65, "test/inception_score": 52.52}
@@ -30,19 +30,21 @@ def get_config(variant: str = "") -> ConfigDict:
         "channels": 3,
         "dataset": "imagenet2012",
         "data_dir": "",
-        "test": "validation",
+        "test_split": "validation",
     }
     config.augment.update(rotate=0.0, scale=0.0, shift=0.0, flip=True)
     if variant == "smoke":
         config.data.resolution = resolution
         return config.lock()
     config.batch = 256
-    config.model.update(latent=128, feature=64, average=0.999, moments=64)
+    config.model.update(
+        latent_size=128, attention_resolution=64, ema_decay=0.999, moment_batches=64
+    )
     config.model.width = {"generator": 64, "discriminator": 64}
-    config.optimizer.generator.peak = 1e-4
-    config.optimizer.discriminator.peak = 4e-4
-    config.health.patience = 2000
-    config.evaluation.update(samples=50_000, neighbours_among=10_000)
+    config.optimizer.generator.learning_rate = 1e-4
+    config.optimizer.discriminator.learning_rate = 4e-4
+    config.divergence.patience = 2000
+    config.evaluation.update(samples=50_000, neighbor_samples=10_000)
     config.train.update(
         steps=1_000_000,
         log_every=100,

@@ -1,8 +1,10 @@
-"""Spectral normalisation: weights divided by their largest singular value.
+"""Spectral normalization: weights divided by their largest singular value.
 
-Source: Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks". It is a
-function of a model's weights, before the model sees them: a model only marks which of its weights
-are meant. The vectors by which the singular values are found go in and come out.
+Source: Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks".
+
+A model marks the weights that are to be normalized with `spectral_param`. `normalize` is a function
+of its parameters, applied before the model is called; the singular vectors of the power iteration
+are arguments and results.
 """
 
 import itertools
@@ -13,26 +15,26 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Vectors = dict[str, Float[Array, " C"]]
+SingularVectors = dict[str, Float[Array, " C"]]  # right singular vectors by path of the weight
 
 
-def kernel(value: Float[Array, "*K C"], axes: tuple[str | None, ...]) -> nnx.Param:
-    """A weight that is to be normalised, as a matrix `[everything else, C]`."""
+def spectral_param(value: Float[Array, "*K C"], axes: tuple[str | None, ...]) -> nnx.Param:
+    """Wrap a weight that is to be normalized as a matrix `[prod(K), C]`."""
     return nnx.Param(value, axes=axes, spectral=True)
 
 
 def power_iteration(
     matrix: Float[Array, "K C"], vector: Float[Array, " C"]
 ) -> tuple[Float[Array, ""], Float[Array, " C"]]:
-    """An estimate of the largest singular value, and a better right singular vector.
+    """Estimate the largest singular value and update its right singular vector.
 
-    Source: Miyato et al. 2018, alg. 1: one iteration at every use of the weights. The gradient of
-    the estimate is that of `v · W u` with both vectors held fixed, which at the true ones is the
-    gradient of the singular value.
+    Source: Miyato et al. 2018, alg. 1, with one iteration per use of the weights. The gradient of
+    the estimate is that of `v · W u` with constant u and v. For the exact singular vectors it is
+    the gradient of the singular value.
 
     Args:
         matrix: W.
-        vector: u, from the use before.
+        vector: u, from the previous iteration.
     """
     fixed = lax.stop_gradient(matrix)
     left = _unit(fixed @ vector)
@@ -40,38 +42,39 @@ def power_iteration(
     return left @ matrix @ vector, vector
 
 
-def start(params: nnx.State, key: PRNGKeyArray) -> Vectors:
-    """A random vector for each weight that is to be normalised."""
-    widths = {name: variable.shape[-1] for name, variable in _marked(params).items()}
-    # One draw for all: a generator takes longer to compile than everything around it.
-    drawn = jax.random.normal(key, (sum(widths.values()),))
+def init_vectors(params: nnx.State, key: PRNGKeyArray) -> SingularVectors:
+    """Sample a random unit vector for each weight that is to be normalized."""
+    widths = {path: variable.shape[-1] for path, variable in _spectral_params(params).items()}
+    # One call for all weights: each call of the generator adds to the compile time.
+    values = jax.random.normal(key, (sum(widths.values()),))
     ends = list(itertools.accumulate(widths.values()))
-    return dict(zip(widths, map(_unit, jnp.split(drawn, ends[:-1])), strict=True))
+    return dict(zip(widths, map(_unit, jnp.split(values, ends[:-1])), strict=True))
 
 
-def normalise(params: nnx.State, vectors: Vectors) -> tuple[nnx.State, Vectors]:
-    """The weights, those that are marked divided by their singular value; and the new vectors."""
-    divided, moved = {}, {}
-    for name, variable in _marked(params).items():
+def normalize(params: nnx.State, vectors: SingularVectors) -> tuple[nnx.State, SingularVectors]:
+    """Divide the marked weights by their singular values; also returns the new vectors."""
+    normalized, new_vectors = {}, {}
+    for path, variable in _spectral_params(params).items():
         value = variable[...]
         matrix = value.reshape(-1, value.shape[-1])
-        norm, moved[name] = power_iteration(matrix, vectors[name])
-        divided[name] = variable.replace(value / norm)
+        norm, new_vectors[path] = power_iteration(matrix, vectors[path])
+        normalized[path] = variable.replace(value / norm)
     flat = [
-        (path, divided.get(_name(path), variable)) for path, variable in nnx.to_flat_state(params)
+        (path, normalized.get(_join(path), variable))
+        for path, variable in nnx.to_flat_state(params)
     ]
-    return nnx.from_flat_state(flat), moved
+    return nnx.from_flat_state(flat), new_vectors
 
 
-def _marked(params):
+def _spectral_params(params):
     return {
-        _name(path): variable
+        _join(path): variable
         for path, variable in nnx.to_flat_state(params)
         if variable.get_metadata().get("spectral")
     }
 
 
-def _name(path):
+def _join(path):
     return "/".join(map(str, path))
 
 

@@ -1,4 +1,4 @@
-"""How drawn images compare with real ones."""
+"""Comparison of generated with real images."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from models.sagan.networks import Generated
-from tasks.image_generation import features
-from tasks.image_generation.data.augment import Augment, prepare
-from tasks.image_generation.data.images import Images, first_batches, to_float
+from models.sagan import GeneratorOutput
+from tasks.image_generation import feature_extractors
+from tasks.image_generation.data.augment import Augmentation, preprocess
+from tasks.image_generation.data.batching import sequential_batches, to_float
+from tasks.image_generation.data.sources import ImageSource
 from tasks.image_generation.metrics import (
     NEAREST,
     FeatureSums,
@@ -19,184 +20,187 @@ from tasks.image_generation.metrics import (
     InceptionSums,
     frechet_distance,
     precision_recall,
-    squares,
+    squared_distances,
     within_class_variance,
 )
 from training.errors import UserError
 
-REAL_SPLIT = {"test": "test"}  # what each split is compared with; others with what is trained on
+REFERENCE_SPLITS = {"train": "train", "dev": "train", "test": "test"}  # real images by split
 
 
 class Reference(NamedTuple):
-    """What is kept of real images.
+    """Statistics of real images.
 
     Attributes:
-        gaussian: of their features.
-        kept: features of the first of them.
-        labels: the classes of all.
+        gaussian: mean and covariance of the features.
+        features: features of the first images, each image once.
+        labels: classes of all images.
     """
 
     gaussian: Gaussian
-    kept: Float[np.ndarray, "K F"]
-    labels: np.ndarray
+    features: Float[np.ndarray, "K F"]
+    labels: Int[np.ndarray, " M"]
 
 
-class Judge:
-    """Measures of as many drawn images as real ones, of the same classes.
+class Evaluator:
+    """Computes the metrics of generated images, compared with real images of the same classes.
 
-    - `fid`: Fréchet distance of features, from the images trained on (`train`, `dev`) or from those
-      held out (`test`);
+    - `fid`: Fréchet distance of the features from those of the training images (splits `train` and
+      `dev`) or the test images (`test`);
     - `inception_score`, `precision`, `recall`;
-    - `diversity`: how much features vary within a class, beside those of real images;
-    - `class_accuracy`: the share of drawn images that a classifier of real ones assigns to the
-      class that was asked for; on the test also `classifier_accuracy`, what it is on real ones.
+    - `diversity`: within-class variance of the features, divided by that of the real images;
+    - `class_accuracy`: share of generated images that a classifier of the real images assigns to
+      the class they are conditioned on; for `test` also `classifier_accuracy`, its accuracy on the
+      real test images.
 
-    The name says so where features are not those of Inception: `fid_classifier`.
+    Metrics from other features than Inception's have a suffix: `fid_classifier`.
 
     Args:
-        images: real ones, `train` and `test`.
-        augment: how they are changed in training, and so here.
-        workdir: the run's folder, where a classifier is kept.
-        conditional: whether a class is asked for.
-        samples: how many images are drawn.
-        rows: how many at once.
-        neighbours_among: how many of them `precision`, `recall` and `diversity` see, which have to
-            keep their features.
+        images: real images, `train` and `test`.
+        augmentation: augmentation in training, which is also applied to the real images here.
+        workdir: run directory, where the classifier is stored.
+        conditional: whether images are conditioned on a class.
+        samples: number of generated images.
+        batch_size: number of images per batch.
+        neighbor_samples: number of images for `precision`, `recall` and `diversity`, whose features
+            are held in memory.
         inception_weights: file of Inception's weights; '' to train a classifier instead.
-        classifier: its sizes, see `tasks.image_generation.features.classifier`.
+        classifier: sizes of the classifier, see `feature_extractors.load_classifier`.
     """
 
     def __init__(
         self,
-        images: Mapping[str, Images],
-        augment: Augment,
+        images: Mapping[str, ImageSource],
+        augmentation: Augmentation,
         workdir: str,
         conditional: bool,
         *,
         samples: int,
-        rows: int,
-        neighbours_among: int,
+        batch_size: int,
+        neighbor_samples: int,
         inception_weights: str,
         classifier: Any,
     ):
-        self.images, self.augment, self.conditional = images, augment, conditional
-        self.samples, self.rows, self.few = samples, rows, neighbours_among
+        self.images, self.augmentation, self.conditional = images, augmentation, conditional
+        self.samples, self.batch_size = samples, batch_size
+        self.neighbor_samples = neighbor_samples
         self._classifier, self._workdir = dict(classifier), workdir
-        self._inception = inception_weights
-        self._network: features.Network | None = None
+        self._inception_weights = inception_weights
+        self._extractor: feature_extractors.FeatureExtractor | None = None
         self._references: dict[str, Reference] = {}
 
-    def open(self) -> None:
-        """Makes sure that it can judge, with Inception's weights or without: fails now or never.
+    def validate(self) -> None:
+        """Check before training that the evaluation is possible.
 
         Raises:
-            UserError: for weights that are not there, or too few images or classes.
+            UserError: for missing weights, or too few images or classes.
         """
-        fewest = min(self.few, self.samples, *map(len, self.images.values()))
+        fewest = min(self.neighbor_samples, self.samples, *map(len, self.images.values()))
         if fewest <= NEAREST:
             raise UserError(
-                f"{fewest} images are too few to be judged by their {NEAREST} nearest: raise "
-                "evaluation.samples and evaluation.neighbours_among, or add images"
+                f"Precision and recall need more than {NEAREST} images, not {fewest}: raise "
+                "evaluation.samples and evaluation.neighbor_samples, or add images."
             )
-        if self._inception:
-            _ = self.network
+        if self._inception_weights:
+            _ = self.extractor
         elif len(self.images["train"].classes) < 2:
             raise UserError(
-                "images without classes cannot be judged by a classifier of theirs: "
-                "give the weights of Inception by --config.evaluation.inception_weights=FILE "
-                "and --config.train.best=dev/fid"
+                "A dataset without classes cannot be evaluated by a classifier: set "
+                "--config.evaluation.inception_weights=FILE and --config.train.best=dev/fid."
             )
 
     def describe(self) -> str:
-        """By what is judged, and how many."""
-        by = "Inception" if self._inception else "a classifier trained here on the real ones"
-        return f"by {by}, {self.samples:,} images"
+        """Summarize the features and the number of images."""
+        name = "Inception" if self._inception_weights else "a classifier of the real images"
+        return f"from features of {name}, for {self.samples:,} generated images"
 
     @property
-    def network(self) -> features.Network:
-        """What looks at the images; a classifier is trained at its first use."""
-        if self._network is None and self._inception:
-            self._network = features.pretrained(self._inception)
-        if self._network is None:
-            self._network = features.classifier(
-                self.images, self.augment, self._workdir, **self._classifier
+    def extractor(self) -> feature_extractors.FeatureExtractor:
+        """The feature extractor; a classifier is trained at the first access."""
+        if self._extractor is None and self._inception_weights:
+            self._extractor = feature_extractors.load_inception(self._inception_weights)
+        if self._extractor is None:
+            self._extractor = feature_extractors.load_classifier(
+                self.images, self.augmentation, self._workdir, **self._classifier
             )
-        return self._network
+        return self._extractor
 
-    def measures(self, draw: Callable[..., Generated], split: str) -> dict[str, float]:
-        """Of images from `draw(key, labels)`; the same noise at every call for the same split."""
-        reference = self._reference(REAL_SPLIT.get(split, "train"))
-        sums, scores, kept, right = FeatureSums(), InceptionSums(), [], 0
-        for begin in range(0, self.samples, self.rows):
-            labels = np.resize(reference.labels[begin : begin + self.rows], self.rows)
-            key = jax.random.fold_in(jax.random.key(sum(split.encode())), begin)
-            count = min(self.rows, self.samples - begin)
-            seen = self.network.see(draw(key, jnp.asarray(labels)).images)
-            found, logits = (np.asarray(x)[:count] for x in seen)
-            sums.add(found)
+    def evaluate(self, sample: Callable[..., GeneratorOutput], split: str) -> dict[str, float]:
+        """Compute the metrics of images from `sample(key, labels)`, with fixed keys per split."""
+        reference = self._reference(REFERENCE_SPLITS[split])
+        sums, scores, kept, correct = FeatureSums(), InceptionSums(), [], 0
+        for start in range(0, self.samples, self.batch_size):
+            labels = np.resize(reference.labels[start : start + self.batch_size], self.batch_size)
+            key = jax.random.fold_in(jax.random.key(sum(split.encode())), start)
+            count = min(self.batch_size, self.samples - start)
+            output = self.extractor.apply(sample(key, jnp.asarray(labels)).images)
+            features, logits = (np.asarray(x)[:count] for x in output)
+            sums.add(features)
             scores.add(logits)
-            if self.network.judges:
-                right += int((logits.argmax(-1) == labels[:count]).sum())
-            if begin < self.few:
-                kept.append(found)
-        few = np.concatenate(kept)[: self.few]
-        precision, recall = precision_recall(reference.kept, few)
-        varied = [
-            within_class_variance(x, reference.labels[: len(x)]) for x in (few, reference.kept)
-        ]
-        named = {
+            if self.extractor.predicts_labels:
+                correct += int((logits.argmax(-1) == labels[:count]).sum())
+            if start < self.neighbor_samples:
+                kept.append(features)
+        features = np.concatenate(kept)[: self.neighbor_samples]
+        precision, recall = precision_recall(reference.features, features)
+        variance, real_variance = (
+            within_class_variance(x, reference.labels[: len(x)])
+            for x in (features, reference.features)
+        )
+        values = {
             "fid": frechet_distance(sums.gaussian(), reference.gaussian),
             "inception_score": scores.score(),
             "precision": precision,
             "recall": recall,
-            "diversity": varied[0] / varied[1],
+            "diversity": variance / real_variance,
         }
-        measures = {f"{name}{self.network.suffix}": value for name, value in named.items()}
-        if self.network.judges and self.conditional:
-            measures["class_accuracy"] = right / self.samples
-            if split in REAL_SPLIT:
-                measures["classifier_accuracy"] = self.network.accuracy
-        return measures
+        metrics = {f"{name}{self.extractor.suffix}": value for name, value in values.items()}
+        if self.extractor.predicts_labels and self.conditional:
+            metrics["class_accuracy"] = correct / self.samples
+            if split == "test":
+                metrics["classifier_accuracy"] = self.extractor.accuracy
+        return metrics
 
     def nearest(
-        self, drawn: Float[np.ndarray, "B R R C"], count: int
+        self, generated: Float[np.ndarray, "B R R C"], count: int
     ) -> Float[np.ndarray, "B K R R C"]:
-        """For each image the nearest of those trained on, by features: is it more than a copy?"""
+        """Return the nearest training images of each image by features, to detect memorization."""
         train = self.images["train"]
-        asked = np.asarray(self.network.see(jnp.asarray(drawn)).features)
-        best = np.full((len(drawn), count), np.inf)
-        which = np.zeros((len(drawn), count), np.int64)
-        for n, (batch, real) in enumerate(first_batches(train, self.rows, len(train))):
-            seen = np.asarray(self.network.see(jnp.asarray(to_float(batch["image"]))).features)[
-                :real
-            ]
-            found = np.concatenate([best, squares(asked, seen)], axis=1)
-            index = np.broadcast_to(n * self.rows + np.arange(real), (len(drawn), real))
-            known = np.concatenate([which, index], axis=1)
-            order = np.argsort(found, axis=1, kind="stable")[:, :count]
-            best = np.take_along_axis(found, order, axis=1)
-            which = np.take_along_axis(known, order, axis=1)
-        images = to_float(np.stack([train[int(i)][0] for i in which.ravel()]))
-        return images.reshape(*which.shape, *drawn.shape[1:])
+        queries = self._features(generated)
+        best = np.full((len(generated), count), np.inf)
+        indices = np.zeros((len(generated), count), np.int64)
+        for n, (batch, size) in enumerate(sequential_batches(train, self.batch_size, len(train))):
+            features = self._features(to_float(batch["image"]))[:size]
+            distances = np.concatenate([best, squared_distances(queries, features)], axis=1)
+            new = np.broadcast_to(n * self.batch_size + np.arange(size), (len(generated), size))
+            candidates = np.concatenate([indices, new], axis=1)
+            order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+            best = np.take_along_axis(distances, order, axis=1)
+            indices = np.take_along_axis(candidates, order, axis=1)
+        images = to_float(np.stack([train[int(i)][0] for i in indices.ravel()]))
+        return images.reshape(*indices.shape, *generated.shape[1:])
+
+    def _features(self, images):
+        return np.asarray(self.extractor.apply(jnp.asarray(images)).features)
 
     def _reference(self, split: str) -> Reference:
-        """Of real images, changed as in training; from the start again where they are few.
+        """Compute the statistics of the augmented real images, which are repeated if too few.
 
-        Features are kept of the first time around alone: of a copy the nearest neighbour is itself.
+        Features of repetitions are not kept, because an image would be its own nearest neighbor.
         """
         if split not in self._references:
             sums, kept, labels = FeatureSums(), [], []
-            few = min(self.few, self.samples, len(self.images[split]))
-            batches = first_batches(self.images[split], self.rows, self.samples)
-            change = jax.jit(lambda images, key: prepare(images, self.augment, key))
+            keep = min(self.neighbor_samples, self.samples, len(self.images[split]))
+            augment = jax.jit(lambda images, key: preprocess(images, self.augmentation, key))
+            batches = sequential_batches(self.images[split], self.batch_size, self.samples)
             for n, (batch, count) in enumerate(batches):
                 key = jax.random.fold_in(jax.random.key(2017), n)
-                seen = self.network.see(change(batch["image"], key)).features
-                sums.add(np.asarray(seen)[:count])
+                features = self._features(augment(batch["image"], key))[:count]
+                sums.add(features)
                 labels.append(batch["label"][:count])
-                if n * self.rows < few:
-                    kept.append(np.asarray(seen)[:count])
+                if n * self.batch_size < keep:
+                    kept.append(features)
             self._references[split] = Reference(
-                sums.gaussian(), np.concatenate(kept)[:few], np.concatenate(labels)
+                sums.gaussian(), np.concatenate(kept)[:keep], np.concatenate(labels)
             )
         return self._references[split]

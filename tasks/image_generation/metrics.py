@@ -1,6 +1,7 @@
-"""Measures of sets of images, by what a network sees in them: features and class probabilities.
+"""Metrics of image sets, computed from the features and class probabilities of a network.
 
-Statistics are sums that grow with the number of images in nothing but their values, in float64.
+The Fréchet distance and the Inception Score are accumulated over batches, in float64 and in memory
+that does not depend on the number of images.
 """
 
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-NEAREST = 3  # neighbours that `precision_recall` looks at
+NEAREST = 3  # k of the k-th nearest neighbor in `precision_recall`
 
 
 class Gaussian(NamedTuple):
@@ -19,17 +20,17 @@ class Gaussian(NamedTuple):
 
 
 class FeatureSums:
-    """Sums over features, from which mean and covariance follow; batches may come one by one.
+    """Accumulates the mean and the covariance of features.
 
-    Sums are of differences from the first batch's mean, as squares of large numbers would leave no
-    digits for their small differences.
+    The mean of the first batch is subtracted from all features, because the difference of large
+    sums of squares would lose precision.
     """
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, features: Float[np.ndarray, "B F"]) -> None:
-        """Takes in a batch."""
+        """Add a batch."""
         x = np.asarray(features, np.float64)
         if not self.count:
             self.origin = x.mean(0)
@@ -40,49 +41,52 @@ class FeatureSums:
         self.second += x.T @ x
 
     def gaussian(self) -> Gaussian:
-        """Mean and unbiased covariance of all that was taken in."""
+        """Return the mean and the unbiased covariance of all batches."""
         mean = self.first / self.count
         covariance = (self.second - self.count * np.outer(mean, mean)) / (self.count - 1)
         return Gaussian(self.origin + mean, covariance)
 
 
-def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """`|μ1 - μ2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½)`: FID, between two sets' features.
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """`|μ1 - μ2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½)`, the FID of two sets of features.
 
-    Source: Heusel et al. 2017, eq. 6. The root's trace is the sum of the roots of the eigenvalues
-    of `Σ1^½ Σ2 Σ1^½`, which is symmetric, so nothing comes out complex.
+    Source: Heusel et al. 2017, eq. 6. The trace of the root is the sum of the square roots of the
+    eigenvalues of `Σ1^½ Σ2 Σ1^½`, which is symmetric, so all of them are real.
     """
-    values, vectors = np.linalg.eigh(one.covariance)
+    values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ other.covariance @ root)
-    trace = np.trace(one.covariance) + np.trace(other.covariance)
-    shift = one.mean - other.mean
-    distance = shift @ shift + trace - 2 * np.sqrt(np.maximum(product, 0.0)).sum()
+    eigenvalues = np.linalg.eigvalsh(root @ b.covariance @ root)
+    trace = np.trace(a.covariance) + np.trace(b.covariance)
+    shift = a.mean - b.mean
+    distance = shift @ shift + trace - 2 * np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
     return max(float(distance), 0.0)
 
 
 class InceptionSums:
-    """Sums over class probabilities, from which the Inception Score follows.
+    """Accumulates the Inception Score, `exp(E KL(p(y|x) || p(y)))`.
 
-    Source: Salimans et al. 2016, sec. 4: `exp(E KL(p(y|x) || p(y)))`.
+    Source: Salimans et al. 2016, sec. 4.
     """
 
     def __init__(self) -> None:
         self.count, self.negative_entropy = 0, 0.0
 
     def add(self, logits: Float[np.ndarray, "B N"]) -> None:
-        """Takes in a batch."""
+        """Add a batch."""
         x = np.asarray(logits, np.float64)
         x = x - x.max(1, keepdims=True)
-        logs = x - np.log(np.exp(x).sum(1, keepdims=True))
+        log_probs = x - np.log(np.exp(x).sum(1, keepdims=True))
         if not self.count:
             self.marginal = np.zeros(x.shape[1])
         self.count += len(x)
-        self.marginal += np.exp(logs).sum(0)
-        self.negative_entropy += float((np.exp(logs) * logs).sum())
+        self.marginal += np.exp(log_probs).sum(0)
+        self.negative_entropy += float((np.exp(log_probs) * log_probs).sum())
 
     def score(self) -> float:
-        """Over all images at once: the usual mean over ten parts differs in the first decimal."""
+        """Return the score of all images.
+
+        The usual mean over ten subsets differs from it in the first decimal.
+        """
         marginal = self.marginal / self.count
         entropy = -(marginal * np.log(np.maximum(marginal, 1e-300))).sum()
         return float(np.exp(self.negative_entropy / self.count + entropy))
@@ -91,37 +95,39 @@ class InceptionSums:
 def precision_recall(
     real: Float[np.ndarray, "N F"],
     generated: Float[np.ndarray, "M F"],
-    neighbours: int = NEAREST,
+    nearest: int = NEAREST,
 ) -> tuple[float, float]:
-    """Share of what is generated that lies among the real, and the other way round.
+    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2).
 
-    Source: Kynkäänniemi et al. 2019, eq. 1 and 2: x lies among a set if it is at most as far from
-    one of its members as that one from its k-th nearest other member.
+    Precision is the share of generated images within the manifold of the real ones, recall the
+    share of real images within that of the generated ones. The manifold of a set is the union of
+    the balls around its members up to their `nearest`-th nearest neighbor in the set.
     """
     return (
-        float(_lies_among(generated, real, neighbours).mean()),
-        float(_lies_among(real, generated, neighbours).mean()),
+        float(_in_manifold(generated, real, nearest).mean()),
+        float(_in_manifold(real, generated, nearest).mean()),
     )
 
 
-def _lies_among(points, members, neighbours):
-    radii = np.partition(squares(members, members), neighbours, axis=1)[:, neighbours]
-    return (squares(points, members) <= radii).any(1)
+def _in_manifold(points, members, nearest):
+    distances = squared_distances(members, members)
+    radii = np.partition(distances, nearest, axis=1)[:, nearest]  # index 0 is the member itself
+    return (squared_distances(points, members) <= radii).any(1)
 
 
-def squares(a, b):
-    """Squared distances [N, M]; never below zero, as rounding would have it."""
+def squared_distances(a, b):
+    """Squared Euclidean distances `[N, M]`, clipped at zero against rounding errors."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
-    return np.maximum(squares, 0.0)
+    distances = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+    return np.maximum(distances, 0.0)
 
 
 def within_class_variance(
     features: Float[np.ndarray, "M F"], labels: Int[np.ndarray, " M"]
 ) -> float:
-    """Mean square distance of features from the mean of their class, summed over features."""
-    centred = np.asarray(features, np.float64).copy()
+    """Mean squared distance of the features from the mean of their class."""
+    centered = np.asarray(features, np.float64).copy()
     for label in np.unique(labels):
-        rows = labels == label
-        centred[rows] -= centred[rows].mean(0)
-    return float((centred**2).sum(1).mean())
+        members = labels == label
+        centered[members] -= centered[members].mean(0)
+    return float((centered**2).sum(1).mean())

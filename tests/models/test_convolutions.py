@@ -1,4 +1,6 @@
-"""Convolutions with a resampling built in; batch normalisation, by class too, against NumPy."""
+"""Tests of `models.convolutions` and `models.matmul_convolutions`."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,36 +8,40 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import stencils
+from models import convolutions, matmul_convolutions
 from models.convolutions import (
     BatchNorm,
     Conv,
     Moments,
+    conv_functions,
     convolve,
-    convolve_pooled,
-    convolve_upsampled,
-    forms,
     mean_pool,
     upsample,
 )
+from tests.commands import fast_compilation
 
 KEY = jax.random.key(0)
-X = jax.random.normal(jax.random.key(1), (2, 4, 6, 3))
-W = jax.random.normal(jax.random.key(2), (3, 3, 3, 5))
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(2, 4, 6, 3)).astype(np.float32)
+REFERENCES = {
+    "convolve": convolve,
+    "convolve_upsampled": lambda x, w: convolve(upsample(x), w),
+    "convolve_pooled": lambda x, w: mean_pool(convolve(x, w)),
+}
 
 
-def test_convolution_is_correlation_with_zeros_beyond_the_map():
-    padded = np.pad(np.asarray(X), ((0, 0), (1, 1), (1, 1), (0, 0)))
+def test_convolution_is_cross_correlation_with_zero_padding():
+    weights = RNG.normal(size=(3, 3, 3, 5)).astype(np.float32)
+    padded = np.pad(X, ((0, 0), (1, 1), (1, 1), (0, 0)))
     expected = np.zeros((2, 4, 6, 5))
     for y in range(4):
         for x in range(6):
-            expected[:, y, x] = np.einsum(
-                "bjic,jicd->bd", padded[:, y : y + 3, x : x + 3], np.asarray(W)
-            )
-    np.testing.assert_allclose(convolve(X, W), expected, rtol=1e-4, atol=1e-4)
+            expected[:, y, x] = np.einsum("bjic,jicd->bd", padded[:, y : y + 3, x : x + 3], weights)
+    found = convolve(jnp.asarray(X), jnp.asarray(weights))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_resampling_is_what_it_says():
+def test_upsampling_and_pooling():
     x = jnp.arange(4.0).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(
         upsample(x)[0, ..., 0], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
@@ -44,103 +50,113 @@ def test_resampling_is_what_it_says():
     np.testing.assert_array_equal(mean_pool(x), [[[[1.5]]]])
 
 
-def with_gradients(f, x, w):
-    """What it returns, and what follows from that for the map and for the kernel."""
-    curved = lambda *a: jnp.sum(jnp.sin(f(*a)))
-    return jax.jit(lambda x, w: (f(x, w), jax.grad(curved, (0, 1))(x, w)))(x, w)
+def values_and_gradients(functions, inputs, outputs):
+    """Results of the functions by name, and the gradients of a nonlinear loss by map and kernel."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 4, 6, inputs)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(3, 3, inputs, outputs)), jnp.float32)
+
+    @jax.jit
+    def compute(x, w):
+        loss = lambda f, x, w: jnp.sum(jnp.sin(f(x, w)))
+        return {
+            name: (f(x, w), jax.grad(functools.partial(loss, f), (0, 1))(x, w))
+            for name, f in functions.items()
+        }
+
+    with fast_compilation():
+        return compute(x, weights)
 
 
-def assert_alike(found, expected):
+@functools.cache
+def reference_values_and_gradients(inputs, outputs):
+    return values_and_gradients(REFERENCES, inputs, outputs)
+
+
+# Few input channels, few output channels, and neither.
+@pytest.mark.parametrize(
+    ("module", "inputs", "outputs"),
+    [
+        (convolutions, 5, 6),
+        (matmul_convolutions, 1, 6),
+        (matmul_convolutions, 6, 1),
+        (matmul_convolutions, 5, 6),
+    ],
+)
+def test_fused_convolutions_equal_their_definition(module, inputs, outputs):
+    functions = {name: getattr(module, name) for name in REFERENCES}
+    found = values_and_gradients(functions, inputs, outputs)
+    expected = reference_values_and_gradients(inputs, outputs)
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-UPSAMPLED = lambda x, w: convolve(upsample(x), w)
-POOLED = lambda x, w: mean_pool(convolve(x, w))
-
-
-@pytest.mark.parametrize(
-    ("short", "long"),
-    [(convolve_upsampled, UPSAMPLED), (convolve_pooled, POOLED)],
-    ids=["upsampled", "pooled"],
-)
-def test_the_short_way_equals_the_long_way_with_its_gradients(short, long):
-    assert_alike(with_gradients(short, X, W), with_gradients(long, X, W))
-
-
-@pytest.mark.parametrize(
-    ("product", "convolution"),
-    [
-        (stencils.convolve, convolve),
-        (stencils.convolve_upsampled, UPSAMPLED),
-        (stencils.convolve_pooled, POOLED),
-    ],
-    ids=["plain", "upsampled", "pooled"],
-)
-@pytest.mark.parametrize(("channels", "outputs"), [(1, 6), (6, 1), (5, 6)])
-def test_products_of_matrices_equal_convolutions_with_their_gradients(
-    product, convolution, channels, outputs
-):
-    """With few channels before, after, and neither: each its own product."""
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 4, 6, channels)), jnp.float32)
-    w = jnp.asarray(rng.normal(size=(3, 3, channels, outputs)), jnp.float32)
-    assert_alike(with_gradients(product, x, w), with_gradients(convolution, x, w))
-
-
 @pytest.mark.parametrize("size", [1, 3])
-def test_the_layer_resamples_before_or_after_its_bias_alike(size):
+def test_layer_with_resampling_equals_layer_and_resampling(size):
     layer = Conv(3, 5, size, key=KEY)
     layer.bias[...] = jnp.arange(5.0)
-    np.testing.assert_allclose(layer.upsampled(X), layer(upsample(X)), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(layer.pooled(X), mean_pool(layer(X)), rtol=1e-4, atol=1e-4)
+
+    @jax.jit
+    def compute(layer, x):
+        return [
+            (layer.upsampled(x), layer(upsample(x))),
+            (layer.pooled(x), mean_pool(layer(x))),
+        ]
+
+    with fast_compilation():
+        for found, expected in compute(layer, jnp.asarray(X)):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_the_gradient_of_a_bias_adds_up_in_float32(size):
-    """A thousand positions: a sum of bfloat16 would stay at 256."""
+def test_bias_gradient_is_summed_in_float32(size):
+    """Over a thousand positions, of which a sum in bfloat16 would stop at 256."""
     layer, x = Conv(3, 5, size, key=KEY), jnp.zeros((10, 10, 10, 3), jnp.bfloat16)
-    for form, positions in ((Conv.__call__, 1_000), (Conv.upsampled, 4_000), (Conv.pooled, 250)):
-        total = lambda layer, form=form: jnp.sum(form(layer, x).astype(jnp.float32))
-        found = jax.jit(nnx.grad(total))(layer).bias[...]
-        np.testing.assert_array_equal(found, np.full(5, positions))
+    positions = {Conv.__call__: 1_000, Conv.upsampled: 4_000, Conv.pooled: 250}
+
+    @jax.jit
+    def gradients(layer):
+        loss = lambda layer, method: jnp.sum(method(layer, x).astype(jnp.float32))
+        return [nnx.grad(functools.partial(loss, method=m))(layer).bias[...] for m in positions]
+
+    with fast_compilation():
+        for found, expected in zip(gradients(layer), positions.values(), strict=True):
+            np.testing.assert_array_equal(found, np.full(5, expected))
 
 
-def test_the_form_of_a_convolution_is_that_of_the_mesh():
-    """A plan for a TPU is made where there is none."""
+def test_implementation_follows_the_platform_of_the_mesh():
+    """Such as the abstract mesh of a plan for a TPU, made on a CPU."""
     tpu = jax.sharding.AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu")
     mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=tpu)
-    here = forms()
+    assert conv_functions().plain is matmul_convolutions.convolve
     with jax.sharding.use_abstract_mesh(mesh):
-        assert forms().plain is convolve
-    assert here.plain is stencils.convolve
+        assert conv_functions().plain is convolve
 
 
-def test_batch_norm_by_class_is_that_of_numpy():
+def test_conditional_batch_norm_equals_numpy():
     norm, labels = BatchNorm(3, 4), jnp.array([3, 1])
     rng = np.random.default_rng(0)
-    norm.gain[...] = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
-    norm.bias[...] = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
-    x = np.asarray(X, np.float64) * 3 + 2
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    gain, bias = rng.normal(size=(2, 4, 3)).astype(np.float32)
+    norm.gain[...], norm.bias[...] = jnp.asarray(gain), jnp.asarray(bias)
+    x = X * 3 + 2
+    mean, variance = x.astype(np.float64).mean((0, 1, 2)), x.astype(np.float64).var((0, 1, 2))
     expected = np.stack(
         [
-            norm.gain[...][label] * (image - mean) / np.sqrt(variance + 1e-5)
-            + norm.bias[...][label]
+            gain[label] * (image - mean) / np.sqrt(variance + 1e-5) + bias[label]
             for image, label in zip(x, labels, strict=True)
         ]
     )
-    y, moments = norm(jnp.asarray(x, jnp.float32), labels)
+    y, moments = jax.jit(lambda norm, x: norm(x, labels))(norm, jnp.asarray(x))
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(moments.mean, mean, rtol=1e-5)
     np.testing.assert_allclose(moments.variance, variance, rtol=1e-4)
 
 
-def test_given_moments_an_image_does_not_see_the_others():
+def test_batch_norm_with_given_moments_does_not_mix_examples():
     norm = BatchNorm(3)
     moments = Moments(jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 1.0, 0.25]))
-    y, same = norm(X, None, moments)
+    y, same = norm(jnp.asarray(X), None, moments)
     assert same is moments
-    expected = (np.asarray(X) - [1, 2, 3]) / np.sqrt(np.array([4, 1, 0.25]) + 1e-5)
+    expected = (X - [1, 2, 3]) / np.sqrt(np.array([4, 1, 0.25]) + 1e-5)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(norm(X[:1], None, moments)[0], y[:1], rtol=1e-6)
+    np.testing.assert_allclose(norm(jnp.asarray(X[:1]), None, moments)[0], y[:1], rtol=1e-6)

@@ -1,1 +1,1 @@
-"""Image datasets and augmentation."""
+"""Image datasets, batches and augmentation."""

@@ -1,70 +1,86 @@
-"""What measures say of drawn images that are the real ones, or one of these again and again."""
+"""Tests of `tasks.image_generation.evaluation` with pixels as features."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.classifier import Seen
-from models.sagan.networks import Generated
-from tasks.image_generation.data.augment import Augment
-from tasks.image_generation.data.images import Held, to_float
-from tasks.image_generation.evaluation import Judge
-from tasks.image_generation.features import Network
+from models.classifier import ClassifierOutput
+from models.sagan import GeneratorOutput
+from tasks.image_generation.data.augment import Augmentation
+from tasks.image_generation.data.batching import to_float
+from tasks.image_generation.data.sources import InMemoryImages
+from tasks.image_generation.evaluation import Evaluator
+from tasks.image_generation.feature_extractors import FeatureExtractor
 
-COUNT, ROWS = 48, 20
+COUNT, BATCH_SIZE = 48, 20
 CLASSES = ("a", "b")
 
 
-def held(seed, darkest):
-    """Images with half of all shades, in random classes."""
+def random_images(seed, darkest):
+    """Random images in random classes, whose pixels cover half of the value range."""
     rng = np.random.default_rng(seed)
     images = rng.integers(darkest, darkest + 128, (COUNT, 4, 4, 1), np.uint8)
-    return Held(images, rng.integers(0, 2, COUNT, np.int32), CLASSES)
+    return InMemoryImages(images, rng.integers(0, 2, COUNT, np.int32), CLASSES)
 
 
-IMAGES = {"train": held(0, darkest=0), "test": held(1, darkest=128)}
+IMAGES = {"train": random_images(0, darkest=0), "test": random_images(1, darkest=128)}
 
 
-def measures(split, images, labels):
-    """Of these, drawn one after another, where these are the classes that must be asked for."""
-    judge = Judge(
+def make_evaluator(samples=COUNT):
+    evaluator = Evaluator(
         IMAGES,
-        Augment(0.0, 0.0, 0.0, False),
+        Augmentation(0.0, 0.0, 0.0, False),
         "",
         True,
-        samples=COUNT,
-        rows=ROWS,
-        neighbours_among=COUNT,
+        samples=samples,
+        batch_size=BATCH_SIZE,
+        neighbor_samples=samples,
         inception_weights="",
         classifier={},
     )
-    pixels = lambda x: Seen(jnp.reshape(x, (len(x), -1)), jnp.zeros((len(x), len(CLASSES))))
-    judge._network = Network(pixels, "", judges=False)
-    begins = iter(range(0, COUNT, ROWS))
+    evaluator._extractor = FeatureExtractor(pixels, "", predicts_labels=False)
+    return evaluator
 
-    def draw(key, asked):
-        rows = np.arange(ROWS) + next(begins)
-        told = np.asarray(asked)[rows < COUNT]
-        np.testing.assert_array_equal(told, labels[rows[rows < COUNT]])
-        return Generated(jnp.asarray(to_float(images[rows % COUNT])), (), None)
 
-    return judge.measures(draw, split)
+def pixels(images):
+    flat = jnp.reshape(images, (len(images), -1))
+    return ClassifierOutput(flat, jnp.zeros((len(images), len(CLASSES))))
+
+
+def evaluate(split, images, labels):
+    """Metrics of generated images, which must be requested with the given labels in order."""
+    starts = iter(range(0, COUNT, BATCH_SIZE))
+
+    def sample(key, requested):
+        indices = np.arange(BATCH_SIZE) + next(starts)
+        valid = indices < COUNT
+        np.testing.assert_array_equal(np.asarray(requested)[valid], labels[indices[valid]])
+        return GeneratorOutput(jnp.asarray(to_float(images[indices % COUNT])), (), None)
+
+    return make_evaluator().evaluate(sample, split)
 
 
 @pytest.mark.parametrize(
     ("split", "real"), [("train", "train"), ("dev", "train"), ("test", "test")]
 )
-def test_real_images_are_as_good_as_real_ones(split, real):
-    """Those of the test beside the held out, which are not at all like those trained on."""
-    found = measures(split, IMAGES[real].images, IMAGES[real].labels)
-    assert found["fid"] == pytest.approx(0.0, abs=1e-6)
-    assert found["precision"] == found["recall"] == 1.0
-    assert found["diversity"] == pytest.approx(1.0)
+def test_metrics_of_the_reference_images_are_optimal(split, real):
+    """The reference of `test` is the test split, which differs from the training split."""
+    metrics = evaluate(split, IMAGES[real].images, IMAGES[real].labels)
+    assert metrics["fid"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["precision"] == metrics["recall"] == 1.0
+    assert metrics["diversity"] == pytest.approx(1.0)
 
 
-def test_one_real_image_again_and_again_is_true_but_not_diverse():
+def test_one_repeated_image_has_precision_without_recall_and_diversity():
     real = IMAGES["test"]
-    found = measures("test", np.broadcast_to(real.images[:1], real.images.shape), real.labels)
-    assert found["precision"] == 1.0 and found["recall"] <= 1 / COUNT
-    assert found["diversity"] == pytest.approx(0.0, abs=1e-9)
-    assert found["fid"] > 1.0
+    metrics = evaluate("test", np.broadcast_to(real.images[:1], real.images.shape), real.labels)
+    assert metrics["precision"] == 1.0 and metrics["recall"] <= 1 / COUNT
+    assert metrics["diversity"] == pytest.approx(0.0, abs=1e-9)
+    assert metrics["fid"] > 1.0
+
+
+def test_reference_features_contain_each_real_image_once():
+    """Even if fewer real images exist than are generated."""
+    reference = make_evaluator(samples=3 * COUNT)._reference("test")
+    assert len(reference.labels) == 3 * len(reference.features) == 3 * COUNT
+    assert len(np.unique(reference.features, axis=0)) == COUNT

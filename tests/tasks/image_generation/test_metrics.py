@@ -1,4 +1,4 @@
-"""Measures of images beside closed forms, scipy and loops."""
+"""Tests of `tasks.image_generation.metrics` against closed forms, SciPy and loops."""
 
 import numpy as np
 import pytest
@@ -14,59 +14,60 @@ from tasks.image_generation.metrics import (
 )
 
 
-def gaussian(rng, width, rank=None):
+def random_gaussian(rng, width, rank=None):
     factor = rng.normal(size=(width, rank or width))
     return Gaussian(rng.normal(size=width), factor @ factor.T)
 
 
-def test_the_distance_of_gaussians_along_the_axes_is_the_closed_form():
-    """Sum of squares of the differences of means and of standard deviations."""
-    mean, spread = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 0.5]]), np.array([[1, 2, 3], [2, 0.5, 3]])
-    one, other = (Gaussian(m, np.diag(s**2)) for m, s in zip(mean, spread, strict=True))
-    expected = ((mean[0] - mean[1]) ** 2).sum() + ((spread[0] - spread[1]) ** 2).sum()
-    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-12)
-    assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-12)
+def test_frechet_distance_of_diagonal_gaussians():
+    """Sum of the squared differences of means and of standard deviations."""
+    mean = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 0.5]])
+    deviation = np.array([[1, 2, 3], [2, 0.5, 3]])
+    a, b = (Gaussian(m, np.diag(s**2)) for m, s in zip(mean, deviation, strict=True))
+    expected = ((mean[0] - mean[1]) ** 2).sum() + ((deviation[0] - deviation[1]) ** 2).sum()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_distance_is_that_of_the_matrix_root_of_scipy():
+def test_frechet_distance_equals_that_with_scipys_matrix_root():
     rng = np.random.default_rng(0)
-    one, other = gaussian(rng, 12), gaussian(rng, 12)
-    root = scipy.linalg.sqrtm(one.covariance @ other.covariance).real
-    expected = ((one.mean - other.mean) ** 2).sum()
-    expected += np.trace(one.covariance + other.covariance - 2 * root)
-    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6)
-    assert frechet_distance(other, one) == pytest.approx(expected, rel=1e-6)
+    a, b = random_gaussian(rng, 12), random_gaussian(rng, 12)
+    root = scipy.linalg.sqrtm(a.covariance @ b.covariance).real
+    expected = ((a.mean - b.mean) ** 2).sum()
+    expected += np.trace(a.covariance + b.covariance - 2 * root)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-6)
 
 
-def test_fewer_images_than_features_are_no_difficulty():
-    """Both covariances singular, where a general matrix root turns complex."""
+def test_frechet_distance_of_singular_covariances_is_finite():
+    """As from fewer images than features, where a general matrix root becomes complex."""
     rng = np.random.default_rng(1)
-    one, other = gaussian(rng, 20, rank=3), gaussian(rng, 20, rank=4)
-    assert np.isfinite(frechet_distance(one, other))
-    assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-6)
+    a, b = random_gaussian(rng, 20, rank=3), random_gaussian(rng, 20, rank=4)
+    assert np.isfinite(frechet_distance(a, b))
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_sums_over_batches_are_mean_and_covariance_of_the_whole():
-    """Also far from zero, where sums of squares alone would leave few digits."""
+def test_feature_sums_over_batches_equal_numpy():
+    """Also for a large mean, where plain sums of squares would lose precision."""
     x = np.random.default_rng(2).normal(size=(103, 5)).astype(np.float32) + 1000
     sums = FeatureSums()
-    for begin in (0, 7, 50):
-        sums.add(x[begin : {0: 7, 7: 50, 50: 103}[begin]])
+    for batch in (x[:7], x[7:50], x[50:]):
+        sums.add(batch)
     found = sums.gaussian()
     np.testing.assert_allclose(found.mean, x.astype(np.float64).mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.covariance, np.cov(x.astype(np.float64).T), rtol=1e-8)
 
 
-def test_the_inception_score_lies_between_one_and_the_number_of_classes():
+def test_inception_score_over_batches():
     def score(*batches):
         sums = InceptionSums()
         for logits in batches:
             sums.add(logits)
         return sums.score()
 
-    sure = 100 * np.eye(4)
-    assert score(sure[:2], sure[2:]) == pytest.approx(4.0)
-    assert score(sure[:1], sure[:1]) == pytest.approx(1.0)
+    certain = 100 * np.eye(4)
+    assert score(certain[:2], certain[2:]) == pytest.approx(4.0)  # the number of classes
+    assert score(certain[:1], certain[:1]) == pytest.approx(1.0)
     assert score(np.zeros((5, 4))) == pytest.approx(1.0)
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(30, 6))
@@ -75,31 +76,31 @@ def test_the_inception_score_lies_between_one_and_the_number_of_classes():
     assert score(logits[:11], logits[11:]) == pytest.approx(expected, rel=1e-12)
 
 
-def test_precision_and_recall_are_those_of_a_loop():
+def test_precision_and_recall_equal_a_loop():
     rng = np.random.default_rng(4)
-    real, fake = rng.normal(size=(40, 3)), 1.5 * rng.normal(size=(30, 3)) + 0.5
+    real, generated = rng.normal(size=(40, 3)), 1.5 * rng.normal(size=(30, 3)) + 0.5
 
-    def share(points, members):
-        inside = 0
-        for point in points:
-            for member in members:
-                others = sorted(np.linalg.norm(members - member, axis=1))
-                inside += np.linalg.norm(point - member) <= others[3] + 1e-12
-                if np.linalg.norm(point - member) <= others[3] + 1e-12:
-                    inside += 0
-                    break
-        return inside / len(points)
+    def in_manifold(point, members):
+        for member in members:
+            radius = sorted(np.linalg.norm(members - member, axis=1))[3]
+            if np.linalg.norm(point - member) <= radius + 1e-12:
+                return True
+        return False
 
-    assert precision_recall(real, fake) == pytest.approx((share(fake, real), share(real, fake)))
+    expected = (
+        np.mean([in_manifold(point, real) for point in generated]),
+        np.mean([in_manifold(point, generated) for point in real]),
+    )
+    assert precision_recall(real, generated) == pytest.approx(expected)
     assert precision_recall(real, real) == (1.0, 1.0)
-    assert precision_recall(real, fake + 100) == (0.0, 0.0)
+    assert precision_recall(real, generated + 100) == (0.0, 0.0)
 
 
-def test_a_collapsed_class_has_no_variance_within():
+def test_within_class_variance_equals_numpy_and_is_zero_for_collapsed_classes():
     rng = np.random.default_rng(5)
     labels = np.repeat([0, 1], 50)
     features = rng.normal(size=(100, 3)) + 100 * labels[:, None]
-    spread = sum(features[labels == c].var(0).sum() for c in (0, 1)) / 2
-    assert within_class_variance(features, labels) == pytest.approx(spread)
+    expected = sum(features[labels == c].var(0).sum() for c in (0, 1)) / 2
+    assert within_class_variance(features, labels) == pytest.approx(expected)
     means = np.stack([features[labels == c].mean(0) for c in labels]).astype(np.float64)
     assert within_class_variance(means, labels) == pytest.approx(0.0, abs=1e-12)

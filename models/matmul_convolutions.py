@@ -1,0 +1,101 @@
+"""3 x 3 convolutions as matrix products of shifted feature maps, for CPUs.
+
+XLA's convolutions take up to twice as long on a CPU, above all their gradients.
+
+The positions of a map are the rows of one matrix product. The shifts of the kernel taps are applied
+before the product, where shifted copies of the map are stacked (im2col, `_stack_shifts`), or after
+it, where shifted outputs of the taps are summed (`_sum_shifts`). Each is the transpose of the
+other, so gradients have the same form.
+
+Along an axis, tap 0 of a kernel reads the position before the output position, tap 2 the one after.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+FEW_CHANNELS = 4  # such as the channels of an image: 9 shifted copies are still a small array
+
+
+def convolve(
+    x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
+) -> Float[Array, "B Y X D"]:
+    """Cross-correlation with zero padding.
+
+    Shifts are stacked along one axis and summed along the other. With few input channels both are
+    stacked, with few output channels both are summed.
+    """
+    weights = weights.astype(x.dtype)
+    inputs, outputs = weights.shape[2:]
+    if inputs <= FEW_CHANNELS:
+        return _matmul(_stack_shifts(_stack_shifts(x, 2), 1), weights)
+    if outputs <= FEW_CHANNELS:
+        return _sum_shifts(_sum_shifts(_matmul(x, weights.transpose(2, 0, 1, 3)), 1), 2)
+    return _sum_shifts(_matmul(_stack_shifts(x, 2), weights.transpose(1, 2, 0, 3)), 1)
+
+
+def convolve_upsampled(
+    x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
+) -> Float[Array, "B 2*Y 2*X D"]:
+    """`convolve(upsample(x), weights)` with 9 products per input position instead of 36."""
+    taps = _matmul(x, weights.astype(x.dtype).transpose(2, 0, 1, 3))
+    return _sum_shifts_upsampled(_sum_shifts_upsampled(taps, 1), 2)
+
+
+def convolve_pooled(
+    x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
+) -> Float[Array, "B Y//2 X//2 D"]:
+    """`mean_pool(convolve(x, weights))` with 9 products per output position instead of 36.
+
+    The inputs that a tap reads for the 2 x 2 pooled outputs are summed before the product.
+    """
+    return _matmul(
+        _stack_pooled_shifts(_stack_pooled_shifts(x, 2), 1), (weights / 4).astype(x.dtype)
+    )
+
+
+def _matmul(x, weights):
+    """Contract the trailing axes of a map `[B, Y, X, *K]` with weights `[*K, *D]`."""
+    contracted = x.ndim - 3
+    rows = x.reshape(-1, math.prod(x.shape[3:]))
+    result = rows @ weights.reshape(rows.shape[1], -1)
+    return result.reshape(*x.shape[:3], *weights.shape[contracted:])
+
+
+def _stack_shifts(x, axis):
+    """Stack the previous, the current and the next position at axis 3."""
+    return jnp.stack([_shift(x, axis, -1), x, _shift(x, axis, 1)], 3)
+
+
+def _sum_shifts(taps, axis):
+    """Sum the outputs of the taps, at axis 3, at the positions that they contribute to."""
+    first, second, third = _unstack(taps, 3)
+    return _shift(first, axis, -1) + second + _shift(third, axis, 1)
+
+
+def _stack_pooled_shifts(x, axis):
+    """Stack at axis 3, for each tap, the sum of its inputs for a pair of pooled outputs."""
+    even, odd = _unstack(x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]), axis + 1)
+    return jnp.stack([_shift(odd, axis, -1) + even, even + odd, odd + _shift(even, axis, 1)], 3)
+
+
+def _sum_shifts_upsampled(taps, axis):
+    """`_sum_shifts` for an input whose positions are repeated twice along the axis."""
+    first, second, third = _unstack(taps, 3)
+    even = _shift(first, axis, -1) + second + third
+    odd = first + second + _shift(third, axis, 1)
+    both = jnp.stack([even, odd], axis + 1)
+    return both.reshape(*both.shape[:axis], -1, *both.shape[axis + 2 :])
+
+
+def _shift(x, axis, offset):
+    """Move the value at position p + offset to p, with zero padding."""
+    padding = [(-offset, offset, 0) if n == axis else (0, 0, 0) for n in range(x.ndim)]
+    return lax.pad(x, jnp.zeros((), x.dtype), padding)
+
+
+def _unstack(x, axis):
+    """Split an axis by `lax.split`, whose transpose is one concatenation."""
+    return [part.squeeze(axis) for part in lax.split(x, [1] * x.shape[axis], axis)]

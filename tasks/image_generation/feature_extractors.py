@@ -1,0 +1,182 @@
+"""Networks whose features and logits the metrics of images are computed from."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from models import inception
+from models.classifier import Classifier, ClassifierOutput
+from tasks.image_generation.data.augment import Augmentation, preprocess
+from tasks.image_generation.data.batching import (
+    THREADS,
+    RandomBatches,
+    sequential_batches,
+    to_float,
+)
+from tasks.image_generation.data.sources import ImageSource
+from tasks.image_generation.torch_weights import read_state_dict
+from training.errors import UserError
+from training.files import atomic_write
+from training.prefetch import prefetch
+
+CLASSIFIER_FILE = "classifier.npz"  # in the run directory
+# First digits of the SHA-256 of pt_inception-2015-12-05-6726825d.pth, the weights that published
+# FIDs use.
+INCEPTION_SHA256 = "6726825d"
+INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights"
+
+
+class FeatureExtractor(NamedTuple):
+    """A trained network and its role in the evaluation.
+
+    Attributes:
+        apply: maps images in [-1, 1] to features and logits.
+        suffix: suffix of the metric names: '_classifier', or '' for Inception.
+        predicts_labels: whether the logits are those of the dataset's own classes.
+        accuracy: of the predicted labels on the real test images.
+    """
+
+    apply: Callable[[Float[Array, "B R R C"]], ClassifierOutput]
+    suffix: str
+    predicts_labels: bool
+    accuracy: float = float("nan")
+
+
+def load_inception(file: str) -> FeatureExtractor:
+    """Load Inception v3 with the standard weights of the FID.
+
+    Args:
+        file: pt_inception-2015-12-05-6726825d.pth.
+
+    Raises:
+        UserError: if the file does not exist, or contains other weights.
+    """
+    path = Path(file).expanduser()
+    name = f"pt_inception-2015-12-05-{INCEPTION_SHA256}.pth"
+    if not path.is_file():
+        raise UserError(
+            f"evaluation.inception_weights={file!r} does not exist: download {name} from "
+            f"{INCEPTION_URL}."
+        )
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not digest.startswith(INCEPTION_SHA256):
+        raise UserError(
+            f"{path} is not {name}, because its SHA-256 begins with {digest[:8]}: download it from "
+            f"{INCEPTION_URL}."
+        )
+    state_dict = read_state_dict(path)
+    weights = {weight: jnp.asarray(state_dict[weight]) for weight in inception.weight_shapes()}
+    compiled = jax.jit(inception.apply)
+
+    def apply(images):
+        grayscale = images.shape[-1] == 1
+        return compiled(weights, jnp.repeat(images, 3, axis=-1) if grayscale else images)
+
+    return FeatureExtractor(apply, "", predicts_labels=False)
+
+
+def load_classifier(
+    images: Mapping[str, ImageSource],
+    augmentation: Augmentation,
+    workdir: str,
+    *,
+    width: int,
+    features: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+) -> FeatureExtractor:
+    """Load the classifier of the real images from the run directory, or train it.
+
+    It depends on the dataset and the arguments, not on the seed of the run, so all runs of a
+    comparison are evaluated by the same classifier.
+
+    Args:
+        images: the split `train` for training, and `test` for the accuracy.
+        augmentation: augmentation of the training images.
+        workdir: run directory, where the weights are stored.
+        width: see `models.classifier.Classifier`.
+        features: see `models.classifier.Classifier`.
+        steps: number of training steps.
+        batch_size: number of images per step.
+        learning_rate: initial learning rate of Adam, with cosine decay to zero.
+    """
+    train = images["train"]
+    shape = train[0][0].shape
+    create = lambda: Classifier(
+        resolution=shape[0],
+        channels=shape[-1],
+        classes=len(train.classes),
+        width=width,
+        features=features,
+        key=jax.random.key(2019),
+    )
+    graphdef = nnx.graphdef(nnx.eval_shape(create))
+    apply = jax.jit(lambda params, images: nnx.merge(graphdef, params)(images))
+    path = Path(workdir, CLASSIFIER_FILE)
+    params, accuracy = _read(path, jax.eval_shape(lambda: nnx.state(create())))
+    if params is None:
+        params = jax.jit(lambda: nnx.state(create()))()
+        batches = RandomBatches(train, min(batch_size, len(train)), seed=2019)
+        params = _train(graphdef, params, batches, augmentation, steps, learning_rate)
+        accuracy = _accuracy(lambda x: apply(params, x), images["test"], batch_size)
+        with atomic_write(path) as file:
+            np.savez(file, *map(np.asarray, jax.tree.leaves(params)), accuracy=accuracy)
+    return FeatureExtractor(lambda x: apply(params, x), "_classifier", True, accuracy)
+
+
+def _train(graphdef, params, batches, augmentation, steps, learning_rate):
+    """Minimize the cross-entropy of augmented images."""
+    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+
+    def step(carry, batch, key):
+        params, opt_state = carry
+        images = preprocess(batch["image"], augmentation, key)
+
+        def loss(params):
+            logits = nnx.merge(graphdef, params)(images).logits
+            return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+        updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    step = jax.jit(step, donate_argnums=0)
+    carry = params, tx.init(params)
+    iterator = prefetch(batches, threads=THREADS)
+    for n in range(steps):
+        carry = step(carry, next(iterator), jax.random.fold_in(jax.random.key(2019), n))
+    iterator.close()
+    return carry[0]
+
+
+def _accuracy(apply, images, batch_size):
+    """Accuracy on all images of a split, without augmentation."""
+    correct = 0
+    for batch, count in sequential_batches(images, batch_size, len(images)):
+        logits = apply(jnp.asarray(to_float(batch["image"]))).logits
+        correct += int((np.argmax(logits, -1) == batch["label"])[:count].sum())
+    return correct / len(images)
+
+
+def _read(path, abstract) -> tuple[Any, float]:
+    """Read the weights and the accuracy, or (None, nan) if no file has weights of these shapes."""
+    try:
+        with np.load(path) as file:
+            leaves = [file[f"arr_{n}"] for n in range(len(jax.tree.leaves(abstract)))]
+            accuracy = float(file["accuracy"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None, float("nan")
+    shapes = [x.shape for x in jax.tree.leaves(abstract)]
+    if [x.shape for x in leaves] != shapes:
+        return None, float("nan")
+    return jax.tree.unflatten(jax.tree.structure(abstract), map(jnp.asarray, leaves)), accuracy

@@ -1,0 +1,38 @@
+"""Tests of `tasks.image_generation.sampler`."""
+
+import jax
+import numpy as np
+
+from models.convolutions import BatchNorm
+from models.sagan import GeneratorOutput
+from tasks.image_generation.sampler import GeneratorFunctions
+
+BATCH_SIZE, BATCHES, CLASSES = 8, 3, 5
+
+
+def test_batch_norm_moments_equal_those_of_all_batches_concatenated(monkeypatch):
+    """The variance exceeds the mean variance of the batches, because their means differ."""
+    norm = BatchNorm(3)
+    functions = GeneratorFunctions(
+        None,
+        latent_size=1,
+        classes=CLASSES,
+        conditional=True,
+        batch_size=BATCH_SIZE,
+        moment_batches=BATCHES,
+    )
+
+    def make_maps(key, labels):
+        return jax.random.normal(key, (BATCH_SIZE, 2, 2, 3)) + labels[:, None, None, None]
+
+    def sample(params, moments, key, labels):
+        maps = make_maps(key, labels)
+        return GeneratorOutput(maps, (norm(maps)[1],), None)
+
+    monkeypatch.setattr(functions, "sample", sample)
+    (found,) = jax.jit(functions.batch_norm_moments)(None)
+    labels = np.arange(BATCHES * BATCH_SIZE).reshape(BATCHES, BATCH_SIZE) % CLASSES
+    keys = [jax.random.fold_in(jax.random.key(2019), n) for n in range(BATCHES)]
+    maps = np.concatenate([make_maps(key, x) for key, x in zip(keys, labels, strict=True)])
+    np.testing.assert_allclose(found.mean, maps.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found.variance, maps.var((0, 1, 2)), rtol=1e-4)
