@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import race
+from benchmarks import timing
 
 STEPS, ROUNDS, CLASSES = 4, 5, 10
 
@@ -58,7 +58,7 @@ def ours(size: Size) -> Callable[[], None]:
     config.model.width = {"generator": size.generator, "discriminator": size.discriminator}
     config.augment.update(rotate=0.0, scale=0.0, shift=0.0, flip=False)
     task = tasks.build(config, tempfile.mkdtemp())
-    return race.train_ours(task, batches(size))
+    return timing.make_train_fn(task, batches(size))
 
 
 def torch_networks(size: Size):
@@ -178,7 +178,7 @@ def torch(size: Size, compiled: bool) -> Callable[[], None]:
     """Its training step."""
     import torch
 
-    device = race.torch_device()
+    device = timing.torch_device()
     generator, discriminator = (network.to(device) for network in torch_networks(size))
     adam = partial(torch.optim.Adam, betas=(0.0, 0.9), eps=1e-8, fused=True)
     adam_g, adam_d = adam(generator.parameters(), 4e-4), adam(discriminator.parameters(), 1.2e-3)
@@ -223,13 +223,13 @@ def main() -> None:
     """Prints a table and a line of JSON for each size; the last is that of the wide networks."""
     for name in sys.argv[1:] or SIZES:
         size = SIZES[name]
-        forms: dict[str, race.Contestant] = {
+        forms: dict[str, timing.Implementation] = {
             "ours": partial(ours, size),
             "torch eager": partial(torch, size, False),
             "torch compiled": partial(torch, size, True),
         }
         images = STEPS * size.rows
-        race.compare(f"sagan {name}", images, forms, unit="images/s", rounds=ROUNDS)
+        timing.compare(f"sagan {name}", images, forms, unit="images/s", rounds=ROUNDS)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def our_task(create: Callable[..., Any]) -> Any:
     class Task(Translation):
         def __init__(self):
             adam = optimizer.adam(
-                schedule="constant", peak=RATE, warmup=0, b1=B1, b2=B2, eps=EPS, clip=0.0
+                schedule="constant", learning_rate=RATE, warmup_steps=0, b1=B1, b2=B2, eps=EPS, clip=0.0
             )
             Supervised.__init__(self, adam, accumulate=1)
             self.config = ConfigDict({"label_smoothing": SMOOTHING})
@@ -59,9 +59,9 @@ def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], No
     """Training of a `torch.nn.Module` that gives the loss of a source and a target."""
     import torch
 
-    from benchmarks import race
+    from benchmarks import timing
 
-    device = race.torch_device()
+    device = timing.torch_device()
     model = model.to(device)
     adam = torch.optim.Adam(model.parameters(), RATE, (B1, B2), EPS, fused=True)
     loss_of = torch.compile(model) if compiled else model
