@@ -8,7 +8,7 @@ from flax import nnx
 
 from models.snail.network import SNAIL, AttentionBlock, Backbone, DenseBlock, parse_blocks
 from tests.commands import fast_compilation
-from tests.models.tiny import filled
+from tests.models.tiny import with_random_params
 
 B, T, CHANNELS, ACTIONS = 2, 4, 3, 5
 KEY = jax.random.key(0)
@@ -36,12 +36,12 @@ def make_snail(blocks, max_length=T):
 @pytest.fixture(scope="module", params=BLOCKS)
 def model(request):
     """Graph and random parameters; in the initial ones the output heads are zero."""
-    return nnx.split(filled(lambda: make_snail(BLOCKS[request.param])))
+    return nnx.split(with_random_params(lambda: make_snail(BLOCKS[request.param])))
 
 
 @pytest.fixture(scope="module")
 def jacobian(model):
-    """Derivatives of the outputs `[T, 2]` with respect to the parameters and the inputs."""
+    """Differentiate the outputs `[T, 2]` with respect to the parameters and the inputs."""
     graphdef, params = model
 
     def outputs(params, x):
@@ -84,7 +84,7 @@ def test_receptive_field_of_one_tc_block_covers_the_sequence(max_length):
 
 
 def test_tc_block_depends_on_the_first_step():
-    backbone = filled(lambda: Backbone(width=1, blocks="TC(2)", max_length=8, key=KEY))
+    backbone = with_random_params(lambda: Backbone(width=1, blocks="TC(2)", max_length=8, key=KEY))
     last_features = lambda x: jnp.sum(backbone(x)[0][0, -1, 1:])
     gradient = jax.jit(jax.grad(last_features))(jnp.ones((1, 8, 1)))
     assert np.all(np.abs(gradient) > 0)
@@ -92,7 +92,7 @@ def test_tc_block_depends_on_the_first_step():
 
 def test_dense_block_matches_its_equation():
     """`[x_t, tanh(W0 x_{t-R} + W1 x_t + b) * sigmoid(V0 x_{t-R} + V1 x_t + c)]`."""
-    block = filled(lambda: DenseBlock(CHANNELS, 2, dilation=3, key=KEY))
+    block = with_random_params(lambda: DenseBlock(CHANNELS, 2, dilation=3, key=KEY))
     # Axes: input channel, past or present, filter or gate, output channel.
     kernel = np.asarray(block.kernel[...]).reshape(CHANNELS, 2, 2, 2)
     bias, inputs = np.asarray(block.bias[...]).reshape(2, 2), np.asarray(INPUTS)
@@ -105,7 +105,7 @@ def test_dense_block_matches_its_equation():
 
 
 def test_attention_block_matches_its_equation():
-    block = filled(lambda: AttentionBlock(CHANNELS, 4, 2, max_length=T, key=KEY))
+    block = with_random_params(lambda: AttentionBlock(CHANNELS, 4, 2, max_length=T, key=KEY))
     outputs, weights = jax.jit(lambda x: block(x))(INPUTS)
     projected = np.asarray(INPUTS @ block.kernel[...] + block.bias[...])
     q, k, v = projected[..., :4], projected[..., 4:8], projected[..., 8:]

@@ -30,7 +30,7 @@ def test_advantages_with_lambda_one_are_returns_minus_values():
 
 @jax.jit
 def surrogate_loss(logits, old_log_probs, actions, advantages):
-    """Loss of the surrogate objective alone, and the metrics."""
+    """Compute the surrogate loss without value and entropy terms, and the metrics."""
     zeros = jnp.zeros((B, T))
     experience = ppo.Experience(jnp.zeros((B, T, 1)), actions, old_log_probs, advantages, zeros)
     options = {"clip": 0.2, "value_weight": 0.5, "entropy_weight": 0.0}
