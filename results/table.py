@@ -1,80 +1,232 @@
-"""Makes the README's table of results: `python -m results.table`.
+"""Write the tables of results in README.md and results/README.md from all `summary.json` files.
 
-Its rows are the summaries of the runs kept in this folder, one folder a run or a sweep.
+    python -m results.table
+
+The README has one row per headline figure of a paper (`HEADLINES`), results/README.md has all runs.
 """
 
 import importlib
 import json
+import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from training.console import duration
+from training.console import format_duration
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-COLUMNS = ("run", "metric", "ours", "paper", "steps", "time", "seed", "device")
+TOLERANCE = 0.01  # relative difference from the printed figure that counts as a match
+
+
+class Headline(NamedTuple):
+    """A figure that a paper prints, and the run that reproduces it.
+
+    Attributes:
+        paper: authors and year.
+        task: what is measured.
+        metric: name of the metric in `summary.json`.
+        folder: subdirectory of `results/`.
+        run: name of the run in a sweep, without its seed.
+        printed: the figure, if `summary.json` does not have it.
+    """
+
+    paper: str
+    task: str
+    metric: str
+    folder: str
+    run: str = ""
+    printed: float | None = None
+
+
+VASWANI, GRAVES = "Vaswani et al. 2017", "Graves et al. 2014"
+VINYALS, KOOL, MISHRA = "Vinyals et al. 2015", "Kool et al. 2019", "Mishra et al. 2018"
+BITS, RETURN = "test/bits_per_sequence", "test/normalized_discounted"
+HEADLINES = (
+    Headline(
+        VASWANI,
+        "Multi30k En-De, figure of Wu et al. 2021",
+        "test/bleu_tok_lc",
+        "transformer_multi30k",
+    ),
+    Headline(GRAVES, "copy", BITS, "ntm_tasks", "copy-NTM_LSTM"),
+    Headline(GRAVES, "repeat copy", BITS, "ntm_tasks", "repeat_copy-NTM_LSTM"),
+    Headline(GRAVES, "associative recall", BITS, "ntm_tasks", "recall-NTM_LSTM"),
+    Headline(GRAVES, "dynamic n-grams", BITS, "ntm_tasks", "ngrams-NTM_LSTM"),
+    Headline(GRAVES, "priority sort", BITS, "ntm_sort", printed=15),
+    Headline(VINYALS, "TSP, 5 cities", "test/length_n5", "ptrnet_tsp5"),
+    Headline(VINYALS, "TSP, 10 cities", "test/length_n10", "ptrnet_tsp10"),
+    Headline(VINYALS, "TSP, 20 cities", "test/length_n20", "ptrnet_tsp20"),
+    Headline(VINYALS, "convex hull, 5 points", "test/accuracy_n5", "ptrnet_hull"),
+    Headline(VINYALS, "convex hull, 50 points", "test/accuracy_n50", "ptrnet_hull"),
+    Headline(VINYALS, "Delaunay, 5 points", "test/accuracy_n5", "ptrnet_delaunay"),
+    Headline(KOOL, "TSP, 20 cities, REINFORCE", "test/length_n20", "ptrnet_tsp20_rl"),
+    Headline(
+        MISHRA, "bandits, 5 arms, 10 pulls", "test/reward", "snail_bandits_short", "10-5-SNAIL"
+    ),
+    Headline(
+        MISHRA, "bandits, 5 arms, 100 pulls", "test/reward", "snail_bandits_large", "100-5-SNAIL"
+    ),
+    Headline(MISHRA, "MDPs, 10 episodes", RETURN, "snail_mdp", "10-SNAIL"),
+    Headline(MISHRA, "MDPs, 25 episodes", RETURN, "snail_mdp", "25-SNAIL"),
+)
+METRIC_NAMES = {
+    "bleu_tok_lc": "BLEU (tokenized, lower-cased)",
+    "bits_per_sequence": "bits per sequence",
+    "length": "tour length",
+    "accuracy": "accuracy",
+    "reward": "reward",
+    "normalized_discounted": "normalized discounted return",
+}
+LOWER_IS_BETTER = ("bits", "fid", "gap", "length", "per", "perplexity", "wer", "wrong")
+
+
+class Group(NamedTuple):
+    """Repetitions of a run with different seeds.
+
+    Attributes:
+        folder: subdirectory of `results/`.
+        run: name in a sweep, without the seed; empty outside of sweeps.
+        summaries: contents of `summary.json`, one per seed.
+    """
+
+    folder: str
+    run: str
+    summaries: list[dict]
+
+    @property
+    def config(self) -> str:
+        return self.summaries[0]["config"]
+
+    @property
+    def paper(self) -> dict[str, float]:
+        return self.summaries[0]["paper"]
+
+    def values(self, metric: str) -> list[float]:
+        return [x["metrics"][metric] for x in self.summaries if metric in x["metrics"]]
+
+    def unique(self, key: str) -> str:
+        """Join the distinct values of a key of the summaries."""
+        return ", ".join(dict.fromkeys(str(x[key]) for x in self.summaries))
+
+    @property
+    def seconds(self) -> float:
+        """Mean training time of a run."""
+        return statistics.fmean(x["seconds"] for x in self.summaries)
 
 
 def main() -> None:
-    """Rewrites the table and nothing else of the README."""
-    README.write_text(replaced(README.read_text(), table()))
+    """Update both tables in place."""
+    for path, table in ((README, headline_table()), (RESULTS / "README.md", full_table())):
+        path.write_text(replace_table(path.read_text(), table))
 
 
-def table() -> str:
-    """The table, a row for each metric that a paper prints or that a run is judged by."""
-    rows = [row for path in sorted(RESULTS.glob("*/summary.json")) for row in rows_of(path)]
-    if not rows:
-        return "No run is on record yet."
-    return "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows))
+def headline_table() -> str:
+    """Format a row for each of `HEADLINES`."""
+    groups = {(group.folder, group.run): group for group in read_groups()}
+    rows = []
+    for headline in HEADLINES:
+        group = groups[headline.folder, headline.run]
+        metric = headline.metric
+        printed = group.paper.get(metric) if headline.printed is None else headline.printed
+        name = re.sub(r"_n\d+$", "", metric.partition("/")[2])
+        rows.append(
+            (
+                headline.paper,
+                headline.task,
+                METRIC_NAMES[name],
+                f"{printed:.4g}",
+                format_values(group.values(metric)),
+                compare(group.values(metric), printed, metric),
+                f"[{group.config}](results/{group.folder})",
+                group.unique("device"),
+                format_duration(group.seconds),
+            )
+        )
+    header = ("paper", "task", "metric", "printed", "ours", "difference", "config", "hardware")
+    return format_rows((*header, "time"), rows)
 
 
-def rows_of(path: Path) -> Iterator[tuple[str, ...]]:
-    """Rows of a `summary.json`: one for each metric of a run, or for the whole of a sweep."""
-    content = json.loads(path.read_text())
-    link = f"[{path.parent.name}](results/{path.parent.name})"
-    if isinstance(content, list):
-        yield from rows_of_sweep(f"{link}, {len(content)} runs", content)
-        return
-    for metric in dict.fromkeys([headline(content["config"]), *content["paper"]]):
-        figures = (figure(content[side], metric) for side in ("metrics", "paper"))
-        yield (link, metric, *figures, *conditions([content]))
+def full_table() -> str:
+    """Format a row for each run and each metric that selects its checkpoint or is printed."""
+    rows = []
+    for group in read_groups():
+        run = f"[{group.folder}]({group.folder})" + f" {group.run}" * bool(group.run)
+        for metric in dict.fromkeys([selection_metric(group.config), *group.paper]):
+            ours, printed = group.values(metric), group.paper.get(metric)
+            rows.append(
+                (
+                    run,
+                    metric,
+                    format_values(ours),
+                    "–" if printed is None else f"{printed:.4g}",
+                    compare(ours, printed, metric),
+                    f"{group.summaries[0]['steps']:,}",
+                    format_duration(group.seconds),
+                    group.unique("seed"),
+                    group.unique("device"),
+                )
+            )
+    header = ("run", "metric", "ours", "printed", "difference", "steps", "time", "seeds")
+    return format_rows((*header, "hardware"), rows)
 
 
-def rows_of_sweep(name: str, runs: list[dict]) -> Iterator[tuple[str, ...]]:
-    """From the least to the most that a metric is; the sweep has a table of its own."""
-    for metric in dict.fromkeys(headline(run["config"]) for run in runs):
-        found = [run["metrics"][metric] for run in runs if metric in run["metrics"]]
-        yield (name, metric, f"{min(found):.4g} to {max(found):.4g}", "–", *conditions(runs))
+def read_groups() -> Iterator[Group]:
+    """Read all summaries, grouped by run."""
+    for path in sorted(RESULTS.glob("*/summary.json")):
+        content = json.loads(path.read_text())
+        runs: dict[str, list[dict]] = {}
+        for summary in content if isinstance(content, list) else [content]:
+            name = summary.get("run", "")
+            if "seed" in summary.get("overrides", {}):
+                name = re.sub(rf"-?{summary['seed']}$", "", name)
+            runs.setdefault(name, []).append(summary)
+        for name, summaries in runs.items():
+            yield Group(path.parent.name, name, summaries)
 
 
-def conditions(runs: list[dict]) -> tuple[str, ...]:
-    """Steps, time in all, seeds and device."""
-    each = lambda values: ", ".join(dict.fromkeys(values))
-    return (
-        each(f"{run['steps']:,}" for run in runs),
-        duration(sum(run["seconds"] for run in runs)),
-        each(str(run["seed"]) for run in runs),
-        each(run["device"] for run in runs),
-    )
-
-
-def figure(figures: dict[str, float], metric: str) -> str:
-    """Four digits, or a dash where there is no such figure."""
-    return f"{figures[metric]:.4g}" if metric in figures else "–"
-
-
-def headline(config: str) -> str:
-    """The metric on the test split by which a config chooses its best checkpoint."""
+def selection_metric(config: str) -> str:
+    """Return the test metric corresponding to the dev metric that selects the best checkpoint."""
     best = importlib.import_module(f"configs.{config}").get_config().train.best
     return best.replace("dev/", "test/", 1)
 
 
-def replaced(readme: str, content: str) -> str:
-    """The README with this content between the two marks."""
-    before, rest = readme.split(BEGIN)
+def compare(ours: list[float], printed: float | None, metric: str) -> str:
+    """Format the difference from the printed figure, as '-4.55 (miss)'.
+
+    A match is within `TOLERANCE`, or within the rounding of the printed figure.
+    """
+    if printed is None or not ours:
+        return "–"
+    difference = statistics.fmean(ours) - printed
+    decimals = len(f"{printed}".partition(".")[2])
+    if abs(difference) <= max(TOLERANCE * abs(printed), 0.5 * 10**-decimals):
+        verdict = "match"
+    else:
+        lower_is_better = metric.partition("/")[2].startswith(LOWER_IS_BETTER)
+        verdict = "better" if (difference < 0) == lower_is_better else "miss"
+    return f"{difference:+.3g} ({verdict})"
+
+
+def format_values(values: list[float]) -> str:
+    """Format a value, or mean and standard deviation of several."""
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
+
+
+def format_rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows))
+
+
+def replace_table(text: str, table: str) -> str:
+    """Replace the text between the markers."""
+    before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""Tests of the tables of results."""
+
+import json
+
+import pytest
+
+from results import table
+
+SUMMARY = {
+    "config": "transformer_multi30k",
+    "metrics": {"test/bleu": 35.14159, "test/bleu_tok_lc": 40.1, "test/chrf": 60.0},
+    "paper": {"test/bleu_tok_lc": 41.02},
+    "steps": 8000,
+    "seconds": 3665,
+    "seed": 3,
+    "device": "test device",
+}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Summaries of a run and of a sweep with two seeds."""
+    sweep = [
+        SUMMARY | {"run": f"small-{seed}", "overrides": {"seed": seed}, "seed": seed, **changes}
+        for seed, changes in ((3, {}), (4, {"metrics": {"test/bleu": 20.0}, "seconds": 5}))
+    ]
+    for name, content in (("single", SUMMARY), ("sweep", sweep)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(content))
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path, create",
+    [(table.README, table.headline_table), (table.RESULTS / "README.md", table.full_table)],
+)
+def test_tables_are_up_to_date(path, create):
+    text = path.read_text()
+    assert table.replace_table(text, create()) == text, "run `make table`"
+
+
+def test_full_table_has_the_selection_metric_and_all_printed_metrics(results):
+    assert table.full_table().splitlines()[2:] == [
+        "| [single](single) | test/bleu | 35.14 | – | – | 8,000 | 1:01:05 | 3 | test device |",
+        "| [single](single) | test/bleu_tok_lc | 40.1 | 41.02 | -0.92 (miss) "
+        "| 8,000 | 1:01:05 | 3 | test device |",
+        "| [sweep](sweep) small | test/bleu | 27.57 ± 11 | – | – "
+        "| 8,000 | 30:35 | 3, 4 | test device |",
+        "| [sweep](sweep) small | test/bleu_tok_lc | 40.1 | 41.02 | -0.92 (miss) "
+        "| 8,000 | 30:35 | 3, 4 | test device |",
+    ]
+
+
+def test_headline_table(results, monkeypatch):
+    metric = "test/bleu_tok_lc"
+    headlines = (
+        table.Headline("A 2017", "translation", metric, "single"),
+        table.Headline("B 2018", "translation", metric, "sweep", "small", printed=40),
+    )
+    monkeypatch.setattr(table, "HEADLINES", headlines)
+    columns = "BLEU (tokenized, lower-cased)"
+    assert table.headline_table().splitlines()[2:] == [
+        f"| A 2017 | translation | {columns} | 41.02 | 40.1 | -0.92 (miss) "
+        "| [transformer_multi30k](results/single) | test device | 1:01:05 |",
+        f"| B 2018 | translation | {columns} | 40 | 40.1 | +0.1 (match) "
+        "| [transformer_multi30k](results/sweep) | test device | 30:35 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ours, printed, metric, expected",
+    [
+        (6.1, 6.6, "test/reward", "-0.5 (miss)"),
+        (7.1, 6.6, "test/reward", "+0.5 (better)"),
+        (3.95, 3.88, "test/length_n20", "+0.07 (miss)"),
+        (3.7, 3.88, "test/length_n20", "-0.18 (better)"),
+        (2.87, 2.88, "test/length_n10", "-0.01 (match)"),  # within 1%
+        (0.4, 0, "test/bits_per_sequence", "+0.4 (match)"),  # rounds to 0
+        (0.6, 0, "test/bits_per_sequence", "+0.6 (miss)"),
+    ],
+)
+def test_difference_from_the_printed_figure(ours, printed, metric, expected):
+    assert table.compare([ours], printed, metric) == expected
+
+
+def test_only_the_text_between_the_markers_is_replaced():
+    text = f"a\n{table.BEGIN}\nold\n{table.END}\nb"
+    assert table.replace_table(text, "new") == f"a\n{table.BEGIN}\nnew\n{table.END}\nb"
