@@ -5,7 +5,7 @@ Repetitions with other seeds are shown by their mean, with one dot each. Failed 
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -168,8 +168,8 @@ def _plot_curve(
     examples = list(curves[0]) if curves else []
     values = [[curve[x] for curve in curves if x in curve] for x in examples]
     axes.plot(examples, [np.mean(y) for y in values], color=color, lw=1.2, label=label)
-    bounds = ([bound(y) for y in values] for bound in (min, max))
-    axes.fill_between(examples, *bounds, color=color, alpha=0.2)
+    lowest, highest = ([bound(y) for y in values] for bound in (min, max))
+    axes.fill_between(examples, lowest, highest, color=color, alpha=0.2)
     if (paper := group[0].run.paper.get(f"test/{metric}")) is not None:
         axes.axhline(paper, ls="--", lw=0.8, color=color)
     return [value for y in values for value in y]
@@ -181,7 +181,7 @@ def _learning_curve(lines: Sequence[dict], name: str) -> dict[float, float]:
     return {line["step"] * per_step: line[name] for line in lines if name in line}
 
 
-def _style(axes: Axes, grid_axis: str = "both") -> None:
+def _style(axes: Axes, grid_axis: Literal["both", "x", "y"] = "both") -> None:
     axes.grid(axis=grid_axis, alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
