@@ -1,0 +1,76 @@
+"""Recurrent models and beam search on a batch sharded over devices: collectives of the program."""
+
+import json
+
+import pytest
+
+from tests.commands import run_with_devices
+
+# Compile functions of replicated parameters and sharded batches for two devices. Print, for each
+# function, how often the program executes each kind of collective, and how often its text has it.
+COUNT_COLLECTIVES = """
+import json, re, sys
+import jax, jax.numpy as jnp
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+from models.beam_search import beam_search
+from tests.models.seq2seq import tiny
+from tests.models.tiny import unoptimized_jit
+from training import collectives
+
+mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
+sharded = lambda x, *spec: jax.ShapeDtypeStruct(
+    x.shape, x.dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec))
+)
+
+def count(function, params, *batch):
+    params = jax.tree.map(sharded, params)
+    batch = [sharded(x, "data") for x in batch]
+    text = unoptimized_jit(function).lower(params, *batch).compile().as_text()
+    return {
+        kind: (executed, len(re.findall(rf" {kind}(?:-start)?\\(", text)))
+        for kind, (executed, _) in collectives.count(text).items()
+    }
+
+def gradients(choice):
+    graphdef, params = tiny.build(*choice)
+    def loss(params, source, target):
+        model = nnx.merge(graphdef, params)
+        states, _ = model.decode(target, model.encode(source)[0])
+        return jnp.sum(jax.nn.logsumexp(states @ model.output_embedding.T, -1))
+    batch = jnp.ones((4, 6), jnp.int32), jnp.ones((4, 7), jnp.int32)
+    return count(jax.grad(loss), params, *batch)
+
+def search(_, limits):
+    table = jnp.zeros((len(limits), 2, 300))
+    step = lambda last, cache, position: (table + last[..., None], cache)
+    return beam_search(
+        step, limits[:, None].repeat(2, 1), limits, length=5, width=2, length_penalty=0.0,
+        pad=0, bos=1, eos=2,
+    )
+
+print(json.dumps({
+    "search": count(search, {}, jnp.ones(4, jnp.int32)),
+    **{" ".join(choice): gradients(choice) for choice in json.loads(sys.argv[1])},
+}))
+"""
+# Together they have every parameter that a decoder step reads.
+MODELS = [("rnnsearch", "content", "local_p"), ("luong_feeding", "additive")]
+
+
+@pytest.fixture(scope="module")
+def collectives():
+    return run_with_devices(2, "-c", COUNT_COLLECTIVES, json.dumps(MODELS))
+
+
+@pytest.mark.parametrize("model", [" ".join(model) for model in MODELS])
+def test_gradients_are_reduced_after_the_loop(collectives, model):
+    """A collective in a loop is executed more often than the program's text has it."""
+    ((kind, (executed, instructions)),) = collectives[model].items()
+    assert kind == "all-reduce"
+    assert executed == instructions
+
+
+def test_beam_search_has_no_collectives_in_its_loop_body(collectives):
+    """The condition of the loop, which `training.collectives` does not count, has an all-reduce."""
+    assert not collectives["search"]
