@@ -1,15 +1,15 @@
-"""The Neural Turing Machine learns to copy, by the optimiser of its paper.
+"""Neural Turing Machine on the copy task, with the optimizer of the paper.
 
 Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.6: RMSProp in the form of Graves 2013
-with a momentum of 0.9 and a learning rate of 1e-4, each element of a gradient within ±10; curves go
-to a million sequences. Adam with a higher rate that falls, as in configs/ntm_copy.py, learns the
-same from a sixth of them, nine seeds of ten; this is for those who want the paper's own.
+with momentum 0.9 and learning rate 1e-4, gradient elements clipped to ±10, for up to a million
+sequences. Adam with a larger, decayed learning rate, as in configs/ntm_copy.py, needs a sixth of
+the sequences.
 
     python train.py --config=configs/ntm_copy_rmsprop.py --workdir=runs/ntm_copy_rmsprop
 
-Expected: not run to its end yet.
+Expected: unknown, no complete run yet.
 
-Sized for a laptop: half an hour on two CPU cores. All else as in configs/ntm_copy.py.
+Sized for a laptop: half an hour on two CPU cores. Other values as in configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = ConfigDict(
         {
             "method": "rmsprop",
-            "peak": 1e-4,
+            "learning_rate": 1e-4,
             "decay": 0.95,
             "momentum": 0.9,
             "eps": 1e-4,

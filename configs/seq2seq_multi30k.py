@@ -26,8 +26,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.paper = {"test/bleu_tok_lc": 38.1}
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
-    config.vocabulary = {"kind": "bpe", "size": 6000}
-    config.batching = {"tokens": 3072, "buckets": (13, 16, 19, 23, 29, 60), "batch_size_multiple": 8}
+    config.vocabulary = {"kind": "bpe", "size": 6000, "lowercase": False}
+    config.batching = {
+        "tokens": 3072,
+        "buckets": (13, 16, 19, 23, 29, 60),
+        "batch_size_multiple": 8,
+    }
     config.packing = {}  # recurrent models train on buckets
     config.example = "Two young men play football in the snow while an old man watches them."
 

@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "seed": 0,
     }
     # Few pieces, so that "einundzwanzig" stays the three words it is made of.
-    config.vocabulary = {"kind": "bpe", "size": 128}
+    config.vocabulary = {"kind": "bpe", "size": 128, "lowercase": False}
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
     config.packing = {}  # recurrent models train on buckets
     config.example = "forty-two thousand, seven hundred and eighty-one"

@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
         return config
 
     config.model.update(width=1024, hidden=4096, heads=16)
-    config.optimizer.peak = (1024 * 4000) ** -0.5
+    config.optimizer.learning_rate = (1024 * 4000) ** -0.5
     # 10 minutes are 600 of its steps, which take 1.0 s.
     config.train.update(steps=300_000, checkpoint_every=600, keep=20, average=20)
     return config

@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "seed": 0,
     }
     # Few pieces, so that "einundzwanzig" stays the three words it is made of.
-    config.vocabulary = {"kind": "bpe", "size": 128}
+    config.vocabulary = {"kind": "bpe", "size": 128, "lowercase": False}
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
     # Training batches: 32 packed rows.
     config.packing = {"rows": 32, "source_length": 64, "target_length": 64}

@@ -11,7 +11,7 @@ Sized for a laptop: minutes a run on two CPU cores, 24 runs.
 
 from functools import partial
 
-from training.plots import heat_map
+from training.plots import metric_heatmap
 from training.sweeps import Run
 
 SCORES = ("content", "additive", "location", "general", "dot", "scaled_dot")
@@ -38,4 +38,4 @@ def runs(config="configs/seq2seq_nmt.py"):
             )
 
 
-figure = partial(heat_map, metric="test/exact_match", rows="score", columns="alignment")
+figure = partial(metric_heatmap, metric="test/exact_match", rows="score", columns="alignment")

@@ -12,9 +12,9 @@ Sized for a laptop: a quarter of an hour a run on two CPU cores, 24 runs.
 from functools import partial
 
 from configs.sweeps import attention_grid
-from training.plots import heat_map
+from training.plots import metric_heatmap
 
 METRICS = ("test/wer", "test/per")
 
 runs = partial(attention_grid.runs, config="configs/seq2seq_g2p.py")
-figure = partial(heat_map, metric="test/wer", rows="score", columns="alignment")
+figure = partial(metric_heatmap, metric="test/wer", rows="score", columns="alignment")

@@ -12,7 +12,7 @@ Sized for a laptop: about an hour a run on two CPU cores.
 
 from functools import partial
 
-from training.plots import bars
+from training.plots import metric_bars
 from training.sweeps import Run
 
 PAPER = {  # per, wer
@@ -33,4 +33,4 @@ def runs():
         )
 
 
-figure = partial(bars, metrics=(*METRICS, "cmudict_2007/per", "cmudict_2007/wer"))
+figure = partial(metric_bars, metrics=(*METRICS, "cmudict_2007/per", "cmudict_2007/wer"))

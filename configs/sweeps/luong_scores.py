@@ -13,7 +13,7 @@ takes a third of it.
 from functools import partial
 from typing import Any
 
-from training.plots import bars
+from training.plots import metric_bars
 from training.sweeps import Run
 
 # What is changed, and the perplexity and BLEU printed: before words were put in for <unk>.
@@ -64,4 +64,4 @@ def _run(name, overrides, printed):
     )
 
 
-figure = partial(bars, metrics=(*METRICS, "wmt14/perplexity", "wmt14/bleu"))
+figure = partial(metric_bars, metrics=(*METRICS, "wmt14/perplexity", "wmt14/bleu"))

@@ -1,19 +1,19 @@
-"""Does a Neural Turing Machine learn to copy whatever the dice? Ten seeds of `ntm_copy`.
+"""Sensitivity of the Neural Turing Machine to the random seed: ten seeds of `ntm_copy`.
 
-Graves et al. 2014 do not say how often training fails; others have had much trouble with it
-(Collier & Beel 2018). See configs/ntm_copy.py for what makes it reliable.
+Graves et al. 2014 do not report how often training fails; Collier & Beel 2018 report unstable
+training. This sweep uses the memory initialization of Collier & Beel (configs/ntm_copy.py).
 
     python sweep.py --sweep=configs/sweeps/ntm_copy_seeds.py --parallel=2
 
-Sized for a laptop: minutes a run on two CPU cores, 10 runs.
+Sized for a laptop: 10 runs of three minutes on one CPU core.
 """
 
 from functools import partial
 
-from training.plots import bars
+from training.plots import metric_bars
 from training.sweeps import Run
 
-METRICS = ("test/bits_per_sequence", "test_20/wrong_bits", "test_120/wrong_bits")
+METRICS = ("test/bits_per_sequence", "test_20/bit_errors", "test_120/bit_errors")
 
 
 def runs():
@@ -21,4 +21,4 @@ def runs():
         yield Run(config="configs/ntm_copy.py", labels={"seed": seed}, overrides={"seed": seed})
 
 
-figure = partial(bars, metrics=METRICS)
+figure = partial(metric_bars, metrics=METRICS)

@@ -12,7 +12,7 @@ Sized for a laptop: minutes a run on two CPU cores.
 
 from functools import partial
 
-from training.plots import by_length
+from training.plots import metric_by_length
 from training.sweeps import Run
 
 LENGTHS = (6, *range(7, 20))  # the end of the sentence among them
@@ -33,4 +33,4 @@ def runs():
             )
 
 
-figure = partial(by_length, metric="exact_match")
+figure = partial(metric_by_length, metric="exact_match")

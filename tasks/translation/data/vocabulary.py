@@ -5,6 +5,8 @@ import io
 import itertools
 import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import SupportsInt
@@ -79,7 +81,7 @@ class SubwordVocabulary(Vocabulary):
 
     @classmethod
     def train(
-        cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int
+        cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int, lowercase: bool
     ) -> "SubwordVocabulary":
         """Learn a vocabulary from sentences of both languages, and write it atomically.
 
@@ -89,27 +91,33 @@ class SubwordVocabulary(Vocabulary):
             sentences: training text.
             path: vocabulary file.
             size: number of tokens, including the four special ones.
+            lowercase: whether `encode` lowercases. The rule is part of the vocabulary file.
 
         Raises:
             UserError: if the text is too short for this size, or has too many characters.
         """
         model = io.BytesIO()
         try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=model,
-                model_type="bpe",
-                vocab_size=size,
-                pad_id=PAD,
-                bos_id=BOS,
-                eos_id=EOS,
-                unk_id=UNK,
-                character_coverage=1.0,
-                byte_fallback=False,
-                normalization_rule_name="identity",
-                num_threads=1,
-                minloglevel=2,
-            )
+            with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+                if lowercase:
+                    rules.write(_lowercase_rules())
+                    rules.flush()
+                sentencepiece.SentencePieceTrainer.train(
+                    sentence_iterator=iter(sentences),
+                    model_writer=model,
+                    model_type="bpe",
+                    vocab_size=size,
+                    pad_id=PAD,
+                    bos_id=BOS,
+                    eos_id=EOS,
+                    unk_id=UNK,
+                    character_coverage=1.0,
+                    byte_fallback=False,
+                    normalization_rule_name="" if lowercase else "identity",
+                    normalization_rule_tsv=rules.name if lowercase else "",
+                    num_threads=1,
+                    minloglevel=2,
+                )
         except RuntimeError as error:
             raise UserError(_size_error(size, str(error))) from error
         with atomic_write(Path(path)) as file:
@@ -197,6 +205,16 @@ def _strip_special(ids: Iterable[SupportsInt]) -> list[int]:
     """Return the ids before the first EOS, without PAD and BOS."""
     before_eos = itertools.takewhile(lambda i: i != EOS, map(int, ids))
     return [i for i in before_eos if i not in (PAD, BOS)]
+
+
+def _lowercase_rules() -> str:
+    """Return sentencepiece normalization rules that map each character to its lower case."""
+    characters = ((c, chr(c).lower()) for c in range(sys.maxunicode + 1))
+    return "".join(
+        f"{c:X}\t{' '.join(f'{ord(x):X}' for x in lower)}\n"
+        for c, lower in characters
+        if lower != chr(c)
+    )
 
 
 def _size_error(size: int, message: str) -> str:

@@ -17,7 +17,9 @@ SENTENCES = TextPairs(["a b", "b", "a a a"] * 3000, ["c d", "d c c", "c"] * 3000
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     text = [sentence for pair in SENTENCES[:3] for sentence in pair]
-    return SubwordVocabulary.train(text, tmp_path_factory.mktemp("vocabulary") / "bpe.model", size=12)
+    return SubwordVocabulary.train(
+        text, tmp_path_factory.mktemp("vocabulary") / "bpe.model", size=12, lowercase=False
+    )
 
 
 def decode(vocabulary, pairs):

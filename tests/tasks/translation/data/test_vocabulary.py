@@ -30,7 +30,7 @@ PRONUNCIATIONS = ["h e l l o", "HH AH L OW", "a", "EY", "</s> b"]
 @pytest.fixture(scope="module")
 def subwords(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocabulary") / "subwords.model"
-    return SubwordVocabulary.train(TEXT, path, size=50)
+    return SubwordVocabulary.train(TEXT, path, size=50, lowercase=False)
 
 
 def test_special_tokens_have_the_first_ids(subwords):
@@ -66,30 +66,33 @@ def test_unknown_character_is_unk(subwords):
 
 def test_training_is_deterministic_and_load_restores_it(subwords, tmp_path):
     path = tmp_path / "run" / "subwords.model"
-    again = SubwordVocabulary.train(iter(TEXT), path, size=50)
+    again = SubwordVocabulary.train(iter(TEXT), path, size=50, lowercase=False)
     assert again.fingerprint == subwords.fingerprint
     assert SubwordVocabulary.load(path).fingerprint == subwords.fingerprint
     assert [p.name for p in path.parent.iterdir()] == [path.name], "a temporary file was left"
-    assert SubwordVocabulary.train(TEXT, path, size=45).fingerprint != subwords.fingerprint
+    assert (
+        SubwordVocabulary.train(TEXT, path, size=45, lowercase=False).fingerprint
+        != subwords.fingerprint
+    )
 
 
 def test_error_of_too_large_size_has_the_largest_size(tmp_path):
     path = tmp_path / "subwords.model"
     with pytest.raises(UserError, match=r"set vocabulary\.size to (\d+) or less") as error:
-        SubwordVocabulary.train(TEXT, path, size=5000)
+        SubwordVocabulary.train(TEXT, path, size=5000, lowercase=False)
     assert not path.exists()
     largest = int(str(error.value).split()[-3])
-    assert len(SubwordVocabulary.train(TEXT, path, size=largest)) == largest
+    assert len(SubwordVocabulary.train(TEXT, path, size=largest, lowercase=False)) == largest
     with pytest.raises(UserError, match=rf"to {largest} or less"):
-        SubwordVocabulary.train(TEXT, path, size=largest + 1)
+        SubwordVocabulary.train(TEXT, path, size=largest + 1, lowercase=False)
 
 
 def test_error_of_too_small_size_has_the_smallest_size(tmp_path):
     path = tmp_path / "subwords.model"
     with pytest.raises(UserError, match="smaller than the number of characters") as error:
-        SubwordVocabulary.train(TEXT, path, size=10)
+        SubwordVocabulary.train(TEXT, path, size=10, lowercase=False)
     smallest = int(str(error.value).rstrip(".").split()[-1]) + 1
-    assert len(SubwordVocabulary.train(TEXT, path, size=smallest)) == smallest
+    assert len(SubwordVocabulary.train(TEXT, path, size=smallest, lowercase=False)) == smallest
 
 
 @pytest.mark.parametrize("content", [None, b"", b"half a model"])
@@ -102,7 +105,7 @@ def test_missing_or_damaged_file_is_an_error(tmp_path, content):
 
 
 def test_training_prints_nothing(tmp_path, capfd):
-    SubwordVocabulary.train(TEXT, tmp_path / "subwords.model", size=50)
+    SubwordVocabulary.train(TEXT, tmp_path / "subwords.model", size=50, lowercase=False)
     assert capfd.readouterr() == ("", "")
 
 
@@ -117,7 +120,9 @@ def test_128_subwords_separate_the_words_of_german_numbers(tmp_path):
         seed=0,
     )
     sentences = (sentence for pair in splits["train"] for sentence in pair)
-    subwords = SubwordVocabulary.train(sentences, tmp_path / "subwords.model", size=128)
+    subwords = SubwordVocabulary.train(
+        sentences, tmp_path / "subwords.model", size=128, lowercase=False
+    )
     for unit in ("ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"):
         for tens in ("zwan", "drei", "vier", "fünf", "sech", "sieb", "acht", "neun"):
             word = f"{unit}und{tens}{'ßig' if tens == 'drei' else 'zig'}"
@@ -160,12 +165,25 @@ def test_symbols_are_restored_from_their_file(symbols, tmp_path):
         SymbolVocabulary.load(tmp_path / "symbols")
 
 
+def test_lowercase_vocabulary_encodes_text_as_its_lower_case(tmp_path):
+    text = ["Der Ärger der Straße", "weiße ÜBUNG", "Être à l'œuvre"] * 3
+    path = tmp_path / "subwords.model"
+    SubwordVocabulary.train(text, path, size=45, lowercase=True)
+    subwords = SubwordVocabulary.load(path)  # the rule is part of the file
+    lowered = [sentence.lower() for sentence in text]
+    assert subwords.encode(text) == subwords.encode(lowered)
+    assert subwords.decode(subwords.encode(text)) == lowered
+
+
 def test_config_selects_a_vocabulary_and_its_options():
-    assert select_vocabulary(kind="bpe", size=9) == (SubwordVocabulary, {"size": 9})
+    assert select_vocabulary(kind="bpe", size=9, lowercase=True) == (
+        SubwordVocabulary,
+        {"size": 9, "lowercase": True},
+    )
     assert select_vocabulary(kind="symbols") == (SymbolVocabulary, {})
     with pytest.raises(UserError, match=r"vocabulary\.kind='symbol'; .* Did you mean 'symbols'"):
         select_vocabulary(kind="symbol")
     with pytest.raises(UserError, match=r"'symbols' has no option vocabulary\.size"):
         select_vocabulary(kind="symbols", size=9)
     with pytest.raises(UserError, match=r"'bpe' needs vocabulary\.size"):
-        select_vocabulary(kind="bpe")
+        select_vocabulary(kind="bpe", lowercase=False)
