@@ -1,4 +1,4 @@
-"""Hard attention: what goes together, what a draw answers for, and the baseline's way."""
+"""Translation with sampled attention: configuration, REINFORCE gradients, baseline, evaluation."""
 
 from types import SimpleNamespace
 
@@ -9,97 +9,90 @@ import pytest
 
 import tasks
 from configs import seq2seq_nmt
-from models.seq2seq.attention_layer import Aligned
-from tasks.translation.data.vocabulary import PAD
+from models.seq2seq.attention_layer import AlignmentOutput
+from tasks.translation.data.vocabulary import EOS, PAD
 from tasks.translation.hard_attention import DECAY, build_abstract
+from tests.models.tiny import unoptimized_jit
 from training.errors import UserError
 
 
-def config(task, alignment):
+def smoke_config(task, alignment):
     config = seq2seq_nmt.get_config("smoke")
     config.task = task
     config.model.attention.alignment = alignment
     return config
 
 
+@pytest.fixture
+def config():
+    return smoke_config("translation.hard_attention", "hard")
+
+
 @pytest.mark.parametrize(
-    "choice", [("translation", "hard"), ("translation.hard_attention", "soft")]
+    "task, alignment", [("translation", "hard"), ("translation.hard_attention", "soft")]
 )
-def test_the_task_and_the_alignment_go_together(choice, tmp_path):
-    with pytest.raises(UserError, match="goes with --config.task=translation.hard_attention"):
-        tasks.build(config(*choice), str(tmp_path))
+def test_task_and_alignment_must_match(task, alignment, tmp_path):
+    with pytest.raises(UserError, match="requires --config.task=translation.hard_attention"):
+        tasks.build(smoke_config(task, alignment), str(tmp_path))
 
 
-def test_every_batch_of_a_test_is_drawn_anew(tmp_path, monkeypatch):
-    task = tasks.build(config("translation.hard_attention", "hard"), str(tmp_path))
-    state, keys = jax.jit(task.init)(jax.random.key(0)), []
-    decode = type(task)._decode_batch
+def test_evaluation_samples_with_a_new_key_per_batch(config, tmp_path, monkeypatch):
+    task, keys = tasks.build(config, str(tmp_path)), []
 
-    def spied(task, params, batch, width, key=None):
+    def decode_batch(params, batch, width, key):
         keys.append(None if key is None else jax.random.key_data(key).tolist())
-        return decode(task, params, batch, width, key)
+        return np.full((len(batch["source"]), 1), EOS), 1.0, 1.0
 
-    monkeypatch.setattr(type(task), "_decode_batch", spied)
-    task.evaluate(state, "test")
-    drawn = [str(key) for key in keys if key is not None]
-    assert len(drawn) > 1 and len(set(drawn)) == len(drawn)
+    monkeypatch.setattr(task, "_decode_batch", decode_batch)
+    metrics = task.evaluate(SimpleNamespace(params=jnp.zeros(())), "test")
+    assert {"exact_match", "exact_match_sampled"} <= metrics.keys()
+    sampled = [str(key) for key in keys if key is not None]
+    assert len(sampled) > 1
+    assert len(set(sampled)) == len(sampled)
 
 
-def test_the_baseline_is_a_moving_average_and_changes_the_gradient(tmp_path):
-    task = tasks.build(config("translation.hard_attention", "hard"), str(tmp_path))
-    state = jax.jit(task.init)(jax.random.key(0))
-    np.testing.assert_allclose(state.baseline, -np.log(len(task.vocabulary)), rtol=1e-6)
-    batch = jax.device_put(next(task.batches("train", 0)))
-    step = jax.jit(task.train_step)
-    new, metrics = step(state, batch, jax.random.key(1))
+def test_baseline_is_a_moving_average_of_the_reward(config, tmp_path):
+    task = build_abstract(config, str(tmp_path))
+    state = unoptimized_jit(task.init)(jax.random.key(0))
+    np.testing.assert_allclose(state.baseline, -np.log(task.vocabulary_size), rtol=1e-6)
+    tokens = np.random.default_rng(0).integers(4, task.vocabulary_size, (2, 2, 5))
+    batch = {"source": jnp.asarray(tokens[0]), "target": jnp.asarray(tokens[1])}
+    new, metrics = unoptimized_jit(task.train_step)(state, batch, jax.random.key(1))
     expected = DECAY * state.baseline + (1 - DECAY) * metrics["log_prob"]
     np.testing.assert_allclose(new.baseline, expected, rtol=1e-5)
     assert metrics["log_prob"] < 0 < metrics["entropy"]
 
-    # Only what decides where to look answers to the baseline: not the output weights.
-    @jax.jit
-    def gradient(baseline):
-        told = batch | {"baseline": jnp.full(len(batch["target"]), baseline)}
-        return jax.grad(lambda params: task.loss(params, told, jax.random.key(1))[0])(state.params)
 
-    one, other = gradient(0.0), gradient(-9.0)
-    np.testing.assert_allclose(one["output"][...], other["output"][...], atol=1e-5)
-    one, other = (g["mechanism"]["query"][...] for g in (one, other))
-    assert jnp.abs(one - other).max() > 0.1 * jnp.abs(one).max() > 0
-
-
-def test_a_draw_answers_for_the_tokens_from_its_own_on(tmp_path):
-    """And each bit of entropy is paid for alike; padding is neither."""
-    chosen, rng = config("translation.hard_attention", "hard"), np.random.default_rng(0)
-    chosen.model.attention.entropy = 0.3
-    task = build_abstract(chosen, str(tmp_path))
+def test_gradients_equal_the_equations(config, tmp_path):
+    """Samples are weighted by the reward-to-go less the baseline, entropies by lambda_e."""
+    task, rng = build_abstract(config, str(tmp_path)), np.random.default_rng(0)
     target = np.array([[5, 3, 4, 2], [4, 2, PAD, PAD]])
-    states, table = rng.normal(size=(2, 4, 3)), rng.normal(size=(7, 3))
-    baseline = np.array([-1.5, -2.5])
+    states, embedding = rng.normal(size=(2, 4, 3)), rng.normal(size=(7, 3))
     log_prob, entropy = (jnp.asarray(x, jnp.float32) for x in rng.random((2, 2, 4)))
 
-    @jax.jit
-    def gradients(log_prob, entropy):
-        model = SimpleNamespace(
-            output_table=jnp.asarray(table, jnp.float32), mechanism=SimpleNamespace(entropy=0.3)
-        )
-        taught = jnp.asarray(states, jnp.float32)
-
-        def loss(log_prob, entropy):
-            aligned = Aligned(jnp.zeros((2, 4, 5)), None, log_prob, entropy)
-            task._teach = lambda *_: (model, taught, aligned)
-            batch = {"target": jnp.asarray(target), "baseline": jnp.asarray(baseline, jnp.float32)}
+    @unoptimized_jit
+    def gradients(embedding, log_prob, entropy, baseline):
+        def loss(embedding, log_prob, entropy):
+            layer = SimpleNamespace(entropy_weight=0.3)
+            model = SimpleNamespace(output_embedding=embedding, attention_layer=layer)
+            alignment = AlignmentOutput(jnp.zeros((2, 4, 5)), None, log_prob, entropy)
+            task._teacher_force = lambda *_: (model, jnp.asarray(states, jnp.float32), alignment)
+            batch = {"target": jnp.asarray(target), "baseline": baseline}
             return task.loss(None, batch, None)[0]
 
-        return jax.grad(loss, (0, 1))(log_prob, entropy)
+        return jax.grad(loss, (0, 1, 2))(embedding, log_prob, entropy)
 
-    found, bonus = gradients(log_prob, entropy)
-    logits = states @ table.T
+    inputs, baseline = (jnp.asarray(embedding, jnp.float32), log_prob, entropy), [-1.5, -2.5]
+    d_embedding, d_log_prob, d_entropy = gradients(*inputs, jnp.array(baseline))
+
+    logits = states @ embedding.T
     rewards = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = np.zeros((2, 4))
     for b, length in enumerate((4, 2)):
         for t in range(length):
-            to_come = range(t, length)
-            expected[b, t] = -sum(rewards[b, u, target[b, u]] - baseline[b] for u in to_come)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    np.testing.assert_allclose(bonus, -0.3 * (target != PAD), rtol=1e-6)
+            later = range(t, length)
+            expected[b, t] = -sum(rewards[b, u, target[b, u]] - baseline[b] for u in later)
+    np.testing.assert_allclose(d_log_prob, expected, rtol=1e-4)
+    np.testing.assert_allclose(d_entropy, -0.3 * (target != PAD), rtol=1e-6)
+    # The reward is a constant, so the baseline does not affect the gradient of other parameters.
+    np.testing.assert_array_equal(d_embedding, gradients(*inputs, jnp.zeros(2))[0])
