@@ -1,18 +1,17 @@
-"""Luong's encoder–decoder on Multi30k English–German, text only.
+"""Luong's encoder-decoder on Multi30k English-German, text only.
 
 Paper: Luong et al. 2015, "Effective Approaches to Attention-based Neural Machine Translation", at a
-small size: stacked LSTM, global attention by the general score on top, input feeding. Its figures
-are of WMT 2014, none of this corpus; the nearest is a GRU with attention of Caglayan et al. 2017,
-BLEU 38.1 on lower-cased tokens (`test/bleu_tok_lc`).
+small size: stacked LSTMs, global attention with the general score, input feeding. The paper has no
+result for this corpus. The nearest published one is BLEU 38.1 on lowercased tokens of a GRU with
+attention (Caglayan et al. 2017; `test/bleu_tok_lc`).
 
-    python train.py --config=configs/seq2seq_multi30k.py --config.data.dir=FOLDER
+    python train.py --config=configs/seq2seq_multi30k.py --config.data.dir=DIRECTORY
 
-`data.dir` holds train.en, train.de, val.*, test_2016_flickr.* (also .gz); left empty, the corpus is
-downloaded. The rows of the paper's Tables 1 and 4 are `configs/sweeps/luong_scores.py`.
+`data.dir` contains train.en, train.de, val.*, test_2016_flickr.* (also .gz). If it is empty, the
+corpus is downloaded. `configs/sweeps/luong_scores.py` has the models of tables 1 and 4.
 
-Sized for a laptop: about an hour on two CPU cores, which is too little: 12.7 BLEU on dev (greedy)
-after 2,600 steps, where the Transformer of configs/transformer_multi30k.py has 33.7, when it was
-given up. It has not been run to its end.
+Sized for a laptop: about an hour on two CPU cores. The run was not finished: it was stopped at
+`dev/bleu` 12.7 (greedy) after 2,600 steps, where configs/transformer_multi30k.py reaches 33.7.
 """
 
 from ml_collections import ConfigDict

@@ -1,17 +1,20 @@
-"""Numbers in words, English to German, by RNNsearch: attention inside a recurrence.
+"""RNNsearch on English-German number words.
 
 Paper: Bahdanau et al. 2015, "Neural Machine Translation by Jointly Learning to Align and
-Translate", at a small size and on a corpus with nothing to download; no paper prints a figure for
-it. Expected: `test/exact_match` of 0.98 and more, and an alignment (`attention_cross.png`) that is
-monotonic but for "einundzwanzig", one-and-twenty, which it turns round.
+Translate", at a small size and on a generated corpus, for which no paper has a result. The
+alignment in `attention_cross.png` is monotonic except that German puts units before tens:
+"twenty-one" is "einundzwanzig".
 
     python train.py --config=configs/seq2seq_nmt.py --workdir=runs/seq2seq
 
-Sized for a laptop: a few minutes on two CPU cores. `model.attention` takes any score with any
-alignment: `--config.model.attention.score=general --config.model.attention.alignment=local_p`; and
-`alignment=hard` also takes `--config.task=translation.hard_attention`;
-`alignment=none` is the control, the encoder–decoder of Cho et al. 2014 that has one fixed vector
-for the whole source.
+Expected: `test/exact_match` of at least 0.98.
+
+`model.attention` accepts any combination of score and alignment, for example
+`--config.model.attention.score=general --config.model.attention.alignment=local_p`.
+`alignment=hard` requires `--config.task=translation.hard_attention`. `alignment=none` is the
+control, the encoder-decoder of Cho et al. 2014 with one fixed vector for the source.
+
+Sized for a laptop: a few minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "nonzero_digits": 4,
         "seed": 0,
     }
-    # Few pieces, so that "einundzwanzig" stays the three words it is made of.
+    # Few subwords, so that "einundzwanzig" is split into its three words.
     config.vocabulary = {"kind": "bpe", "size": 128, "lowercase": False}
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
     config.packing = {}  # recurrent models train on buckets
@@ -69,7 +72,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "eps": 1e-8,
         "clip": 1.0,
     }
-    # Not BLEU, which counts runs of four words: a German number is a single one.
+    # Not BLEU, which counts 4-grams of words: a German number is a single word.
     config.metrics = ("exact_match", "chrf", "perplexity", "truncated")
     config.lengths = (8, 12, 16, 20, 24)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 20}

@@ -1,12 +1,12 @@
-"""Every score with every alignment, in one model, on numbers in words. No paper has this table.
+"""Every score with every alignment in RNNsearch, on English-German number words.
 
-Scores: content-based of Graves et al. 2014, additive of Bahdanau et al. 2015, location, general and
-dot of Luong et al. 2015, scaled dot of Vaswani et al. 2017. Alignments: soft (global), hard of Xu
-et al. 2015, and Luong's local-m and local-p.
+Scores: content-based (Graves et al. 2014), additive (Bahdanau et al. 2015), location, general and
+dot (Luong et al. 2015), scaled dot (Vaswani et al. 2017). Alignments: soft, hard (Xu et al. 2015),
+local-m and local-p (Luong et al. 2015). No paper has this table.
 
     python sweep.py --sweep=configs/sweeps/attention_grid.py --parallel=2
 
-Sized for a laptop: minutes a run on two CPU cores, 24 runs.
+Sized for a laptop: 24 runs of a few minutes on two CPU cores.
 """
 
 from functools import partial

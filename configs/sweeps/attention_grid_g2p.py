@@ -1,12 +1,12 @@
-r"""Every score with every alignment, as `attention_grid`, on pronunciations.
+r"""Every score with every alignment on grapheme-to-phoneme conversion; see `attention_grid`.
 
-No paper has this table; the nearest are the three alignments of Toshniwal & Livescu 2016, see
-`g2p_toshniwal`. With a fifth of the steps of `seq2seq_g2p`, enough to rank them:
+No paper has this table. Toshniwal & Livescu 2016 compare three of the alignments; see
+`g2p_toshniwal`. A fifth of the steps of `seq2seq_g2p` suffices to rank the combinations:
 
     python sweep.py --sweep=configs/sweeps/attention_grid_g2p.py --parallel=2 \
         --config.train.steps=1520
 
-Sized for a laptop: a quarter of an hour a run on two CPU cores, 24 runs.
+Sized for a laptop: 24 runs of a quarter of an hour on two CPU cores.
 """
 
 from functools import partial

@@ -1,13 +1,13 @@
-"""Global and local attention on pronunciations: Table 1 of Toshniwal & Livescu 2016.
+"""Global and local attention on grapheme-to-phoneme conversion: Toshniwal & Livescu 2016, table 1.
 
-Its error rates are of the CMUdict split of 2007, of larger models, means of 5: global 5.04% of
-phonemes and 21.69% of words, local-m 5.11 and 21.85, local-p 5.39 and 22.83. With that split's
-files in FOLDER: `--config.data.dir=FOLDER`. Today's dictionary, which is the default, is harder:
-compare the rows with each other then.
+The paper's error rates are means of 5 larger models on the CMUdict split of 2007: global PER 5.04
+and WER 21.69 %, local-m 5.11 and 21.85 %, local-p 5.39 and 22.83 %. To use that split:
+`--config.data.dir=DIRECTORY`. The default, the current CMUdict, is harder, so only the order of the
+alignments is comparable.
 
     python sweep.py --sweep=configs/sweeps/g2p_toshniwal.py --parallel=2
 
-Sized for a laptop: about an hour a run on two CPU cores.
+Sized for a laptop: about an hour per run on two CPU cores.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from functools import partial
 from training.plots import metric_bars
 from training.sweeps import Run
 
-PAPER = {  # per, wer
+PAPER = {  # PER, WER
     "soft": (0.0504, 0.2169),
     "local_m": (0.0511, 0.2185),
     "local_p": (0.0539, 0.2283),

@@ -1,13 +1,14 @@
-"""Scores and alignments of Luong et al. 2015: the ladder of Table 1 and the grid of Table 4.
+"""Scores and alignments of Luong et al. 2015: models of tables 1 and 4.
 
-The paper's figures are of WMT 2014 En-De with models of 4 layers of 1000; here the corpus is
-Multi30k, and what can be compared is the order. Its concat score did badly for a mistake in the
-code, so the additive one, which is the same thing, has no figure there.
+The paper's results are of WMT 2014 English-German and models with 4 layers of width 1000. The
+corpus here is Multi30k, so only the order of the models is comparable. Table 4 omits the concat
+score, whose implementation in the paper did not perform well. The additive score is the same
+function, so the additive models have no result to compare with.
 
-    python sweep.py --sweep=configs/sweeps/luong_scores.py --parallel=2 --config.data.dir=FOLDER
+    python sweep.py --sweep=configs/sweeps/luong_scores.py --parallel=2 --config.data.dir=DIRECTORY
 
-Sized for a laptop: about an hour a run on two CPU cores, 13 runs; `--config.train.steps=1300`
-takes a third of it.
+Sized for a laptop: 13 runs of about an hour on two CPU cores, a third of it with
+`--config.train.steps=1300`.
 """
 
 from functools import partial
@@ -16,7 +17,6 @@ from typing import Any
 from training.plots import metric_bars
 from training.sweeps import Run
 
-# What is changed, and the perplexity and BLEU printed: before words were put in for <unk>.
 BASE = {
     "model.attention.alignment": "none",
     "model.attention.score": "location",
@@ -24,14 +24,15 @@ BASE = {
     "model.input_feeding": False,
     "model.dropout": 0.0,
 }
-LADDER: tuple[tuple[str, dict[str, Any], tuple], ...] = (  # Table 1, each with those above it
+# Overrides, and the paper's perplexity and BLEU before the replacement of unknown words.
+TABLE_1: tuple[tuple[str, dict[str, Any], tuple], ...] = (  # each row includes those above it
     ("base", {}, (10.6, 11.3)),
-    ("and reverse", {"model.encoder.direction": "reverse"}, (9.9, 12.6)),
-    ("and dropout", {"model.dropout": 0.2}, (8.1, 14.0)),
-    ("and global location", {"model.attention.alignment": "soft"}, (7.3, 16.8)),
-    ("and feed", {"model.input_feeding": True}, (6.4, 18.1)),
+    ("with reversed source", {"model.encoder.direction": "reverse"}, (9.9, 12.6)),
+    ("with dropout", {"model.dropout": 0.2}, (8.1, 14.0)),
+    ("with global attention", {"model.attention.alignment": "soft"}, (7.3, 16.8)),
+    ("with input feeding", {"model.input_feeding": True}, (6.4, 18.1)),
 )
-GRID = {  # Table 4, each with all of the above
+TABLE_4 = {  # each with all options of table 1
     ("soft", "dot"): (6.1, 18.6),
     ("soft", "general"): (6.1, 17.3),
     ("soft", "additive"): None,
@@ -46,21 +47,21 @@ METRICS = ("test/perplexity", "test/bleu")
 
 def runs():
     overrides: dict[str, Any] = dict(BASE)
-    for name, changes, printed in LADDER:
+    for name, changes, results in TABLE_1:
         overrides |= changes
-        yield _run(name, overrides, printed)
-    for (alignment, score), figures in GRID.items():
+        yield _run(name, overrides, results)
+    for (alignment, score), results in TABLE_4.items():
         changes = {"model.attention.alignment": alignment, "model.attention.score": score}
-        yield _run(f"{alignment} {score}", overrides | changes, figures or (None, None))
+        yield _run(f"{alignment} {score}", overrides | changes, results or (None, None))
 
 
-def _run(name, overrides, printed):
-    paper = zip(("wmt14/perplexity", "wmt14/bleu"), printed, strict=True)
+def _run(name, overrides, results):
+    paper = zip(("wmt14/perplexity", "wmt14/bleu"), results, strict=True)
     return Run(
         config="configs/seq2seq_multi30k.py",
         labels={"model": name},
         overrides=dict(overrides),
-        paper={measure: figure for measure, figure in paper if figure is not None},
+        paper={metric: value for metric, value in paper if value is not None},
     )
 
 

@@ -1,13 +1,13 @@
-"""What attention is for: long sentences. Figure 2 of Bahdanau et al. 2015, on numbers in words.
+"""Accuracy by sentence length with and without attention: Bahdanau et al. 2015, figure 2.
 
-RNNsearch beside the encoder–decoder of Cho et al. 2014, which has one vector for the whole source.
-The paper draws BLEU against the words of a sentence: RNNsearch stays level where the other falls
-from about 20 words on. Here it is the share of numbers that are all right against the pieces of
-their wording; dashed are those with more digits than any in training.
+RNNsearch is compared with the encoder-decoder of Cho et al. 2014, which has one fixed vector for
+the source. In the paper, the BLEU of RNNsearch does not depend on the sentence length, and that of
+the control decreases from about 20 words. Here the metric is exact match of English-German number
+words by source length in tokens. Dashed lines are numbers with more digits than in training.
 
     python sweep.py --sweep=configs/sweeps/sentence_length.py --parallel=2
 
-Sized for a laptop: minutes a run on two CPU cores.
+Sized for a laptop: a few minutes per run on two CPU cores.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from functools import partial
 from training.plots import metric_by_length
 from training.sweeps import Run
 
-LENGTHS = (6, *range(7, 20))  # the end of the sentence among them
+LENGTHS = (6, *range(7, 20))  # in tokens, including the end of the sentence
 METRICS = ("test/exact_match", "test_long/exact_match")
 
 
