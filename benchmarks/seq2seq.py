@@ -1,12 +1,14 @@
-"""Trains and decodes one RNNsearch here and in PyTorch: `python -m benchmarks.seq2seq`.
+"""Training and decoding speed of RNNsearch beside PyTorch: `python -m benchmarks.seq2seq`.
 
-Twice: at the size of configs/seq2seq_nmt.py, and at one whose time goes to matrix products. Same
-padded batches of sentences of half to all of the length, same places of dropout, same loss (padding
-ignored), Adam with its fused form in both. What counts is real target tokens a second,
-padding not included; in decoding, tokens written. PyTorch runs `nn.GRU` over packed sentences and
-`nn.GRUCell` with additive attention on keys projected once, eager and compiled (training alone: a
-search that ends when it ends is not one graph); the better of the two is the peer. Each has all
-cores: PyTorch as threads of an operation, we as the devices that our config makes of a CPU.
+The benchmark runs at the size of configs/seq2seq_nmt.py and at a larger one that is dominated by
+matrix products. Both implementations have the same padded batches of sentences of half to all of
+the maximum length, the same dropout, the same loss without padding, and fused Adam. Training is
+measured in target tokens per second without padding, decoding in generated tokens per second.
+
+The PyTorch model runs `nn.GRU` on packed sequences, and `nn.GRUCell` with additive attention on
+keys that are projected once. Training is measured in eager mode and compiled, and the faster one is
+the peer; decoding is measured in eager mode only. Both implementations use all cores: PyTorch as
+threads of an operation, ours as the CPU devices of the config.
 """
 
 from collections.abc import Callable
@@ -22,9 +24,9 @@ CPU_DEVICES = seq2seq_nmt.get_config().cpu_devices
 
 
 class Size(NamedTuple):
-    """Of the batches and of the model."""
+    """Shape of the batches and widths of the model."""
 
-    rows: int
+    batch: int
     length: int
     vocabulary: int
     embedding: int
@@ -41,12 +43,12 @@ SIZES = {
 
 
 def batches(size: Size) -> sentences.Batches:
-    """What both train on."""
-    return sentences.batches(size.rows, size.length, size.vocabulary)
+    """Generate the batches of one round."""
+    return sentences.batches(size.batch, size.length, size.vocabulary)
 
 
 def our_model(size: Size) -> Callable[..., Any]:
-    """Makes our RNNsearch, given a key."""
+    """Return a function that creates our model from a key."""
     from models import RNNsearch
 
     return partial(
@@ -71,12 +73,12 @@ def our_model(size: Size) -> Callable[..., Any]:
 
 
 def train_ours(size: Size) -> Callable[[], None]:
-    """Our training step."""
+    """Return a function that runs one round of our training."""
     return timing.make_train_fn(our_task(our_model(size)), batches(size), CPU_DEVICES)
 
 
 def decode_ours(size: Size, width: int) -> Callable[[], None]:
-    """The search that evaluates a run; every sentence is written to its longest."""
+    """Return a function that decodes one round; every hypothesis has the maximum length."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
@@ -87,8 +89,8 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
     mesh.set_cpu_device_count(CPU_DEVICES)
     graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
-    with mesh.evaluation_mesh(params) as split:
-        placed = [split(batch["source"]) for batch in batches(size)]
+    with mesh.evaluation_mesh(params) as shard:
+        sources = [shard(batch["source"]) for batch in batches(size)]
 
     @jax.jit
     def decode(params, source):
@@ -103,18 +105,18 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
             length_penalty=0.0,
             pad=0,
             bos=1,
-            eos=-1,  # never: all hypotheses go to the end
+            eos=-1,  # not a token, so no hypothesis ends early
         )[0]
 
     def run():
-        for source in placed:
+        for source in sources:
             decode(params, source).block_until_ready()
 
     return run
 
 
 def torch_model(size: Size):
-    """An RNNsearch in the hands of somebody who knows PyTorch."""
+    """Create RNNsearch in PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -125,12 +127,12 @@ def torch_model(size: Size):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.source_table = nn.Embedding(size.vocabulary, size.embedding)
-            self.target_table = nn.Embedding(size.vocabulary, size.embedding)
+            self.source_embedding = nn.Embedding(size.vocabulary, size.embedding)
+            self.target_embedding = nn.Embedding(size.vocabulary, size.embedding)
             self.encoder = nn.GRU(
                 size.embedding, size.annotation // 2, batch_first=True, bidirectional=True
             )
-            self.start = nn.Linear(size.annotation, size.hidden)
+            self.initial = nn.Linear(size.annotation, size.hidden)
             self.keys = nn.Linear(size.annotation, size.alignment, bias=False)
             self.query = nn.Linear(size.hidden, size.alignment, bias=False)
             self.vector = nn.Parameter(torch.randn(size.alignment) * 0.1)
@@ -144,7 +146,7 @@ def torch_model(size: Size):
         def encode(self, source):
             valid = source != 0
             packed = pack_padded_sequence(
-                self.dropout(self.source_table(source)),
+                self.dropout(self.source_embedding(source)),
                 valid.sum(1).cpu(),
                 batch_first=True,
                 enforce_sorted=False,
@@ -153,28 +155,28 @@ def torch_model(size: Size):
             annotations, _ = pad_packed_sequence(
                 outputs, batch_first=True, total_length=size.length
             )
-            start = torch.tanh(self.start(torch.cat([last[0], last[1]], -1)))
-            return annotations, self.keys(annotations), ~valid, start
+            initial_state = torch.tanh(self.initial(torch.cat([last[0], last[1]], -1)))
+            return annotations, self.keys(annotations), ~valid, initial_state
 
         def attend(self, state, annotations, keys, padding):
             hidden = torch.tanh(self.query(state)[:, None] + keys)
             weights = (hidden @ self.vector).masked_fill(padding, -torch.inf).softmax(-1)
             return torch.bmm(weights[:, None], annotations)[:, 0]
 
-        def read_out(self, states, inputs, contexts):
+        def compute_readout(self, states, inputs, contexts):
             x = self.readout(torch.cat([states, inputs, contexts], -1))
             return self.dropout(x.unflatten(-1, (size.maxout, 2)).amax(-1))
 
         def forward(self, source, target):
             annotations, keys, padding, state = self.encode(source)
             shifted = functional.pad(target[:, :-1], (1, 0), value=1)
-            inputs = self.dropout(self.target_table(shifted))
+            inputs = self.dropout(self.target_embedding(shifted))
             states, contexts = [], []
             for x in inputs.unbind(1):
                 states.append(state)
                 contexts.append(self.attend(state, annotations, keys, padding))
                 state = self.cell(torch.cat([x, contexts[-1]], -1), state)
-            x = self.read_out(torch.stack(states, 1), inputs, torch.stack(contexts, 1))
+            x = self.compute_readout(torch.stack(states, 1), inputs, torch.stack(contexts, 1))
             return functional.cross_entropy(
                 self.output(x).flatten(0, 1),
                 target.flatten(),
@@ -183,67 +185,71 @@ def torch_model(size: Size):
             )
 
         def search(self, source, width):
-            """Beam search without an end of sentence; greedy at a width of one."""
+            """Beam search without an end token; greedy decoding if the width is 1."""
             memory = self.encode(source)
             annotations, keys, padding, state = (x.repeat_interleave(width, 0) for x in memory)
-            rows = len(source)
-            last = source.new_ones(rows * width)
-            scores = torch.full((rows, width), -torch.inf, device=source.device)
+            batch = len(source)
+            last = source.new_ones(batch * width)
+            scores = torch.full((batch, width), -torch.inf, device=source.device)
             scores[:, 0] = 0.0
-            written = source.new_zeros(rows, width, 0)
-            first = torch.arange(rows, device=source.device)[:, None] * width
+            tokens = source.new_zeros(batch, width, 0)
+            first_beam = torch.arange(batch, device=source.device)[:, None] * width
             for _ in range(size.length):
-                x = self.target_table(last)
+                x = self.target_embedding(last)
                 context = self.attend(state, annotations, keys, padding)
-                logits = self.output(self.read_out(state, x, context))
+                logits = self.output(self.compute_readout(state, x, context))
                 state = self.cell(torch.cat([x, context], -1), state)
-                total = scores[..., None] + logits.log_softmax(-1).view(rows, width, -1)
+                total = scores[..., None] + logits.log_softmax(-1).view(batch, width, -1)
                 scores, index = total.flatten(1).topk(width)
                 parent, token = index // size.vocabulary, index % size.vocabulary
-                written = written.gather(1, parent[..., None].expand(-1, -1, written.shape[-1]))
-                written = torch.cat([written, token[..., None]], -1)
-                state = state[(first + parent).flatten()]
+                tokens = tokens.gather(1, parent[..., None].expand(-1, -1, tokens.shape[-1]))
+                tokens = torch.cat([tokens, token[..., None]], -1)
+                state = state[(first_beam + parent).flatten()]
                 last = token.flatten()
-            return written
+            return tokens
 
     return Model()
 
 
 def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
-    """Its training step."""
+    """Return a function that runs one round of the PyTorch training."""
     return sentences.train_torch(torch_model(size), batches(size), compiled)
 
 
 def decode_torch(size: Size, width: int) -> Callable[[], None]:
-    """Its search."""
+    """Return a function that decodes one round in PyTorch."""
     import torch
 
     device = timing.torch_device()
     model = torch_model(size).eval().to(device)
-    sources = (batch["source"] for batch in batches(size))
-    placed = [torch.tensor(source, dtype=torch.long, device=device) for source in sources]
+    sources = [
+        torch.tensor(batch["source"], dtype=torch.long, device=device) for batch in batches(size)
+    ]
 
     def run():
         with torch.inference_mode():
-            for source in placed:
+            for source in sources:
                 model.search(source, width).cpu()
 
     return run
 
 
 def main() -> None:
-    """Prints a table and a line of JSON for each part and size; the last is that of training."""
+    """Print a table and a JSON line for each part and size; training comes last."""
     for name, size in SIZES.items():
-        written = STEPS * size.rows * size.length
+        decoded = STEPS * size.batch * size.length
         for part, width in (("beam", BEAM), ("greedy", 1)):
-            ours, theirs = (partial(form, size, width) for form in (decode_ours, decode_torch))
-            timing.compare(f"seq2seq {name} {part}", written, {"ours": ours, "torch eager": theirs})
-        forms: dict[str, timing.Implementation] = {
+            implementations: dict[str, timing.Implementation] = {
+                "ours": partial(decode_ours, size, width),
+                "torch eager": partial(decode_torch, size, width),
+            }
+            timing.compare(f"seq2seq {name} {part}", decoded, implementations)
+        implementations = {
             "ours": partial(train_ours, size),
             "torch eager": partial(train_torch, size, False),
             "torch compiled": partial(train_torch, size, True),
         }
-        timing.compare(f"seq2seq {name} training", real_tokens(batches(size)), forms)
+        timing.compare(f"seq2seq {name} training", real_tokens(batches(size)), implementations)
 
 
 if __name__ == "__main__":

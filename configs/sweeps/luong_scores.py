@@ -32,15 +32,15 @@ TABLE_1: tuple[tuple[str, dict[str, Any], tuple], ...] = (  # each row includes 
     ("with global attention", {"model.attention.alignment": "soft"}, (7.3, 16.8)),
     ("with input feeding", {"model.input_feeding": True}, (6.4, 18.1)),
 )
-TABLE_4 = {  # each with all options of table 1
+TABLE_4: dict[tuple[str, str], tuple] = {  # each with all options of table 1
     ("soft", "dot"): (6.1, 18.6),
     ("soft", "general"): (6.1, 17.3),
-    ("soft", "additive"): None,
+    ("soft", "additive"): (None, None),
     ("local_m", "dot"): (7.0, None),
     ("local_m", "general"): (6.2, 18.6),
     ("local_p", "dot"): (6.6, 18.0),
     ("local_p", "general"): (5.9, 19.0),
-    ("local_p", "additive"): None,
+    ("local_p", "additive"): (None, None),
 }
 METRICS = ("test/perplexity", "test/bleu")
 
@@ -52,7 +52,7 @@ def runs():
         yield _run(name, overrides, results)
     for (alignment, score), results in TABLE_4.items():
         changes = {"model.attention.alignment": alignment, "model.attention.score": score}
-        yield _run(f"{alignment} {score}", overrides | changes, results or (None, None))
+        yield _run(f"{alignment} {score}", overrides | changes, results)
 
 
 def _run(name, overrides, results):
