@@ -41,12 +41,12 @@ def attention_heads(
 
 
 def sequences(
-    examples: Mapping[str, tuple[Float[np.ndarray, "T C"], ...]], names: Sequence[str]
+    examples: Mapping[str, tuple[Float[np.ndarray, "_ _"], ...]], names: Sequence[str]
 ) -> Figure:
     """Plot sequences over time, each as a stack of heat maps (channels by steps).
 
     Args:
-        examples: arrays of each sequence, such as inputs, targets and outputs, by its title.
+        examples: arrays [T, C] of each sequence, such as inputs and outputs, by its title.
         names: labels of the arrays.
     """
     longest = max(len(arrays[0]) for arrays in examples.values())

@@ -1,6 +1,6 @@
-"""The smallest task there is: an MLP that regresses a sine, its data a function of the step.
+"""A minimal task for tests: regression of a sine by an MLP, with data that depends on the step.
 
-Also a task module for the command line (`config.task = 'tests.toy'`) and a config file.
+Also a task module outside of `tasks` (`config.task = 'tests.toy'`), and a config file.
 """
 
 import time
@@ -18,7 +18,7 @@ from training import optimizer
 
 class MLP(nnx.Module):
     def __init__(self, width, key):
-        # One draw for all: generators are most of what a program this small takes to compile.
+        # One call for both matrices, because random generators dominate the compile time.
         w1, w2 = jnp.split(jax.random.uniform(key, (12, width), minval=-0.5, maxval=0.5), [4])
         self.w1 = nnx.Param(w1, axes=(None, "mlp"))
         self.b1 = nnx.Param(jnp.zeros(width), axes=("mlp",))
@@ -30,28 +30,28 @@ class MLP(nnx.Module):
 
 
 class Toy(Supervised):
-    unit = "rows"
+    unit = "examples"
     splits = ("test",)
 
     def __init__(self, config):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
         self.width = config.model.width
-        self.graph = nnx.split(nnx.eval_shape(lambda: MLP(self.width, jax.random.key(0))))[0]
+        self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: MLP(self.width, jax.random.key(0))))
 
     def init_params(self, key):
-        return nnx.split(MLP(self.width, key))[1]
+        return nnx.state(MLP(self.width, key))
 
     def loss(self, params, batch, key):
-        error = nnx.merge(self.graph, params)(batch["x"]) - batch["y"]
-        if self.config.data.noise:  # lets a test see that keys resume too
+        error = nnx.merge(self.graphdef, params)(batch["x"]) - batch["y"]
+        if self.config.data.noise:  # makes the loss depend on the key
             error += self.config.data.noise * jax.random.uniform(key, error.shape)
         squares = jnp.sum(batch["w"] * jnp.sum(error**2, -1))
         return squares, jnp.sum(batch["w"]), {"abs": jnp.sum(batch["w"] * jnp.abs(error).sum(-1))}
 
     def batch(self, seed):
         rng = np.random.default_rng(seed)
-        x = rng.normal(size=(self.config.data.rows, 4)).astype(np.float32)
+        x = rng.normal(size=(self.config.data.batch, 4)).astype(np.float32)
         y = np.sin(x.sum(-1, keepdims=True) + np.arange(8)).astype(np.float32)
         return {"x": x, "y": y, "w": rng.integers(1, 4, len(x)).astype(np.float32)}
 
@@ -59,7 +59,7 @@ class Toy(Supervised):
         step = start_step
         while True:
             batch = self.batch(step)
-            if step == self.config.data.poison:
+            if step == self.config.data.nan_step:
                 batch["x"] = batch["x"] * np.nan
             time.sleep(self.config.data.sleep)
             yield batch
@@ -71,14 +71,14 @@ class Toy(Supervised):
         return {"error": float(total / weight)}
 
     def figures(self, state):
-        if self.config.data.bad_figure:
-            raise ValueError("no ink")
+        if self.config.data.fail_figures:
+            raise ValueError("no figure")
         figure = Figure()
         figure.subplots().imshow(np.asarray(state.params["w1"]))
         return {"weights": figure}
 
     def samples(self, state):
-        return "a sample of the toy"
+        return "a sample of the toy task"
 
 
 def build(config, workdir):
@@ -92,14 +92,14 @@ def get_config(arg=""):
     c = ConfigDict()
     c.name, c.seed, c.task = "toy", 0, "tests.toy"
     c.paper = ConfigDict({"test/error": 0.5})
-    c.data = ConfigDict({"rows": 16, "noise": 0.1, "poison": -1, "sleep": 0.0, "bad_figure": False})
+    c.data = ConfigDict({"batch": 16, "noise": 0.1, "nan_step": -1, "sleep": 0.0, "fail_figures": False})
     c.model = ConfigDict({"width": 32})
     c.optimizer = ConfigDict(
         {
             "method": "adam",
             "schedule": "inverse_sqrt",
-            "peak": 1e-2,
-            "warmup": 10,
+            "learning_rate": 1e-2,
+            "warmup_steps": 10,
             "b1": 0.9,
             "b2": 0.98,
             "eps": 1e-9,

@@ -91,15 +91,17 @@ class FewShotClassification(Supervised):
 
     def loss(self, params, batch, key):
         """Cross-entropy of the query, and the accuracy."""
-        logits, _ = self._logits(params, batch, key)
+        logits, _ = self._classify(params, self._augment(batch, key), batch.labels)
         target = batch.labels[:, -1]
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, target)
         correct = jnp.argmax(logits, axis=-1) == target
         return losses.sum(), jnp.float32(len(target)), {"accuracy": jnp.float32(correct.sum())}
 
-    def _logits(self, params, batch, key):
-        images = random_affine(batch.images, key, self.config.data.distortion)
-        return nnx.merge(self.graphdef, params)(images, batch.labels[:, :-1])
+    def _augment(self, batch, key):
+        return random_affine(batch.images, key, self.config.data.distortion)
+
+    def _classify(self, params, images, labels):
+        return nnx.merge(self.graphdef, params)(images, labels[:, :-1])
 
     def batches(self, split: str, start_step: int) -> Iterator[Episodes]:
         """Yield batches of episodes; the number of shots is sampled from the configured ones."""
@@ -147,9 +149,8 @@ class FewShotClassification(Supervised):
 
     def _compute_accuracies(self, params, batch, key):
         """Compute the accuracies of the model and of the nearest neighbor in pixels."""
-        target = batch.labels[:, -1]
-        predicted = jnp.argmax(self._logits(params, batch, key)[0], axis=-1)
-        images = random_affine(batch.images, key, self.config.data.distortion)
+        target, images = batch.labels[:, -1], self._augment(batch, key)
+        predicted = jnp.argmax(self._classify(params, images, batch.labels)[0], axis=-1)
         distances = jnp.sum((images[:, :-1] - images[:, -1:]) ** 2, axis=(2, 3))
         nearest = jnp.argmin(distances, axis=1)
         neighbor = jnp.take_along_axis(batch.labels, nearest[:, None], axis=1)[:, 0]
@@ -161,8 +162,8 @@ class FewShotClassification(Supervised):
         """Plot test episodes with labels, attention weights of the query, and predictions."""
         key, shots = jax.random.key(0), min(self.config.data.shots)
         batch = self._sample("test", self._rng("test", 0), shots)
-        logits, weights = jax.jit(self._logits)(state.params, batch, key)
-        images = random_affine(jnp.asarray(batch.images), key, self.config.data.distortion)
+        images = jax.jit(self._augment)(batch, key)
+        logits, weights = jax.jit(self._classify)(state.params, images, batch.labels)
         predicted = np.argmax(logits, axis=-1)
         rows, columns = min(6, len(predicted)), images.shape[1]
         figure = Figure(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
