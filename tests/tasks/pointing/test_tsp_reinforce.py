@@ -1,0 +1,116 @@
+"""REINFORCE on the traveling salesman problem: learning, baselines and config errors."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tasks
+from configs import ptrnet_tsp20_rl
+from tasks.pointing.tsp import reference_tours, tour_lengths
+from tasks.pointing.tsp_reinforce import is_significantly_less, leave_one_out_mean
+from tests.commands import fast_compilation
+from tests.tasks.pointing.small import small_config
+from training.errors import UserError
+
+STEPS = 100
+CITIES = np.random.default_rng(0).random((8, 6, 2)).astype(np.float32)
+
+
+def train(workdir, baseline):
+    """Mean lengths of tours sampled for eight fixed instances, and all baseline parameters."""
+    config = small_config(ptrnet_tsp20_rl, sizes=(6, 6))
+    config.model.update(hidden=16, width=16, logit_clipping=10.0, decoder_inputs="annotations")
+    config.reinforce = {"samples": 8, "baseline": baseline}
+    config.optimizer.learning_rate = 2e-2
+    task, key = tasks.build(config, str(workdir)), jax.random.key(0)
+    task.sample_points = lambda batch, key: (jnp.asarray(CITIES), jnp.int32(6))
+    with fast_compilation():
+        state = jax.jit(task.init)(key)
+        step = jax.jit(
+            lambda state: task.train_step(
+                state, {"index": jnp.arange(8)}, jax.random.fold_in(key, state.step)
+            )
+        )
+        lengths, baselines = [], [state.baseline_params]
+        for _ in range(STEPS):
+            state, metrics = step(state)
+            lengths.append(float(metrics["loss"]))
+            baselines.append(state.baseline_params)
+    return lengths, baselines
+
+
+def assert_learned(lengths):
+    """From the mean length of random tours to within 10% of the optimum."""
+    optimum = tour_lengths(CITIES, np.stack(reference_tours(CITIES))).mean()
+    assert np.mean(lengths[:5]) > 1.3 * optimum and np.mean(lengths[-20:]) < 1.1 * optimum
+
+
+def test_policy_learns_with_leave_one_out_baseline(tmp_path):
+    lengths, _ = train(tmp_path, {"kind": "leave_one_out"})
+    assert_learned(lengths)
+
+
+def test_policy_learns_with_rollout_baseline_that_changes_only_when_due(tmp_path):
+    baseline = {"kind": "rollout", "update_every": 10, "instances": 8}
+    lengths, baselines = train(tmp_path, baseline)
+    assert_learned(lengths)
+    equal = lambda x, y: jax.tree.all(jax.tree.map(np.array_equal, x, y))
+    changed = [n + 1 for n, pair in enumerate(itertools.pairwise(baselines)) if not equal(*pair)]
+    assert changed and all(step % 10 == 0 for step in changed)
+
+
+def test_leave_one_out_mean_excludes_the_element_itself():
+    found = leave_one_out_mean(jnp.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
+    np.testing.assert_allclose(found, [[4.0, 3.5, 1.5], [1.5, 1.5, 0.0]])
+
+
+@pytest.mark.parametrize(("mean", "expected"), [(-0.06, True), (-0.04, False), (0.06, False)])
+def test_baseline_comparison_is_a_one_sided_test_at_5_percent(mean, expected):
+    """For 1,000 pairs whose differences have standard deviation 1, t is 31.6 times the mean."""
+    rng = np.random.default_rng(0)
+    noise, y = rng.normal(size=(2, 1_000))
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    x = y + noise + mean
+    assert is_significantly_less(jnp.asarray(x), jnp.asarray(y)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"baseline": {"kind": "leave_one"}},
+            "must be 'leave_one_out' or 'rollout', not 'leave_one'. Did you mean 'leave_one_out'",
+        ),
+        (
+            {"baseline": {"kind": "rollout"}},
+            "of kind 'rollout' must have the keys instances and update_every",
+        ),
+        (
+            {"baseline": {"kind": "leave_one_out", "instances": 9}},
+            "of kind 'leave_one_out' must have no other keys",
+        ),
+        ({"samples": 1}, "samples must be at least 2 for the leave_one_out baseline, not 1"),
+    ],
+)
+def test_invalid_baseline_is_rejected(options, message, tmp_path):
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.reinforce = config.reinforce.to_dict() | options
+    with pytest.raises(UserError, match=message):
+        tasks.build(config, str(tmp_path))
+
+
+def test_unmasked_training_is_rejected(tmp_path):
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.mask_invalid = False
+    with pytest.raises(UserError, match="mask_invalid must be True"):
+        tasks.build(config, str(tmp_path))
+
+
+def test_microbatches_are_rejected(tmp_path):
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.train.accumulate = 2
+    with pytest.raises(UserError, match="train.accumulate must be 1"):
+        tasks.build(config, str(tmp_path))
