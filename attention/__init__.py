@@ -1,35 +1,45 @@
-"""Attention mechanisms as pure functions on arrays.
+"""Attention mechanisms as pure functions of arrays.
 
-A *score* maps queries and keys to logits, an *alignment* maps logits to weights, a *read* maps
-weights and values to contexts; every mechanism of the papers is a choice of the three.
+A *score* maps queries and keys to logits, an *alignment* maps logits to weights, and a *read* maps
+weights and values to contexts. `attend` composes the three:
 
-Dimension legend, here and in all of the project: B batch (or any leading axes) · T target or query
-length · S source or key length · H heads · D model width · K, V per-head key and value width · F
-feed-forward width · A alignment width · N memory rows · M memory width · P image positions · C
-channels · L layers · W window or beam width.
+    contexts, weights = attend(queries, keys, values, score=additive, params=v, alignment=soft)
+
+Dimension legend of the project: B batch (any leading axes) · T target or query length · S source or
+key length · H heads · D model width · K, V per-head key and value width · F feed-forward width · A
+alignment width · N memory rows · M memory width · P image positions · C channels · L layers · W
+window or beam width.
 """
 
 from attention.alignments import (
     Alignment,
-    Choice,
+    HardAlignment,
+    argmax,
     hard,
-    hardest,
     log_soft,
-    score_function,
+    reinforce_loss,
     soft,
     straight_through,
 )
 from attention.attend import attend, read
-from attention.multihead import KeyValues, affine, attend_heads, extend, merge_heads, split_heads
+from attention.multihead import (
+    KeyValues,
+    affine,
+    attend_heads,
+    extend,
+    merge_heads,
+    project_heads,
+)
 from attention.scores import Score, additive, content, dot, general, location, scaled_dot
 
 __all__ = [
     "Alignment",
-    "Choice",
+    "HardAlignment",
     "KeyValues",
     "Score",
     "additive",
     "affine",
+    "argmax",
     "attend",
     "attend_heads",
     "content",
@@ -37,14 +47,13 @@ __all__ = [
     "extend",
     "general",
     "hard",
-    "hardest",
     "location",
     "log_soft",
     "merge_heads",
+    "project_heads",
     "read",
+    "reinforce_loss",
     "scaled_dot",
-    "score_function",
     "soft",
-    "split_heads",
     "straight_through",
 ]

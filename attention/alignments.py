@@ -1,8 +1,8 @@
-"""Alignments: from logits to weights over the keys.
+"""Alignments: attention weights from logits.
 
-Every alignment maps logits `[*B, T, S]` and an optional mask to weights of the same shape. A row in
-which nothing may be attended to gets weights of zero, never NaN. Alignments that look at a window
-only, and so compute no other logits, are in `local.py`.
+Every alignment maps logits `[*B, T, S]` and an optional mask to weights of the same shape. A fully
+masked row gets zero weights, never NaN. Local attention, which computes the logits of a window
+only, is in `local.py`.
 """
 
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 @runtime_checkable
 class Alignment(Protocol):
-    """The signature all alignments share."""
+    """Signature of the deterministic alignments."""
 
     def __call__(
         self, logits: Float[Array, "*B T S"], mask: Bool[Array, "*#B #T #S"] | None = None
@@ -25,24 +25,24 @@ class Alignment(Protocol):
 def soft(
     logits: Float[Array, "*B T S"], mask: Bool[Array, "*#B #T #S"] | None = None
 ) -> Float[Array, "*B T S"]:
-    """Soft, global alignment: a softmax over all keys that the mask leaves.
+    """Soft, global alignment: softmax over the unmasked keys.
 
     Source: Bahdanau et al. 2015, eq. 6; Vaswani et al. 2017, eq. 1.
 
     Args:
         logits: `[*B, T, S]`.
-        mask: broadcastable to the logits, true where a query may look.
+        mask: broadcastable to the logits, true where a query may attend.
 
     Returns:
         Weights `[*B, T, S]` in float32. Each row sums to one, or is zero if fully masked.
     """
-    return _softmax(_masked(logits, mask))
+    return _softmax(_mask_logits(logits, mask))
 
 
 @jax.custom_jvp
 def _softmax(logits):
-    """Its derivative is told by the weights alone: nothing else is kept or computed again."""
-    weights = jnp.exp(_lowered(logits))
+    """Softmax whose JVP reuses the output, so no other residual is stored."""
+    weights = jnp.exp(_subtract_max(logits))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     return weights / jnp.where(total == 0.0, 1.0, total)
 
@@ -57,82 +57,82 @@ def _softmax_jvp(primals, tangents):
 def log_soft(
     logits: Float[Array, "*B T S"], mask: Bool[Array, "*#B #T #S"] | None = None
 ) -> Float[Array, "*B T S"]:
-    """Logarithms of the weights of `soft`, also of those too small to be told from zero.
+    """Logarithm of the weights of `soft`, finite even where a weight underflows to zero.
 
     Args:
         logits: `[*B, T, S]`.
-        mask: broadcastable to the logits, true where a query may look.
+        mask: broadcastable to the logits, true where a query may attend.
 
     Returns:
-        `[*B, T, S]` in float32, -inf where masked, the whole of a row that is masked altogether
-        included. No gradient is NaN, not even that of a masked element.
+        `[*B, T, S]` in float32, -inf at masked keys. Gradients are finite everywhere, including at
+        masked keys and in fully masked rows.
     """
-    logits = _lowered(_masked(logits, mask))
+    logits = _subtract_max(_mask_logits(logits, mask))
     total = jnp.sum(jnp.exp(logits), axis=-1, keepdims=True)
     return logits - jnp.log(jnp.where(total == 0.0, 1.0, total))
 
 
-def _lowered(logits):
-    """Less the highest of their row, so that no exponential is too large."""
-    peak = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    return logits - jnp.where(jnp.isneginf(peak), 0.0, peak)
+def _subtract_max(logits):
+    """Subtract the row maximum, so that `exp` cannot overflow."""
+    maximum = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return logits - jnp.where(jnp.isneginf(maximum), 0.0, maximum)
 
 
-def _masked(logits, mask):
-    """Logits in float32, -inf where a query may not look."""
+def _mask_logits(logits, mask):
+    """Cast logits to float32 and set masked entries to -inf."""
     logits = logits.astype(jnp.float32)
     return logits if mask is None else jnp.where(mask, logits, -jnp.inf)
 
 
-def hardest(
+def argmax(
     logits: Float[Array, "*B T S"], mask: Bool[Array, "*#B #T #S"] | None = None
 ) -> Float[Array, "*B T S"]:
-    """All weight on the key of the highest logit: hard alignment without its dice.
+    """One-hot weights on the key with the largest logit (deterministic hard alignment).
 
     Args:
         logits: `[*B, T, S]`.
-        mask: broadcastable to the logits, true where a query may look.
+        mask: broadcastable to the logits, true where a query may attend.
 
     Returns:
-        Weights `[*B, T, S]`, ones and zeros; of equals the first key wins. They have no gradient.
+        Weights `[*B, T, S]` of zeros and ones; ties go to the first key. They have no gradient.
     """
-    logits = _masked(logits, mask)
+    logits = _mask_logits(logits, mask)
     one_hot = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     return jnp.where(jnp.isneginf(logits), 0.0, one_hot)
 
 
-class Choice(NamedTuple):
-    """What hard alignment drew, and what the score-function estimator needs to know of it."""
+class HardAlignment(NamedTuple):
+    """A sampled alignment and the terms of its score-function gradient estimator."""
 
-    weights: Float[Array, "*B T S"]  # one at the key that was drawn, zero elsewhere
-    log_prob: Float[Array, "*B T"]  # of that key
-    entropy: Float[Array, "*B T"]  # of the distribution it was drawn from, in nats
+    weights: Float[Array, "*B T S"]  # one-hot at the sampled key
+    log_prob: Float[Array, "*B T"]  # log-probability of the sampled key
+    entropy: Float[Array, "*B T"]  # entropy of the distribution over keys, in nats
 
 
 def hard(
     logits: Float[Array, "*B T S"],
     key: PRNGKeyArray,
     mask: Bool[Array, "*#B #T #S"] | None = None,
-) -> Choice:
-    """Hard alignment: one key, drawn from the softmax of the logits.
+) -> HardAlignment:
+    """Hard alignment: one key per query, sampled from the softmax of the logits.
 
-    Source: Xu et al. 2015, eq. 8 and 9. The weights have no gradient; train the logits by
-    `score_function` of the log-probability, or use `straight_through`.
+    Source: Xu et al. 2015, eq. 8 and 9. The weights have no gradient; train the logits with
+    `reinforce_loss` of the log-probability, or use `straight_through`.
 
     Args:
         logits: `[*B, T, S]`.
-        key: of the draw.
-        mask: broadcastable to the logits, true where a query may look.
+        key: PRNG key of the sample.
+        mask: broadcastable to the logits, true where a query may attend.
 
     Returns:
-        The choice. A fully masked row has weights, log-probability and entropy of zero.
+        The sample. A fully masked row has zero weights, log-probability and entropy.
     """
-    noise = jax.random.gumbel(key, logits.shape)  # the highest of logit + noise is such a draw
-    weights = hardest(lax.stop_gradient(logits.astype(jnp.float32)) + noise, mask)
+    noise = jax.random.gumbel(key, logits.shape)  # Gumbel-max trick
+    weights = argmax(lax.stop_gradient(logits.astype(jnp.float32)) + noise, mask)
     probs = soft(logits, mask)
-    # Where there is no probability its logarithm is not wanted, be it infinite.
+    # Zero where the probability is zero, because 0 * -inf is NaN.
     log_probs = jnp.where(probs > 0.0, log_soft(logits, mask), 0.0)
-    return Choice(weights, jnp.sum(weights * log_probs, -1), -jnp.sum(probs * log_probs, -1))
+    return HardAlignment(weights, jnp.sum(weights * log_probs, -1), -jnp.sum(probs * log_probs, -1))
 
 
 def straight_through(
@@ -141,34 +141,34 @@ def straight_through(
     mask: Bool[Array, "*#B #T #S"] | None = None,
     temperature: float = 1.0,
 ) -> Float[Array, "*B T S"]:
-    """Hard alignment with the gradient of its relaxation: biased, but of low variance.
+    """Hard alignment with the gradient of its softmax relaxation: biased, of low variance.
 
     Source: Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax", sec. 2.2.
 
     Args:
         logits: `[*B, T, S]`.
-        key: of the draw.
-        mask: broadcastable to the logits, true where a query may look.
-        temperature: of the softmax whose gradient is taken.
+        key: PRNG key of the sample.
+        mask: broadcastable to the logits, true where a query may attend.
+        temperature: of the softmax relaxation.
 
     Returns:
-        Weights `[*B, T, S]`: one at the key that was drawn and zero elsewhere.
+        Weights `[*B, T, S]`, one-hot at the sampled key.
     """
     noisy = (logits.astype(jnp.float32) + jax.random.gumbel(key, logits.shape)) / temperature
     relaxed = soft(noisy, mask)
-    return relaxed + lax.stop_gradient(hardest(noisy, mask) - relaxed)
+    return relaxed + lax.stop_gradient(argmax(noisy, mask) - relaxed)
 
 
-def score_function(
+def reinforce_loss(
     log_prob: Float[Array, "*B"], reward: Float[Array, "*#B"], baseline: Float[Array, "*#B"]
 ) -> Float[Array, "*B"]:
-    """A loss whose gradient estimates that of the expected reward, negated, without bias.
+    """Surrogate loss whose gradient is an unbiased estimate of `-∇ E[reward]`.
 
     Source: Williams 1992, REINFORCE; Xu et al. 2015, sec. 4.1.
 
     Args:
-        log_prob: of what was drawn.
-        reward: what the draw led to; the larger, the better. Taken as a constant.
-        baseline: anything that does not depend on the draw; it lowers the variance. A constant.
+        log_prob: log-probability of each sample.
+        reward: reward of each sample, treated as a constant.
+        baseline: independent of the sample, treated as a constant; it reduces the variance.
     """
     return -lax.stop_gradient(reward - baseline) * log_prob

@@ -1,4 +1,4 @@
-"""Attention is a score, an alignment and a read; `attend` is their composition."""
+"""Attention as the composition of a score, an alignment and a read."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from attention.scores import Score, scaled_dot
 
 
 def read(weights: Float[Array, "*B T S"], values: Float[Array, "*B S V"]) -> Float[Array, "*B T V"]:
-    """The expected value under the weights (Bahdanau et al. 2015, eq. 5), in the values' dtype."""
+    """Weighted sum of the values (Bahdanau et al. 2015, eq. 5), in the values' dtype."""
     return jnp.einsum(
         "...ts,...sv->...tv",
         weights.astype(values.dtype),
@@ -29,20 +29,19 @@ def attend(
     alignment: Alignment = soft,
     mask: Bool[Array, "*#B #T #S"] | None = None,
 ) -> tuple[Float[Array, "*B T V"], Float[Array, "*B T S"]]:
-    """Attends from queries to keys and reads the values.
+    """Attend from queries to keys and read the values.
 
     Args:
         queries: `[*B, T, K]`, projected.
         keys: `[*B, S, K]`, projected once per sequence by the caller.
         values: `[*B, S, V]`.
         score: maps queries and keys to logits.
-        params: the score's own weights.
+        params: parameters of the score.
         alignment: maps logits to weights.
-        mask: broadcastable to `[*B, T, S]`, true where a query may look.
+        mask: broadcastable to `[*B, T, S]`, true where a query may attend.
 
     Returns:
-        Contexts `[*B, T, V]` in the values' dtype and weights `[*B, T, S]` in float32. Weights that
-        nobody uses cost nothing under `jit`.
+        Contexts `[*B, T, V]` in the values' dtype and weights `[*B, T, S]` in float32.
     """
     weights = alignment(score(queries, keys, params), mask)
     return read(weights, values), weights

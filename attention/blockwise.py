@@ -1,9 +1,9 @@
-"""Attention in O(T + S) memory, for any score.
+"""Exact soft attention in O(T + S) memory, for any score.
 
-The softmax over the keys is accumulated block by block (Milakov & Gimelshein 2018; Rabe & Staats
-2021), and the backward pass recomputes each block's logits instead of keeping them (Dao et al.
-2022, algorithm 4). A score is differentiated by `jax.vjp` one block at a time, so additive
-attention, or one not invented yet, gets the same treatment as the dot product.
+The forward pass accumulates the softmax over blocks of keys (Milakov & Gimelshein 2018; Rabe &
+Staats 2021). The backward pass recomputes the logits of each block instead of storing them (Dao et
+al. 2022, algorithm 4). The score of each block is differentiated by `jax.vjp`, so additive
+attention, or a score defined by the user, needs no more memory than the dot product.
 """
 
 from functools import partial
@@ -17,13 +17,21 @@ from jaxtyping import Array, Bool, Float
 from attention.scores import Score, scaled_dot
 
 
-class _Blocks(NamedTuple):
-    """How the [T, S] plane is cut; static."""
+class _Blocking(NamedTuple):
+    """Static arguments: the score and the block sizes of the `[T, S]` logits."""
 
     score: Score
     causal: bool
     queries: int
     keys: int
+
+
+class _OnlineSoftmax(NamedTuple):
+    """Softmax over the keys visited so far, for one block of queries."""
+
+    maximum: Float[Array, "*B T"]  # m, largest logit
+    total: Float[Array, "*B T"]  # l, sum of exp(logit - m)
+    context: Float[Array, "*B T V"]  # sum of exp(logit - m) times value
 
 
 def attend(
@@ -37,154 +45,121 @@ def attend(
     causal: bool = False,
     block: int = 512,
 ) -> Float[Array, "*B T V"]:
-    """Soft attention whose values and gradients equal `attention.attend`'s, in O(T + S) memory.
+    """Soft attention with the values and gradients of `attention.attend`, in O(T + S) memory.
 
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
         values: `[*B, S, V]`.
         score: any score; its logits exist for one block of queries and keys at a time.
-        params: the score's own weights; they receive gradients.
-        mask: broadcastable to `[*B, T, S]`. Give what is O(T + S), such as a padding mask.
-        causal: query t sees keys 0 .. t. A flag, since the mask itself would be [T, S]; blocks that
-            lie in the future are not computed.
-        block: side of a block; the last one may reach beyond T or S.
+        params: parameters of the score; they receive gradients.
+        mask: broadcastable to `[*B, T, S]`. Pass an array of O(T + S) elements, such as a padding
+            mask.
+        causal: query t attends to keys 0 .. t. A flag, because the mask would have T·S elements;
+            blocks that lie entirely in the future are skipped.
+        block: side of a block; the last block may extend beyond T or S.
 
     Returns:
         Contexts `[*B, T, V]` in the values' dtype.
     """
     (t, s) = queries.shape[-2], keys.shape[-2]
-    blocks = _Blocks(score, causal, min(block, t), min(block, s))
+    blocking = _Blocking(score, causal, min(block, t), min(block, s))
     mask = jnp.ones((1, 1), bool) if mask is None else jnp.atleast_2d(mask)
-    if s % blocks.keys and mask.shape[-1] == 1:
-        # Keys that only fill the last block up must be hidden, so the mask has to name the keys.
+    if s % blocking.keys and mask.shape[-1] == 1:
+        # The keys that pad the last block must be masked, so the mask needs its full key axis.
         mask = jnp.broadcast_to(mask, (*mask.shape[:-1], s))
-    padded = _attend(
-        blocks,
-        _pad(queries, -2, blocks.queries),
-        _pad(keys, -2, blocks.keys),
-        _pad(values, -2, blocks.keys),
+    contexts = _attend(
+        blocking,
+        _pad(queries, -2, blocking.queries),
+        _pad(keys, -2, blocking.keys),
+        _pad(values, -2, blocking.keys),
         params,
-        _pad(_pad(mask, -1, blocks.keys), -2, blocks.queries),
+        _pad(_pad(mask, -1, blocking.keys), -2, blocking.queries),
     )
-    return padded[..., :t, :]
-
-
-def _pad(x, axis, block):
-    """Fills an axis up with zeros to whole blocks, unless it broadcasts."""
-    if x.shape[axis] == 1:
-        return x
-    widths = [(0, 0)] * x.ndim
-    widths[axis] = (0, -x.shape[axis] % block)
-    return jnp.pad(x, widths)
-
-
-def _slice(x, axis, i, block):
-    """Block i of an axis; the whole axis where it broadcasts."""
-    if x.shape[axis] == 1:
-        return x
-    return lax.dynamic_slice_in_dim(x, i * block, block, axis % x.ndim)
-
-
-def _logits(blocks, q, k, params, mask, i, j):
-    """Masked logits of query block i against key block j."""
-    logits = blocks.score(q, k, params).astype(jnp.float32)
-    mask = _slice(_slice(mask, -2, i, blocks.queries), -1, j, blocks.keys)
-    if blocks.causal:
-        t = i * blocks.queries + jnp.arange(blocks.queries)[:, None]
-        mask = mask & (j * blocks.keys + jnp.arange(blocks.keys) <= t)
-    return jnp.where(mask, logits, -jnp.inf)
-
-
-def _key_blocks(blocks, keys, i):
-    """How many key blocks query block i has to visit."""
-    total = max(1, keys.shape[-2] // blocks.keys)
-    if not blocks.causal:
-        return total
-    return jnp.minimum(total, ((i + 1) * blocks.queries - 1) // blocks.keys + 1)
+    return contexts[..., :t, :]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(blocks, queries, keys, values, params, mask):
-    return _forward(blocks, queries, keys, values, params, mask)[0]
+def _attend(blocking, queries, keys, values, params, mask):
+    return _forward(blocking, queries, keys, values, params, mask)[0]
 
 
-def _forward(blocks, queries, keys, values, params, mask):
+def _forward(blocking, queries, keys, values, params, mask):
     def query_block(i):
-        q = _slice(queries, -2, i, blocks.queries)
+        q = _slice(queries, -2, i, blocking.queries)
 
-        def key_block(j, carry):
-            peak, total, context = carry
-            k, v = (_slice(x, -2, j, blocks.keys) for x in (keys, values))
-            logits = _logits(blocks, q, k, params, mask, i, j)
-            new_peak = jnp.maximum(peak, logits.max(-1))
-            safe = jnp.where(jnp.isneginf(new_peak), 0.0, new_peak)
-            weights = jnp.exp(logits - safe[..., None])
-            shrink = jnp.exp(peak - safe)
-            total = total * shrink + weights.sum(-1)
-            update = jnp.einsum(
-                "...ts,...sv->...tv",
-                weights.astype(v.dtype),
-                v,
-                preferred_element_type=jnp.float32,
-            )
-            return new_peak, total, context * shrink[..., None] + update
+        def key_block(j, softmax):
+            k, v = (_slice(x, -2, j, blocking.keys) for x in (keys, values))
+            return _accumulate(softmax, _logits(blocking, q, k, params, mask, i, j), v)
 
         rows = q.shape[:-1]
-        start = (
-            jnp.full(rows, -jnp.inf),
-            jnp.zeros(rows),
-            jnp.zeros((*rows, values.shape[-1])),
+        softmax = _OnlineSoftmax(
+            jnp.full(rows, -jnp.inf), jnp.zeros(rows), jnp.zeros((*rows, values.shape[-1]))
         )
-        peak, total, context = lax.fori_loop(0, _key_blocks(blocks, keys, i), key_block, start)
-        total = jnp.where(total == 0.0, 1.0, total)
-        log_total = jnp.where(jnp.isneginf(peak), 0.0, peak) + jnp.log(total)
-        return (context / total[..., None]).astype(values.dtype), log_total
+        softmax = lax.fori_loop(0, _count_key_blocks(blocking, keys, i), key_block, softmax)
+        return _finalize(softmax, values.dtype)
 
-    count = max(1, queries.shape[-2] // blocks.queries)
-    contexts, log_totals = lax.map(query_block, jnp.arange(count))
+    contexts, log_sums = lax.map(query_block, jnp.arange(_count_query_blocks(blocking, queries)))
     # [blocks, *B, t, V] -> [*B, T, V]
     contexts = jnp.moveaxis(contexts, 0, -3).reshape(*queries.shape[:-1], values.shape[-1])
-    log_totals = jnp.moveaxis(log_totals, 0, -2).reshape(queries.shape[:-1])
-    return contexts, (queries, keys, values, params, mask, contexts, log_totals)
+    log_sums = jnp.moveaxis(log_sums, 0, -2).reshape(queries.shape[:-1])
+    return contexts, (queries, keys, values, params, mask, contexts, log_sums)
 
 
-def _backward(blocks, residuals, d_contexts):
-    queries, keys, values, params, mask, contexts, log_totals = residuals
-    # sum_s w_s dw_s, which the softmax's derivative needs per row, without the row (Dao et al.).
+def _accumulate(softmax, logits, v):
+    """Add one block of keys (Milakov & Gimelshein 2018, algorithm 3)."""
+    maximum = jnp.maximum(softmax.maximum, logits.max(-1))
+    finite = jnp.where(jnp.isneginf(maximum), 0.0, maximum)
+    weights = jnp.exp(logits - finite[..., None])
+    rescale = jnp.exp(softmax.maximum - finite)
+    total = softmax.total * rescale + weights.sum(-1)
+    update = jnp.einsum(
+        "...ts,...sv->...tv", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return _OnlineSoftmax(maximum, total, softmax.context * rescale[..., None] + update)
+
+
+def _finalize(softmax, dtype):
+    """Contexts `[*B, t, V]`, and the log-sum-exp of each row of logits, `[*B, t]`."""
+    total = jnp.where(softmax.total == 0.0, 1.0, softmax.total)
+    log_sum = jnp.where(jnp.isneginf(softmax.maximum), 0.0, softmax.maximum) + jnp.log(total)
+    return (softmax.context / total[..., None]).astype(dtype), log_sum
+
+
+def _backward(blocking, residuals, d_contexts):
+    queries, keys, values, params, mask, contexts, log_sums = residuals
+    # D = rowsum(dO * O), the term sum_s w_s dw_s of the softmax derivative.
     d_contexts = d_contexts.astype(jnp.float32)
     row_dots = jnp.sum(d_contexts * contexts, axis=-1)
 
     def query_block(carry, i):
-        q, d_context, row_dot, log_total = (
-            _slice(x, axis, i, blocks.queries)
-            for x, axis in ((queries, -2), (d_contexts, -2), (row_dots, -1), (log_totals, -1))
+        q, d_context, row_dot, log_sum = (
+            _slice(x, axis, i, blocking.queries)
+            for x, axis in ((queries, -2), (d_contexts, -2), (row_dots, -1), (log_sums, -1))
         )
 
         def key_block(j, carry):
             d_q, d_keys, d_values, d_params = carry
-            k, v = (_slice(x, -2, j, blocks.keys) for x in (keys, values))
-            score = lambda q, k, params: _logits(blocks, q, k, params, mask, i, j)
-            logits, score_vjp = jax.vjp(score, q, k, params)
-            weights = jnp.exp(logits - log_total[..., None])
-            d_v = jnp.einsum("...ts,...tv->...sv", weights, d_context)
-            d_weights = jnp.einsum("...tv,...sv->...ts", d_context, v.astype(jnp.float32))
-            step_q, step_k, step_params = score_vjp(weights * (d_weights - row_dot[..., None]))
+            k, v = (_slice(x, -2, j, blocking.keys) for x in (keys, values))
+            score = lambda q, k, params: _logits(blocking, q, k, params, mask, i, j)
+            d_v, (d_q_block, d_k, d_params_block) = _block_gradients(
+                score, q, k, v, params, log_sum, d_context, row_dot
+            )
             return (
-                d_q + step_q,
-                _add_slice(d_keys, step_k, j * blocks.keys),
-                _add_slice(d_values, d_v, j * blocks.keys),
-                jax.tree.map(jnp.add, d_params, step_params),
+                d_q + d_q_block,
+                _add_slice(d_keys, d_k, j * blocking.keys),
+                _add_slice(d_values, d_v, j * blocking.keys),
+                jax.tree.map(jnp.add, d_params, d_params_block),
             )
 
         start = (jnp.zeros(q.shape), *carry)
-        d_q, *carry = lax.fori_loop(0, _key_blocks(blocks, keys, i), key_block, start)
+        d_q, *carry = lax.fori_loop(0, _count_key_blocks(blocking, keys, i), key_block, start)
         return tuple(carry), d_q
 
-    # Sums over blocks stay in float32 however narrow the inputs are.
+    # Sums over blocks are float32 for inputs of any precision.
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), (keys, values, params))
-    count = max(1, queries.shape[-2] // blocks.queries)
-    (d_keys, d_values, d_params), d_queries = lax.scan(query_block, zeros, jnp.arange(count))
+    blocks = jnp.arange(_count_query_blocks(blocking, queries))
+    (d_keys, d_values, d_params), d_queries = lax.scan(query_block, zeros, blocks)
     d_queries = jnp.moveaxis(d_queries, 0, -3).reshape(queries.shape)
     gradients = jax.tree.map(
         lambda d, x: d.astype(x.dtype),
@@ -194,10 +169,57 @@ def _backward(blocks, residuals, d_contexts):
     return *gradients, None
 
 
-def _add_slice(x, update, start):
-    """Adds to rows start .. of the second last axis."""
-    old = lax.dynamic_slice_in_dim(x, start, update.shape[-2], x.ndim - 2)
-    return lax.dynamic_update_slice_in_dim(x, old + update, start, x.ndim - 2)
+def _block_gradients(score, q, k, v, params, log_sum, d_context, row_dot):
+    """Gradients by v, and by q, k and params, of one block (Dao et al. 2022, algorithm 4)."""
+    logits, score_vjp = jax.vjp(score, q, k, params)
+    weights = jnp.exp(logits - log_sum[..., None])
+    d_v = jnp.einsum("...ts,...tv->...sv", weights, d_context)
+    d_weights = jnp.einsum("...tv,...sv->...ts", d_context, v.astype(jnp.float32))
+    return d_v, score_vjp(weights * (d_weights - row_dot[..., None]))
 
 
 _attend.defvjp(_forward, _backward)
+
+
+def _logits(blocking, q, k, params, mask, i, j):
+    """Masked logits of query block i and key block j."""
+    logits = blocking.score(q, k, params).astype(jnp.float32)
+    mask = _slice(_slice(mask, -2, i, blocking.queries), -1, j, blocking.keys)
+    if blocking.causal:
+        t = i * blocking.queries + jnp.arange(blocking.queries)[:, None]
+        mask = mask & (j * blocking.keys + jnp.arange(blocking.keys) <= t)
+    return jnp.where(mask, logits, -jnp.inf)
+
+
+def _count_query_blocks(blocking, queries):
+    return max(1, queries.shape[-2] // blocking.queries)
+
+
+def _count_key_blocks(blocking, keys, i):
+    """Count the key blocks that query block i attends to."""
+    count = max(1, keys.shape[-2] // blocking.keys)
+    if not blocking.causal:
+        return count
+    return jnp.minimum(count, ((i + 1) * blocking.queries - 1) // blocking.keys + 1)
+
+
+def _pad(x, axis, block):
+    """Pad an axis with zeros to a multiple of the block size, unless it broadcasts."""
+    if x.shape[axis] == 1:
+        return x
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, -x.shape[axis] % block)
+    return jnp.pad(x, widths)
+
+
+def _slice(x, axis, i, block):
+    """Block i of an axis, or the whole axis if it broadcasts."""
+    if x.shape[axis] == 1:
+        return x
+    return lax.dynamic_slice_in_dim(x, i * block, block, axis % x.ndim)
+
+
+def _add_slice(x, update, start):
+    """Add an update to rows `start ..` of the second last axis."""
+    old = lax.dynamic_slice_in_dim(x, start, update.shape[-2], x.ndim - 2)
+    return lax.dynamic_update_slice_in_dim(x, old + update, start, x.ndim - 2)

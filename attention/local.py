@@ -1,7 +1,8 @@
-"""Local attention (Luong et al. 2015, sec. 3.2): a window of the source, and nothing else.
+"""Local attention (Luong et al. 2015, sec. 3.2): each query attends to a window of the source.
 
-A query at centre p sees the positions p - D .. p + D. Their keys and values are cut out, and every
-score and alignment works on them as on a source of length 2D + 1: the cost is O(T·D), not O(T·S).
+A query with center p attends to positions p - D .. p + D. The keys and values of the window are
+gathered, and every score works on them as on a source of length 2D + 1: the cost is O(T·D) instead
+of O(T·S).
 """
 
 from typing import Any
@@ -16,13 +17,13 @@ from attention.attend import read
 from attention.scores import Score, scaled_dot
 
 
-def monotonic_centres(
+def monotonic_centers(
     positions: Int[Array, "*#B T"], lengths: Int[Array, "*B"]
 ) -> Float[Array, "*B T"]:
-    """Local-m: target position t looks at source position t (Luong et al. 2015, sec. 3.2).
+    """Window centers of local-m: target position t attends around source position t.
 
-    Beyond the end of the source it looks at its last position, where the paper would look at
-    nothing.
+    Source: Luong et al. 2015, sec. 3.2. Deviation: a target position beyond the end of the source
+    attends around the last source position; in the paper its window is empty.
 
     Args:
         positions: t, of each query.
@@ -31,16 +32,16 @@ def monotonic_centres(
     return jnp.minimum(positions, lengths[..., None] - 1).astype(jnp.float32)
 
 
-def predicted_centres(
+def predicted_centers(
     hidden: Float[Array, "*B T A"], v: Float[Array, "*#B A"], lengths: Int[Array, "*B"]
 ) -> Float[Array, "*B T"]:
-    """Local-p: `p = S · sigmoid(v · tanh(W_p h))` (Luong et al. 2015, sec. 3.2).
+    """Window centers of local-p: `p = S · sigmoid(v · tanh(W_p h))`.
 
-    Counted from 0 as we do, a centre lies in 0 .. S - 1, so S - 1 stands in the place of S.
+    Source: Luong et al. 2015, eq. 9. Positions count from 0 here, so S - 1 replaces S.
 
     Args:
         hidden: `[*B, T, A]`, the target states times W_p.
-        v: `[A]`; or `[*B, A]`, one for each sequence.
+        v: `[A]`; or `[*B, A]`, one per sequence.
         lengths: S, of each source.
     """
     hidden = jnp.tanh(hidden).astype(jnp.float32)
@@ -52,7 +53,7 @@ def attend(
     queries: Float[Array, "*B T K"],
     keys: Float[Array, "*B S K"],
     values: Float[Array, "*B S V"],
-    centres: Float[Array, "*B T"],
+    centers: Float[Array, "*B T"],
     valid: Bool[Array, "*B S"],
     *,
     half_width: int,
@@ -60,35 +61,35 @@ def attend(
     score: Score = scaled_dot,
     params: Any = None,
 ) -> tuple[Float[Array, "*B T V"], Float[Array, "*B T W"]]:
-    """Attends to the window around each query's centre.
+    """Attend to the window around the center of each query.
 
-    Source: Luong et al. 2015, sec. 3.2. The gradient reaches a centre through the Gaussian alone.
+    Source: Luong et al. 2015, eq. 10. Centers receive gradients through the Gaussian only.
 
     Args:
         queries: `[*B, T, K]`, projected.
         keys: `[*B, S, K]`, projected.
         values: `[*B, S, V]`.
-        centres: p, in 0 .. S - 1; the window lies around the nearest position.
+        centers: p, in 0 .. S - 1; the window is placed around the nearest position.
         valid: `[*B, S]`, false at padding.
         half_width: D.
         gaussian: multiply the weights by `exp(-(s - p)² / (2 sigma²))` with `sigma = D / 2`, as
             local-p does; they then sum to less than one.
         score: maps queries and keys to logits.
-        params: the score's own weights.
+        params: parameters of the score.
 
     Returns:
-        Contexts `[*B, T, V]` in the values' dtype, and the weights `[*B, T, W]` of the positions
-        round(p) - D .. round(p) + D in float32: zero outside of the source.
+        Contexts `[*B, T, V]` in the values' dtype, and weights `[*B, T, W]` in float32 of positions
+        round(p) - D .. round(p) + D, zero outside the source.
     """
-    starts = jnp.round(lax.stop_gradient(centres)).astype(jnp.int32)
+    starts = jnp.round(lax.stop_gradient(centers)).astype(jnp.int32)
     window = lambda x: _windows(x, starts, half_width)
-    # Each query has a source of its own, so it becomes the one query of a batch.
+    # Each query has its own keys, so the query axis becomes a batch axis of single queries.
     logits = score(queries[..., None, :], window(keys), params)
     mask = window(valid[..., None])[..., 0]
     weights = soft(logits, mask[..., None, :])
     if gaussian:
         positions = starts[..., None] + jnp.arange(-half_width, half_width + 1)
-        offset = positions - centres[..., None]
+        offset = positions - centers[..., None]
         weights *= jnp.exp(-2.0 * (offset / half_width) ** 2)[..., None, :]
     return read(weights, window(values))[..., 0, :], weights[..., 0, :]
 
@@ -96,24 +97,30 @@ def attend(
 def _windows(
     x: Array, starts: Int[Array, "*B T"], half_width: int
 ) -> Array:  # [*B, S, K] -> [*B, T, W, K]
-    """Rows start - D .. start + D for each start; zeros beyond the ends."""
+    """Gather rows start - D .. start + D for each start, zeros beyond the ends."""
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(half_width, half_width), (0, 0)])
     size = (2 * half_width + 1, x.shape[-1])
 
-    def cut(rows, starts):
+    def slice_windows(rows, starts):
         return jax.vmap(lambda start: lax.dynamic_slice(rows, (start, 0), size))(starts)
 
     for _ in range(x.ndim - 2):
-        cut = jax.vmap(cut)
-    return cut(padded, starts)
+        slice_windows = jax.vmap(slice_windows)
+    return slice_windows(padded, starts)
 
 
-def scattered(
-    weights: Float[Array, "*B T W"], centres: Float[Array, "*B T"], length: int
+def scatter(
+    weights: Float[Array, "*B T W"], centers: Float[Array, "*B T"], length: int
 ) -> Float[Array, "*B T S"]:
-    """The weights of windows in their places among all `length` positions, to look at them."""
+    """Scatter window weights to their source positions, for plots of the attention matrix.
+
+    Args:
+        weights: `[*B, T, W]`, as returned by `attend`.
+        centers: p, `[*B, T]`.
+        length: S.
+    """
     half_width = weights.shape[-1] // 2
-    offset = jnp.arange(length) - jnp.round(centres).astype(jnp.int32)[..., None] + half_width
+    offset = jnp.arange(length) - jnp.round(centers).astype(jnp.int32)[..., None] + half_width
     inside = (offset >= 0) & (offset < weights.shape[-1])
     taken = jnp.take_along_axis(weights, jnp.clip(offset, 0, weights.shape[-1] - 1), axis=-1)
     return jnp.where(inside, taken, 0.0)

@@ -1,13 +1,13 @@
-"""Addressing, reading and writing an external memory of N rows.
+"""Addressing and writing an external memory of N rows.
 
-Source: Graves et al. 2014, "Neural Turing Machines", sec. 3. A head's new weights over the rows are
-a chain of four steps, each a function here, the softmax of the first being `attention.soft`:
+Source: Graves et al. 2014, "Neural Turing Machines", sec. 3. The addressing mechanism is a chain of
+four steps (fig. 2), each a function here; the softmax of the first is `attention.soft`:
 
     similarity -> interpolate -> shift -> sharpen
 
-The paper's N x M matrix is its transpose here, `[*B, M, N]`, with weights of H heads `[*B, H, N]`:
-what a step does to all rows at once then runs along numbers that lie side by side. A head is a
-query, a row is a key and a value: to read is `attention.read` of the matrix as in the paper.
+The N x M memory matrix of the paper is stored transposed, `[*B, M, N]`, with weightings of H heads
+`[*B, H, N]`, so that operations over all rows read contiguous memory. Reading is `attention.read`
+of the weightings and the N x M matrix: a head is a query, and a row is both key and value.
 """
 
 from typing import NamedTuple
@@ -19,18 +19,19 @@ from jaxtyping import Array, Float
 from attention.alignments import soft
 from attention.scores import inverse_norm
 
-# The least weight whose logarithm is taken: no float32 result can tell a smaller one from zero.
+# Lower bound of weights before the logarithm; smaller weights have no effect in float32.
 TINY = 1e-37
 
 
-class Addressing(NamedTuple):
-    """What a controller says to each of H heads (sec. 3.3).
+class HeadParameters(NamedTuple):
+    """Addressing parameters of H heads, emitted by the controller (sec. 3.3).
 
     Attributes:
         key: k, compared with every row.
-        strength: β > 0, of the comparison.
-        gate: g in (0, 1), 1 to look by content, 0 to stay where the head was.
-        shift: s, a distribution over shifts by -R ... R rows.
+        strength: β > 0, key strength.
+        gate: g in (0, 1), interpolation gate: 1 for content-based addressing, 0 for the previous
+            weighting.
+        shift: s, distribution over shifts by -R ... R rows.
         sharpness: γ >= 1.
     """
 
@@ -42,34 +43,35 @@ class Addressing(NamedTuple):
 
 
 def address(
-    memory: Float[Array, "*B M N"], previous: Float[Array, "*B H N"], heads: Addressing
+    memory: Float[Array, "*B M N"], previous: Float[Array, "*B H N"], heads: HeadParameters
 ) -> Float[Array, "*B H N"]:
-    """New weights of H heads over the rows of a memory.
+    """Weightings of H heads over the rows of a memory.
 
     Source: Graves et al. 2014, fig. 2.
 
     Args:
         memory: `[*B, M, N]`.
-        previous: weights before, `[*B, H, N]`.
-        heads: what the controller asks for.
+        previous: weightings of the previous step, `[*B, H, N]`.
+        heads: addressing parameters.
 
     Returns:
-        Weights `[*B, H, N]` in float32; those of a head sum to one.
+        Weightings `[*B, H, N]` in float32, which sum to one for each head.
     """
-    found = soft(similarity(heads.key, memory, heads.strength))
-    gated = interpolate(found, previous, heads.gate)
-    return sharpen(shift(gated, heads.shift), heads.sharpness)
+    content = soft(similarity(heads.key, memory, heads.strength))
+    gated = interpolate(content, previous, heads.gate)
+    shifted = shift(gated, heads.shift)
+    return sharpen(shifted, heads.sharpness)
 
 
 def similarity(
     keys: Float[Array, "*B H M"], memory: Float[Array, "*B M N"], strength: Float[Array, "*B H"]
 ) -> Float[Array, "*B H N"]:
-    """`β K[k, M(i)]`, the score `content` of what each head looks for with each row (eq. 5 and 6).
+    """`β K[k, M(i)]`, the cosine similarity of keys and rows (eq. 5 and 6; `scores.content`).
 
     Args:
-        keys: k, one for each head.
+        keys: k, one per head.
         memory: `[*B, M, N]`.
-        strength: β, one for each head.
+        strength: β, one per head.
 
     Returns:
         Logits `[*B, H, N]` in float32.
@@ -80,59 +82,57 @@ def similarity(
 
 
 def interpolate(
-    found: Float[Array, "*B H N"], previous: Float[Array, "*B H N"], gate: Float[Array, "*B H"]
+    content: Float[Array, "*B H N"], previous: Float[Array, "*B H N"], gate: Float[Array, "*B H"]
 ) -> Float[Array, "*B H N"]:
-    """`g w^c + (1 - g) w_{t-1}`: by content, or where the head was (eq. 7).
+    """`g w^c + (1 - g) w_{t-1}` (eq. 7).
 
     Args:
-        found: weights by content.
-        previous: weights before.
-        gate: g, one for each head.
+        content: w^c, content weightings.
+        previous: w_{t-1}, weightings of the previous step.
+        gate: g, one per head.
 
     Returns:
-        Weights of the inputs' shape.
+        Gated weightings `[*B, H, N]`.
     """
-    return previous + gate[..., None] * (found - previous)
+    return previous + gate[..., None] * (content - previous)
 
 
 def shift(
     weights: Float[Array, "*B H N"], shifts: Float[Array, "*B H J"]
 ) -> Float[Array, "*B H N"]:
-    """Circular convolution, `w(i) = Σ_j w(j) s(i - j)`: moves the focus by some rows (eq. 8).
+    """Circular convolution, `w(i) = Σ_j w(j) s(i - j)` (eq. 8).
 
     Args:
         weights: `[*B, H, N]`.
-        shifts: `[*B, H, J]`, weights of the shifts by -R ... R, J = 2R + 1 of them. A shift of 1
-            leads from row i to row i + 1, and from the last to the first.
+        shifts: `[*B, H, J]`, weights of the J = 2R + 1 shifts by -R ... R. A shift of 1 moves the
+            weight of row i to row i + 1, and that of the last row to the first.
 
     Returns:
-        Weights `[*B, H, N]`.
+        Weightings `[*B, H, N]`.
 
     Raises:
-        ValueError: for an even number of shifts, of which none is in the middle.
+        ValueError: if the number of shifts is even.
     """
     if shifts.shape[-1] % 2 == 0:
         raise ValueError(f"shifts are by -R ... R, an odd number, not {shifts.shape[-1]}")
     radius = shifts.shape[-1] // 2
-    moved = jnp.zeros_like(weights)
+    shifted = jnp.zeros_like(weights)
     for j in range(2 * radius + 1):
-        moved += shifts[..., j, None] * jnp.roll(weights, j - radius, axis=-1)
-    return moved
+        shifted += shifts[..., j, None] * jnp.roll(weights, j - radius, axis=-1)
+    return shifted
 
 
 def sharpen(
     weights: Float[Array, "*B H N"], sharpness: Float[Array, "*B H"]
 ) -> Float[Array, "*B H N"]:
-    """`w(i)^γ / Σ_j w(j)^γ`: undoes the blur that shifts leave (eq. 9).
-
-    By logarithms, in which the power of a small weight does not vanish.
+    """`w(i)^γ / Σ_j w(j)^γ` (eq. 9), computed in log space to avoid underflow.
 
     Args:
-        weights: `[*B, H, N]`, not negative.
-        sharpness: γ >= 1, one for each head.
+        weights: `[*B, H, N]`, nonnegative.
+        sharpness: γ >= 1, one per head.
 
     Returns:
-        Weights `[*B, H, N]` in float32, which sum to one.
+        Weightings `[*B, H, N]` in float32, which sum to one.
     """
     logs = jnp.log(jnp.maximum(weights.astype(jnp.float32), TINY))
     return soft(sharpness[..., None].astype(jnp.float32) * logs)
@@ -144,15 +144,15 @@ def write(
     erase: Float[Array, "*B H M"],
     add: Float[Array, "*B H M"],
 ) -> Float[Array, "*B M N"]:
-    """Every head erases, then every head adds: `M(i) Π_h (1 - w_h(i) e_h) + Σ_h w_h(i) a_h`.
+    """`M(i) Π_h (1 - w_h(i) e_h) + Σ_h w_h(i) a_h`: all heads erase, then all heads add.
 
     Source: Graves et al. 2014, eq. 3 and 4, and the remark on several heads below them.
 
     Args:
         memory: `[*B, M, N]`.
-        weights: of H writing heads, `[*B, H, N]`.
-        erase: e in (0, 1), `[*B, H, M]`.
-        add: a, `[*B, H, M]`.
+        weights: weightings of H write heads, `[*B, H, N]`.
+        erase: e in (0, 1), erase vectors `[*B, H, M]`.
+        add: a, add vectors `[*B, H, M]`.
 
     Returns:
         The new memory `[*B, M, N]`.
@@ -165,7 +165,7 @@ def write(
 
 @jax.custom_vjp
 def _erase(memory, weights, erase):
-    """`M (1 - e w^T)`, of one head."""
+    """`M (1 - e w^T)` of one head."""
     return memory * (1 - erase[..., None] * weights[..., None, :])
 
 
@@ -174,13 +174,13 @@ def _erase_forward(memory, weights, erase):
 
 
 def _erase_backward(residuals, g):
-    """Sums over rows and columns as products of matrices, not of what was broadcast."""
+    """Gradients by weights and erase as matrix products instead of sums of broadcast arrays."""
     memory, weights, erase = residuals
-    lost = -g * memory
+    d_outer = -g * memory
     return (
         g * (1 - erase[..., None] * weights[..., None, :]),
-        jnp.einsum("...mn,...m->...n", lost, erase),
-        jnp.einsum("...mn,...n->...m", lost, weights),
+        jnp.einsum("...mn,...m->...n", d_outer, erase),
+        jnp.einsum("...mn,...n->...m", d_outer, weights),
     )
 
 

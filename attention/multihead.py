@@ -1,7 +1,9 @@
-"""Multi-head attention (Vaswani et al. 2017, sec. 3.2.2), in the parts that a cache can hold.
+"""Multi-head attention (Vaswani et al. 2017, sec. 3.2.2), in separate steps for use with a cache.
 
-Heads stand before positions, `[*B, H, T, K]`, so that every kernel that works on `[*B, T, K]` works
-on heads. Keys and values are projected once and passed in projected.
+    project_heads -> attend_heads -> merge_heads
+
+The head axis precedes the position axis, `[*B, H, T, K]`, so that every kernel on `[*B, T, K]` also
+works on heads. Keys and values are projected once and passed in projected.
 """
 
 from typing import Literal, NamedTuple
@@ -20,62 +22,26 @@ Implementation = Literal["xla", "cudnn", "blockwise"]
 
 
 class KeyValues(NamedTuple):
-    """Projected keys and values of one attention layer; a cache where some rows are yet to come."""
+    """Projected keys and values of one attention layer, or a partially filled cache of them."""
 
     keys: Float[Array, "*B H S K"]
     values: Float[Array, "*B H S V"]
 
 
-def affine(
-    x: Float[Array, "*B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
-) -> Float[Array, "*B F"]:
-    """`x W + b` at every position, in the type of `x`; the gradient of b is summed in its own.
-
-    A product of two matrices, whatever the axes of `x` and whatever the heads in the kernel: of a
-    contraction over several axes, as the gradient of `W` would be, XLA's CPU backend makes copies
-    and small products that take up to four times as long.
-    """
-    product = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
-    if bias is not None:
-        product = (product + bias).astype(x.dtype)
-    return product.reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def split_heads(
+def project_heads(
     x: Float[Array, "*B S D"], kernel: Float[Array, "D H K"], bias: Float[Array, "H K"]
 ) -> Float[Array, "*B H S K"]:
-    """Projects positions into every head's subspace."""
+    """`x W_h + b_h` for every head h."""
     d, h, k = kernel.shape
-    return part(affine(x, kernel.reshape(d, h * k), bias.reshape(h * k)), h)
+    return split_heads(affine(x, kernel.reshape(d, h * k), bias.reshape(h * k)), h)
 
 
 def merge_heads(
     contexts: Float[Array, "*B H T V"], kernel: Float[Array, "H V D"], bias: Float[Array, " D"]
 ) -> Float[Array, "*B T D"]:
-    """Concatenates the heads and projects them back: `Concat(head_1, ..., head_H) W^O`."""
+    """`Concat(head_1, ..., head_H) W^O + b`."""
     h, v, d = kernel.shape
-    return affine(concatenate(contexts), kernel.reshape(h * v, d), bias)
-
-
-def part(projected: Float[Array, "*B S F"], heads: int) -> Float[Array, "*B H S K"]:
-    """Parts the channels among the heads."""
-    return jnp.swapaxes(projected.reshape(*projected.shape[:-1], heads, -1), -2, -3)
-
-
-def concatenate(contexts: Float[Array, "*B H T V"]) -> Float[Array, "*B T F"]:
-    """`Concat(head_1, ..., head_H)`: the inverse of `part`."""
-    contexts = jnp.swapaxes(contexts, -2, -3)
-    return contexts.reshape(*contexts.shape[:-2], -1)
-
-
-def extend(cache: KeyValues, new: KeyValues, position: Int[Array, ""] | int) -> KeyValues:
-    """Writes the keys and values of new positions into a cache, from `position` on."""
-    return KeyValues(
-        *(
-            lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), position, old.ndim - 2)
-            for old, x in zip(cache, new, strict=True)
-        )
-    )
+    return affine(concatenate_heads(contexts), kernel.reshape(h * v, d), bias)
 
 
 def attend_heads(
@@ -91,14 +57,14 @@ def attend_heads(
     Args:
         queries: `[*B, H, T, K]`.
         memory: keys `[*B, H, S, K]` and values `[*B, H, S, V]`.
-        mask: broadcastable to `[*B, H, T, S]`, true where a query may look.
-        causal: query t sees keys 0 .. t.
-        implementation: `xla`, the plain form; `blockwise`, in O(T + S) memory; `cudnn`, the fused
-            kernel of NVIDIA GPUs (16-bit types only; needs exactly one batch axis).
+        mask: broadcastable to `[*B, H, T, S]`, true where a query may attend.
+        causal: query t attends to keys 0 .. t.
+        implementation: `xla`, with explicit weights; `blockwise`, in O(T + S) memory; `cudnn`, the
+            fused kernel of NVIDIA GPUs (16-bit types only; needs exactly one batch axis).
 
     Returns:
-        Contexts `[*B, H, T, V]` and the weights `[*B, H, T, S]`; the forms that never hold the
-        weights return `None` for them.
+        Contexts `[*B, H, T, V]` and weights `[*B, H, T, S]`; the weights are `None` for
+        implementations that never materialize them.
 
     Raises:
         ValueError: if the implementation is unknown.
@@ -122,3 +88,39 @@ def attend_heads(
     raise ValueError(
         f"attention implementation {implementation!r} is unknown; use 'xla', 'cudnn' or 'blockwise'"
     )
+
+
+def extend(cache: KeyValues, new: KeyValues, position: Int[Array, ""] | int) -> KeyValues:
+    """Write the keys and values of new positions into a cache, starting at `position`."""
+    return KeyValues(
+        *(
+            lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), position, old.ndim - 2)
+            for old, x in zip(cache, new, strict=True)
+        )
+    )
+
+
+def split_heads(projected: Float[Array, "*B S F"], heads: int) -> Float[Array, "*B H S K"]:
+    """Split the channels into heads."""
+    return jnp.swapaxes(projected.reshape(*projected.shape[:-1], heads, -1), -2, -3)
+
+
+def concatenate_heads(contexts: Float[Array, "*B H T V"]) -> Float[Array, "*B T F"]:
+    """`Concat(head_1, ..., head_H)`, the inverse of `split_heads`."""
+    contexts = jnp.swapaxes(contexts, -2, -3)
+    return contexts.reshape(*contexts.shape[:-2], -1)
+
+
+def affine(
+    x: Float[Array, "*B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
+) -> Float[Array, "*B F"]:
+    """`x W + b` at every position, in the dtype of `x`; the gradient of b is summed in its dtype.
+
+    Batch axes are flattened to one matrix product: XLA's CPU backend lowers a contraction over
+    several axes, such as the gradient of W, to copies and small products that take up to four times
+    as long.
+    """
+    product = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    if bias is not None:
+        product = (product + bias).astype(x.dtype)
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])

@@ -1,12 +1,12 @@
-"""Scores: how well each key answers each query, as logits.
+"""Scores: logits of every pair of a query and a key.
 
-Every score is a pure function `score(queries, keys, params)` of already projected queries and keys
-and of its own weights (`None` where it has none), and returns one logit per (query, key) pair. As
-the signature is shared, masks, heads, caches, local windows and the memory-linear evaluation in
-`blockwise.py` work for each of them.
+Every score is a pure function `score(queries, keys, params)` of projected queries and keys and of
+its own parameters, `None` if it has none. Because all scores share this signature, masks, heads,
+caches, local windows and the O(T + S) evaluation in `blockwise.py` work for each of them.
 
-What depends on the source alone is projected by the caller, once: so `general` is a dot product
-with keys that have met its matrix, and `location` one with keys that know only where they stand.
+Projections of the keys belong to the caller, who computes them once per sequence: `general` then is
+a dot product with projected keys, and `location` a dot product with keys that depend on the
+position only.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-EPSILON = 1e-6  # the least norm of a vector that has a direction
+EPSILON = 1e-6  # added to norms in quadrature
 
 
 @runtime_checkable
 class Score(Protocol):
-    """The signature all scores share. Logits are float32 whatever the inputs are."""
+    """Signature of all scores. Logits are float32 for inputs of any precision."""
 
     def __call__(
         self, queries: Float[Array, "*B T K"], keys: Float[Array, "*B S K"], params: Any = None
@@ -38,7 +38,7 @@ def dot(
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
-        params: none; here because every score has the same signature.
+        params: unused; part of the signature of all scores.
 
     Returns:
         Logits `[*B, T, S]` in float32.
@@ -52,13 +52,13 @@ def scaled_dot(
 ) -> Float[Array, "*B T S"]:
     """Scaled dot product, `q · k / sqrt(K)`.
 
-    Source: Vaswani et al. 2017, eq. 1. The scale multiplies the queries, which is the same number
-    and touches T·K elements instead of T·S.
+    Source: Vaswani et al. 2017, eq. 1. The queries are scaled instead of the logits: T·K
+    multiplications instead of T·S.
 
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
-        params: none.
+        params: unused.
 
     Returns:
         Logits `[*B, T, S]` in float32.
@@ -79,7 +79,7 @@ def general(
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, J]`; or `[*B, S, K]`, already multiplied by W.
-        params: W, `[K, J]`; none where the keys have met it.
+        params: W, `[K, J]`; `None` if the keys are already multiplied by W.
 
     Returns:
         Logits `[*B, T, S]` in float32.
@@ -92,15 +92,15 @@ def general(
 def location(
     queries: Float[Array, "*B T K"], keys: Float[Array, "*#B S K"], params: None = None
 ) -> Float[Array, "*B T S"]:
-    """From the target state alone, `(W_a q)_s`: what stands at a position does not matter.
+    """Location-based score, `(W_a q)_s`: depends on the target state and the source position only.
 
-    Source: Luong et al. 2015, sec. 3.1, "location".
+    Source: Luong et al. 2015, eq. 8.
 
     Args:
         queries: `[*B, T, K]`.
-        keys: the first S rows of W_a, `[S_max, K]`, for every sequence the same: row s is the key
-            of position s.
-        params: none.
+        keys: the first S rows of W_a, `[S_max, K]`, shared by all sequences: row s is the key of
+            source position s.
+        params: unused.
 
     Returns:
         Logits `[*B, T, S]` in float32.
@@ -114,19 +114,19 @@ def content(
     keys: Float[Array, "*B S K"],
     params: Float[Array, "..."] | None = None,
 ) -> Float[Array, "*B T S"]:
-    """Cosine similarity times sharpness, `beta · q · k / (|q| |k|)`.
+    """Cosine similarity times key strength, `β q · k / (|q| |k|)`.
 
     Source: Graves et al. 2014, eq. 5 and 6.
 
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
-        params: beta, a number or `[*B, T]`, one for each query; 1 unless given.
+        params: β, a scalar or `[*B, T]`, one per query; `None` for 1.
 
     Returns:
         Logits `[*B, T, S]` in float32.
     """
-    # The norms divide T·S logits, not S·K keys: those stay as they are.
+    # The logits are divided by the norms, so that no normalized copy of the keys is made.
     scale = inverse_norm(queries, axis=-1)
     if params is not None:
         scale *= params.astype(jnp.float32)
@@ -134,10 +134,7 @@ def content(
 
 
 def inverse_norm(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """`1 / |x|` of the vectors along an axis, in float32.
-
-    Next to `EPSILON` a vector has no direction: its norm is kept from zero, its cosines are zero.
-    """
+    """`1 / sqrt(|x|² + EPSILON²)` along an axis, in float32, so that zero vectors give no NaN."""
     x = x.astype(jnp.float32)
     return lax.rsqrt(jnp.sum(x * x, axis=axis) + EPSILON**2)
 
@@ -146,15 +143,15 @@ def inverse_norm(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 def additive(
     queries: Float[Array, "*B T A"], keys: Float[Array, "*B S A"], params: Float[Array, "*#B A"]
 ) -> Float[Array, "*B T S"]:
-    """One hidden layer, `v · tanh(q + k)`.
+    """Additive score with one hidden layer, `v · tanh(q + k)`.
 
-    Source: Bahdanau et al. 2015, app. A.1.2; with the state's and the annotation's halves of one
-    matrix it is "concat" of Luong et al. 2015, sec. 3.1.
+    Source: Bahdanau et al. 2015, app. A.1.2. With the projections of queries and keys as two halves
+    of one matrix it is "concat" of Luong et al. 2015, sec. 3.1.
 
     Args:
-        queries: `[*B, T, A]`, the states times W_a.
+        queries: `[*B, T, A]`, the decoder states times W_a.
         keys: `[*B, S, A]`, the annotations times U_a.
-        params: v_a, `[A]`; or `[*B, A]`, one for each sequence.
+        params: v_a, `[A]`; or `[*B, A]`, one per sequence.
 
     Returns:
         Logits `[*B, T, S]` in float32.
@@ -173,36 +170,35 @@ def _additive_forward(queries, keys, params):
 
 
 def _additive_backward(residuals, d_logits):
-    """Computes the hidden layer again, query by query: kept, it would be T·S·A numbers.
+    """Recompute the hidden layer one query at a time, so that `[T, S, A]` is never stored.
 
-    Nor would XLA's CPU backend sum such an array along two axes in less than five times this. Each
-    sequence has a gradient of v of its own until the end: sequences may be split over devices,
-    which then need not meet at every query.
+    The gradient of v keeps its batch axes until the end of the loop: with sequences sharded over
+    devices, it then needs one all-reduce instead of one per query.
     """
     queries, keys, params = residuals
 
-    def query(carry, at_query):
+    def query(carry, xs):
         d_keys, d_params = carry
-        q, d = at_query
+        q, d = xs
         hidden = jnp.tanh(q[..., None, :] + keys).astype(jnp.float32)
         d_params += jnp.einsum("...s,...sa->...a", d, hidden)
         d_hidden = d[..., None] * (1.0 - hidden * hidden)
         return (d_keys + d_hidden, d_params), d_hidden.sum(-2)
 
-    start = jnp.zeros(keys.shape), jnp.zeros(keys.shape[:-2] + keys.shape[-1:])
-    by_query = jnp.moveaxis(queries, -2, 0), jnp.moveaxis(d_logits, -2, 0)
-    (d_keys, d_params), d_queries = lax.scan(query, start, by_query)
+    zeros = jnp.zeros(keys.shape), jnp.zeros(keys.shape[:-2] + keys.shape[-1:])
+    xs = jnp.moveaxis(queries, -2, 0), jnp.moveaxis(d_logits, -2, 0)
+    (d_keys, d_params), d_queries = lax.scan(query, zeros, xs)
     d_queries = jnp.moveaxis(d_queries, 0, -2)
-    rows = params[..., None, :]
+    v = params[..., None, :]
     return (
-        (rows * d_queries).astype(queries.dtype),
-        (rows * d_keys).astype(keys.dtype),
-        _summed_to(d_params, params.shape).astype(params.dtype),
+        (v * d_queries).astype(queries.dtype),
+        (v * d_keys).astype(keys.dtype),
+        _sum_to_shape(d_params, params.shape).astype(params.dtype),
     )
 
 
-def _summed_to(x, shape):
-    """The gradient of what was broadcast from `shape`."""
+def _sum_to_shape(x, shape):
+    """Sum over broadcast axes, the transpose of `broadcast_to`."""
     x = x.sum(tuple(range(x.ndim - len(shape))))
     return x.sum(tuple(n for n, size in enumerate(shape) if size != x.shape[n]), keepdims=True)
 

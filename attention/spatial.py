@@ -1,12 +1,12 @@
-"""Attention over the positions of a feature map.
+"""Self-attention over the positions of a feature map.
 
-Source: Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", sec. 3. A map is
-`[*B, Y, X, C]`, rows and columns of positions; row by row it is a sequence of P = Y·X positions,
-and its attention that of any sequence: queries, keys and values are products of each position with
-a matrix ("convolutions of 1 x 1"), the context at each goes through a fourth.
+Source: Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", sec. 3. A feature map
+`[*B, Y, X, C]` is flattened to a sequence of P = Y·X positions. Queries, keys and values are linear
+projections of each position ("1 x 1 convolutions"), and a fourth projection maps the contexts back
+to C channels.
 
-In the authors' code, unlike in the paper, keys and values are max-pooled to a quarter of the
-positions (`pooled=True`), and values have C/2 channels.
+Deviation from the paper, as in the authors' code: keys and values are max-pooled to P / 4 positions
+(`pooled=True`), and values have C/2 channels.
 """
 
 from typing import NamedTuple
@@ -21,45 +21,12 @@ from attention.scores import Score, dot
 
 
 class Projections(NamedTuple):
-    """The four matrices; in the paper's letters W_g, W_f, W_h and W_v."""
+    """Projection matrices, W_g, W_f, W_h and W_v in the paper."""
 
     query: Float[Array, "C K"]
     key: Float[Array, "C K"]
     value: Float[Array, "C V"]
     output: Float[Array, "V C"]
-
-
-def flatten(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B P C"]:
-    """A sequence of positions, row by row."""
-    return maps.reshape(*maps.shape[:-3], -1, maps.shape[-1])
-
-
-@jax.custom_vjp
-def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
-    """The largest of each 2 x 2 positions, channel by channel.
-
-    One reduction, which XLA's CPU backend does once; of a `maximum` of parts it may make a step of
-    whatever reads the result, and ask again at each of many reads. Its gradient is that of two by
-    two, so that what is larger is asked once: the gradient of a `max` over an axis goes to whatever
-    equals the maximum, and XLA may have rounded the two sides of `==` differently.
-    """
-    *batch, rows, columns, channels = maps.shape
-    squares = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
-    return squares.max((-4, -2))
-
-
-def _pool_in_pairs(maps):
-    *batch, rows, columns, channels = maps.shape
-    pairs = maps.reshape(*batch, rows // 2, 2, columns, channels)
-    pairs = jnp.maximum(pairs[..., 0, :, :], pairs[..., 1, :, :])
-    pairs = pairs.reshape(*batch, rows // 2, columns // 2, 2, channels)
-    return jnp.maximum(pairs[..., 0, :], pairs[..., 1, :])
-
-
-max_pool.defvjp(
-    lambda maps: (max_pool(maps), maps),
-    lambda maps, d_pooled: jax.vjp(_pool_in_pairs, maps)[1](d_pooled),
-)
 
 
 def attend_map(
@@ -69,39 +36,73 @@ def attend_map(
     score: Score = dot,
     pooled: bool = True,
 ) -> tuple[Float[Array, "*B Y X C"], Float[Array, "*B P S"]]:
-    """Every position attends to all, or to all of the pooled.
+    """Attend from every position to all positions, or to all pooled positions.
 
     Source: Zhang et al. 2019, eq. 1 and 2.
 
     Args:
-        maps: `[*B, Y, X, C]`; even Y and X if they are to be pooled.
-        weights: the matrices.
-        score: compares positions; the paper's is the plain dot product.
+        maps: `[*B, Y, X, C]`; Y and X must be even if `pooled`.
+        weights: projection matrices.
+        score: maps queries and keys to logits; the unscaled dot product in the paper.
         pooled: whether keys and values are max-pooled to S = P / 4 positions.
 
     Returns:
-        The contexts o, of the shape of `maps`, and the attention maps β, `[*B, P, S]` in float32.
+        Contexts o, of the shape of `maps`, and attention weights β, `[*B, P, S]` in float32.
     """
     query, key, value, output = (w.astype(maps.dtype) for w in weights)
     keys, values = maps @ key, maps @ value
     if pooled:
         keys, values = max_pool(keys), max_pool(values)
-    keys, values = _positions_last(flatten(keys)), _positions_last(flatten(values))
+    keys, values = _store_positions_last(flatten(keys)), _store_positions_last(flatten(values))
     contexts, attention = attend(flatten(maps @ query), keys, values, score=score)
     return (contexts @ output).reshape(maps.shape), attention
 
 
-def _positions_last(x: Float[Array, "*B S K"]) -> Float[Array, "*B S K"]:
-    """The same, kept the other way round in memory.
-
-    Its gradient is then a product of few rows by many columns; XLA's of many by few is three times
-    as slow on a CPU. Without the barrier XLA turns it back.
-    """
-    return lax.optimization_barrier(x.swapaxes(-1, -2)).swapaxes(-1, -2)
-
-
-def gated(
+def gated_residual(
     maps: Float[Array, "*B Y X C"], contexts: Float[Array, "*B Y X C"], gate: Float[Array, ""]
 ) -> Float[Array, "*B Y X C"]:
-    """`x + γ o`: with γ at 0, where it starts, the map as it was (Zhang et al. 2019, eq. 3)."""
+    """`x + γ o` with a learned scalar γ, initially 0 (Zhang et al. 2019, eq. 3)."""
     return maps + gate.astype(maps.dtype) * contexts.astype(jnp.result_type(maps))
+
+
+def flatten(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B P C"]:
+    """Flatten the positions in row-major order."""
+    return maps.reshape(*maps.shape[:-3], -1, maps.shape[-1])
+
+
+@jax.custom_vjp
+def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
+    """Max pooling over 2 x 2 windows with stride 2.
+
+    The forward pass is one reduction: XLA's CPU backend may fuse a `maximum` of slices into its
+    consumers and recompute it at every read. The VJP is that of two pairwise maxima, each of which
+    compares its two inputs; the VJP of `max` compares the inputs with a recomputed maximum, which
+    XLA may have rounded differently, so that no input equals it.
+    """
+    *batch, rows, columns, channels = maps.shape
+    squares = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
+    return squares.max((-4, -2))
+
+
+def _pairwise_max_pool(maps):
+    *batch, rows, columns, channels = maps.shape
+    pairs = maps.reshape(*batch, rows // 2, 2, columns, channels)
+    pairs = jnp.maximum(pairs[..., 0, :, :], pairs[..., 1, :, :])
+    pairs = pairs.reshape(*batch, rows // 2, columns // 2, 2, channels)
+    return jnp.maximum(pairs[..., 0, :], pairs[..., 1, :])
+
+
+max_pool.defvjp(
+    lambda maps: (max_pool(maps), maps),
+    lambda maps, d_pooled: jax.vjp(_pairwise_max_pool, maps)[1](d_pooled),
+)
+
+
+def _store_positions_last(x: Float[Array, "*B S K"]) -> Float[Array, "*B S K"]:
+    """Return `x` unchanged, with its two last axes transposed in memory.
+
+    The gradient of the dot product by `x` is then a product of a short and a wide matrix, three
+    times as fast on a CPU as XLA's product of a tall and a narrow one. The barrier keeps XLA from
+    cancelling the two transpositions.
+    """
+    return lax.optimization_barrier(x.swapaxes(-1, -2)).swapaxes(-1, -2)

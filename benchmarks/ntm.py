@@ -1,11 +1,12 @@
-"""Trains one Neural Turing Machine here and in PyTorch: `python -m benchmarks.ntm`.
+"""Training speed of a Neural Turing Machine beside PyTorch: `python -m benchmarks.ntm`.
 
-The copy task of configs/ntm_copy.py: batches of 16 sequences of 1 to 20 vectors, all of a batch of
-one length; an LSTM controller of 100, one head that reads and one that writes, 128 x 20. Both make
-their sequences themselves and train by Adam with gradients of a bounded norm. PyTorch runs the same
-equations on whole batches, `nn.LSTMCell` and all, for as many steps as a batch's length takes;
-eager alone, as a loop is a program of its own for each length to its compiler. What counts is
-sequences a second. Before it, what an update costs here by the length of its sequences, up to 120.
+The workload is the copy task of configs/ntm_copy.py: batches of 16 sequences of 1 to 20 vectors,
+with one length per batch; an LSTM controller of width 100, one read and one write head, and a
+memory of 128 x 20. Both implementations generate their sequences and train with Adam and a clipped
+gradient norm. The PyTorch model implements the same equations on batches, with `nn.LSTMCell`, and
+runs as many steps as the batch needs. It is measured in eager mode only, because `torch.compile`
+would unroll the loop into one program per length. Before the comparison, the time of one of our
+updates is measured for lengths up to 120.
 """
 
 import functools
@@ -14,16 +15,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks import race
+from benchmarks import timing
 
-BATCH, BITS, HIDDEN, ROWS, WIDTH, SHIFTS = 16, 8, 100, 128, 20, 3
+BATCH, BITS, HIDDEN, MEMORY_ROWS, MEMORY_WIDTH, SHIFTS = 16, 8, 100, 128, 20, 3
 CPU_DEVICES = 2  # as in configs/ntm_copy.py
-LENGTHS = np.random.default_rng(0).integers(1, 21, 24)  # of the batches of a round
-RATE, CLIP, ROUNDS = 1e-3, 10.0, 7
+LENGTHS = np.random.default_rng(0).integers(1, 21, 24)  # of the batches of one round
+LEARNING_RATE, CLIP, ROUNDS = 1e-3, 10.0, 7
 
 
-def our_step(longest: int) -> Callable[[int], None]:
-    """One update on a batch of a given length; each core has rows of its own."""
+def make_update_fn(longest: int) -> Callable[[int], None]:
+    """Return a function that trains on one batch of a given length.
+
+    Args:
+        longest: largest length, which determines the shapes.
+    """
     import jax
     import jax.numpy as jnp
     import optax
@@ -31,102 +36,102 @@ def our_step(longest: int) -> Callable[[int], None]:
 
     from models.ntm import NTM
     from tasks.memory.sequences import Copy
-    from tasks.memory.task import answer_cost
+    from tasks.memory.task import cross_entropy
     from training import mesh
 
     mesh.set_cpu_device_count(CPU_DEVICES)
     devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
-    rows = mesh.shard_batch(np.arange(BATCH), devices)
-    family = Copy(length=(1, longest))
+    indices = mesh.shard_batch(np.arange(BATCH), devices)
+    task = Copy(length=(1, longest))
     create = functools.partial(
         NTM,
-        inputs=family.inputs,
-        outputs=family.outputs,
+        inputs=task.inputs,
+        outputs=task.outputs,
         controller="lstm",
         hidden=HIDDEN,
         layers=1,
         heads=1,
-        rows=ROWS,
-        width=WIDTH,
-        radius=SHIFTS // 2,
-        memory="constant",
+        memory_rows=MEMORY_ROWS,
+        memory_width=MEMORY_WIDTH,
+        max_shift=SHIFTS // 2,
+        memory_init="constant",
     )
     graphdef, params = nnx.split(create(key=jax.random.key(0)))
-    adam = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
+    adam = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(LEARNING_RATE))
     state = mesh.replicate((params, adam.init(params), jax.random.key(1)), devices)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, rows, length):
-        params, moments, key = state
-        key, key_data = jax.random.split(key)
-        keys = jax.vmap(lambda row: jax.random.fold_in(key_data, row))(rows)
-        make = jax.vmap(lambda key: family.sequence(key, {"length": length}), out_axes=1)
-        episode = make(keys)
+    def update(state, indices, length):
+        params, opt_state, key = state
+        key, data_key = jax.random.split(key)
+        keys = jax.vmap(lambda index: jax.random.fold_in(data_key, index))(indices)
+        generate = jax.vmap(lambda key: task.sequence(key, {"length": length}), out_axes=1)
+        sequences = generate(keys)
 
         def loss(params):
-            steps = family.steps({"length": length})
-            logits = nnx.merge(graphdef, params)(episode.inputs, steps, key)
-            return jnp.sum(answer_cost(logits, episode)) / BATCH
+            steps = task.steps({"length": length})
+            logits = nnx.merge(graphdef, params)(sequences.inputs, steps, key)
+            return jnp.sum(cross_entropy(logits, sequences)) / BATCH
 
-        cost, grads = jax.value_and_grad(loss)(params)
-        updates, moments = adam.update(grads, moments, params)
-        return (optax.apply_updates(params, updates), moments, key), cost
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, opt_state = adam.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state, key), value
 
     def run(length):
         nonlocal state
-        state, cost = step(state, rows, np.int32(length))
-        cost.block_until_ready()
+        state, value = update(state, indices, np.int32(length))
+        value.block_until_ready()
 
     return run
 
 
 def ours() -> Callable[[], None]:
-    """A round of our training."""
-    step = our_step(longest=20)
+    """Return a function that runs one round of our training."""
+    update = make_update_fn(longest=20)
 
     def run():
         for length in LENGTHS:
-            step(length)
+            update(length)
 
     return run
 
 
 def torch() -> Callable[[], None]:
-    """A round of an NTM in the hands of somebody who knows PyTorch."""
+    """Return a function that runs one round of the PyTorch training."""
     import torch
     from torch import nn
     from torch.nn import functional
 
     torch.manual_seed(0)
-    sizes = (WIDTH, 1, 1, SHIFTS, 1)  # key, strength, gate, shift, sharpness
-    parts = (2 * sum(sizes), WIDTH, WIDTH)  # to both heads, erase, add
+    head_sizes = (MEMORY_WIDTH, 1, 1, SHIFTS, 1)  # key, strength, gate, shift, sharpness
+    sizes = (2 * sum(head_sizes), MEMORY_WIDTH, MEMORY_WIDTH)  # both heads, erase, add
 
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.cell = nn.LSTMCell(BITS + 2 + WIDTH, HIDDEN)
-            self.interface = nn.Linear(HIDDEN, sum(parts))
-            self.output = nn.Linear(HIDDEN + WIDTH, BITS + 1)
-            self.start = nn.Parameter(torch.zeros(2, 1, HIDDEN))
-            self.first_read = nn.Parameter(0.1 * torch.randn(1, WIDTH))
-            self.first_weights = nn.Parameter(10.0 * torch.eye(ROWS)[:1].repeat(2, 1))
+            self.cell = nn.LSTMCell(BITS + 2 + MEMORY_WIDTH, HIDDEN)
+            self.interface = nn.Linear(HIDDEN, sum(sizes))
+            self.output = nn.Linear(HIDDEN + MEMORY_WIDTH, BITS + 1)
+            self.initial_state = nn.Parameter(torch.zeros(2, 1, HIDDEN))
+            self.initial_read = nn.Parameter(0.1 * torch.randn(1, MEMORY_WIDTH))
+            self.initial_weights = nn.Parameter(10.0 * torch.eye(MEMORY_ROWS)[:1].repeat(2, 1))
 
         def forward(self, inputs):
             batch = inputs.shape[1]
-            state = tuple(self.start.expand(2, batch, HIDDEN))
-            read = self.first_read.expand(batch, WIDTH)
-            weights = self.first_weights.softmax(-1).expand(batch, 2, ROWS)
-            memory = inputs.new_full((batch, ROWS, WIDTH), 1e-6)
+            state = tuple(self.initial_state.expand(2, batch, HIDDEN))
+            read = self.initial_read.expand(batch, MEMORY_WIDTH)
+            weights = self.initial_weights.softmax(-1).expand(batch, 2, MEMORY_ROWS)
+            memory = inputs.new_full((batch, MEMORY_ROWS, MEMORY_WIDTH), 1e-6)
             outputs = []
             for x in inputs:
                 state = self.cell(torch.cat([x, read], -1), state)
-                said, erase, add = self.interface(state[0]).split(parts, -1)
-                heads = said.view(batch, 2, -1).split(sizes, -1)
+                heads, erase, add = self.interface(state[0]).split(sizes, -1)
+                heads = heads.view(batch, 2, -1).split(head_sizes, -1)
                 weights = self.address(memory, weights, heads)
                 read = torch.bmm(weights[:, :1], memory)[:, 0]
-                written = weights[:, 1, :, None]
-                memory = memory * (1 - written * erase.sigmoid()[:, None])
-                memory = memory + written * add.tanh()[:, None]
+                write_weights = weights[:, 1, :, None]
+                memory = memory * (1 - write_weights * erase.sigmoid()[:, None])
+                memory = memory + write_weights * add.tanh()[:, None]
                 outputs.append(torch.cat([state[0], read], -1))
             return self.output(torch.stack(outputs))
 
@@ -134,18 +139,18 @@ def torch() -> Callable[[], None]:
             key, strength, gate, shift, sharpness = heads
             rows = functional.normalize(memory, dim=-1)
             cosine = functional.normalize(key.tanh(), dim=-1) @ rows.mT
-            found = (functional.softplus(strength) * cosine).softmax(-1)
-            weights = torch.lerp(weights, found, gate.sigmoid())
-            around = torch.stack([weights.roll(by, -1) for by in (-1, 0, 1)], -1)
-            moved = (around * shift.softmax(-1)[:, :, None]).sum(-1)
+            content = (functional.softplus(strength) * cosine).softmax(-1)
+            weights = torch.lerp(weights, content, gate.sigmoid())
+            rolled = torch.stack([weights.roll(by, -1) for by in (-1, 0, 1)], -1)
+            shifted = (rolled * shift.softmax(-1)[:, :, None]).sum(-1)
             power = 1 + functional.softplus(sharpness)
-            return (power * moved.clamp_min(1e-37).log()).softmax(-1)
+            return (power * shifted.clamp_min(1e-37).log()).softmax(-1)
 
-    device = race.torch_device()
+    device = timing.torch_device()
     model = Model().to(device)
-    adam = torch.optim.Adam(model.parameters(), RATE, fused=True)
+    adam = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
 
-    def step(length):
+    def update(length):
         vectors = torch.randint(0, 2, (length, BATCH, BITS), device=device).float()
         inputs = torch.zeros(2 * length + 2, BATCH, BITS + 2, device=device)
         inputs[1 : length + 1, :, :BITS] = vectors
@@ -161,34 +166,38 @@ def torch() -> Callable[[], None]:
 
     def run():
         for length in LENGTHS:
-            loss = step(int(length))
+            loss = update(int(length))
         loss.item()
 
     return run
 
 
-def cost_by_length(lengths: tuple[int, ...], rounds: int = 15) -> dict[int, float]:
-    """Milliseconds of an update, the least of so many, by the length of the sequences."""
-    step = our_step(longest=max(lengths))
-    step(1)
+def milliseconds_by_length(lengths: tuple[int, ...], rounds: int = 15) -> dict[int, float]:
+    """Measure the minimum time of our update for each length."""
+    update = make_update_fn(longest=max(lengths))
+    update(1)
     times: dict[int, list[float]] = {length: [] for length in lengths}
     for _ in range(rounds):
         for length in lengths:
             start = time.perf_counter()
-            step(length)
+            update(length)
             times[length].append(1e3 * (time.perf_counter() - start))
-    return {length: min(found) for length, found in times.items()}
+    return {length: min(values) for length, values in times.items()}
 
 
 def main() -> None:
-    """Prints the cost by length, a table, and the line of JSON."""
-    costs = cost_by_length((10, 20, 40, 80, 120))
-    for length, cost in costs.items():
-        print(f"length {length:>4}  {cost:7.1f} ms an update, {cost / (2 * length + 2):.3f} a step")
-    forms: dict[str, race.Contestant] = {"ours": ours, "torch eager": torch}
-    count = BATCH * len(LENGTHS)
-    race.compare(
-        "ntm", count, forms, unit="sequences/s", rounds=ROUNDS, milliseconds_by_length=costs
+    """Print the time by length, a table of the comparison and the JSON line."""
+    times = milliseconds_by_length((10, 20, 40, 80, 120))
+    for length, ms in times.items():
+        print(f"length {length:>4}  {ms:7.1f} ms/update  {ms / (2 * length + 2):.3f} ms/step")
+    implementations: dict[str, timing.Implementation] = {"ours": ours, "torch eager": torch}
+    timing.compare(
+        "ntm",
+        BATCH * len(LENGTHS),
+        implementations,
+        unit="sequences/s",
+        rounds=ROUNDS,
+        milliseconds_by_length=times,
     )
 
 

@@ -1,6 +1,6 @@
-"""The mechanisms once more, in NumPy, float64 and plain loops: slow, obvious, and the yardstick.
+"""Reference implementations in NumPy, float64 and plain loops.
 
-Nothing here has a batch axis; `rows` puts one around anything.
+Functions have no batch axis; `map_batch` applies a function to every example of a batch.
 """
 
 import math
@@ -8,15 +8,15 @@ import math
 import numpy as np
 
 
-def rows(function, *arrays):
-    """`function` of each row of the arrays, stacked; `None` stays `None`."""
+def map_batch(function, *arrays):
+    """Stack `function` of each example of the arrays; `None` is passed through."""
     arrays = [x if x is None else np.asarray(x) for x in arrays]
     count = len(arrays[0])
     return np.stack([function(*(x if x is None else x[b] for x in arrays)) for b in range(count)])
 
 
 def dot(queries, keys):
-    """[T, K] and [S, K] to [T, S]; Luong et al. 2015, sec. 3.1."""
+    """`[T, K]` and `[S, K]` to `[T, S]` (Luong et al. 2015, sec. 3.1)."""
     queries, keys = (np.asarray(x, np.float64) for x in (queries, keys))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
@@ -31,7 +31,7 @@ def scaled_dot(queries, keys):
 
 
 def general(queries, keys, matrix):
-    """[T, K], [S, J] and [K, J] to [T, S]; Luong et al. 2015, sec. 3.1."""
+    """`[T, K]`, `[S, J]` and `[K, J]` to `[T, S]` (Luong et al. 2015, sec. 3.1)."""
     queries, keys, matrix = (np.asarray(x, np.float64) for x in (queries, keys, matrix))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
@@ -42,20 +42,20 @@ def general(queries, keys, matrix):
     return logits
 
 
-def content(queries, keys, sharpness):
-    """Graves et al. 2014, eq. 5 and 6; what has no direction is like nothing."""
+def content(queries, keys, strength):
+    """Graves et al. 2014, eq. 5 and 6; zero vectors have similarity 0."""
     queries, keys = (np.asarray(x, np.float64) for x in (queries, keys))
-    sharpness = np.broadcast_to(np.asarray(sharpness, np.float64), len(queries))
+    strength = np.broadcast_to(np.asarray(strength, np.float64), len(queries))
     logits = dot(queries, keys)
     for t, query in enumerate(queries):
         for s, key in enumerate(keys):
             norms = math.sqrt(sum(query**2)) * math.sqrt(sum(key**2))
-            logits[t, s] *= sharpness[t] / norms if norms else 0.0
+            logits[t, s] *= strength[t] / norms if norms else 0.0
     return logits
 
 
 def additive(queries, keys, params):
-    """Bahdanau et al. 2015, appendix A.1.2: v · tanh(q + k)."""
+    """`v · tanh(q + k)` (Bahdanau et al. 2015, appendix A.1.2)."""
     queries, keys, params = (np.asarray(x, np.float64) for x in (queries, keys, params))
     logits = np.zeros((len(queries), len(keys)))
     for t, query in enumerate(queries):
@@ -65,31 +65,31 @@ def additive(queries, keys, params):
 
 
 def soft(logits, mask=None):
-    """[T, S] to [T, S]; a row without anything to look at is zero."""
+    """`[T, S]` to `[T, S]`; fully masked rows are zero."""
     logits = np.asarray(logits, np.float64)
     weights = np.zeros(logits.shape)
     for t, row in enumerate(logits):
-        seen = [s for s in range(len(row)) if mask is None or mask[t, s]]
-        for s in seen:
-            weights[t, s] = math.exp(row[s] - max(row[seen]))
-        if seen:
+        unmasked = [s for s in range(len(row)) if mask is None or mask[t, s]]
+        for s in unmasked:
+            weights[t, s] = math.exp(row[s] - max(row[unmasked]))
+        if unmasked:
             weights[t] /= sum(weights[t])
     return weights
 
 
-def local(logits, centres, length, half_width, gaussian):
-    """Weights [T, S] of windows in the first `length` positions; Luong et al. 2015, sec. 3.2."""
+def local(logits, centers, length, half_width, gaussian):
+    """Window weights `[T, S]` in a source of `length` positions (Luong et al. 2015, sec. 3.2)."""
     weights = np.zeros(np.shape(logits))
-    for t, centre in enumerate(np.asarray(centres, np.float64)):
-        near = [s for s in range(length) if abs(s - round(centre)) <= half_width]
-        weights[t, near] = soft(np.asarray(logits)[None, t, near])[0]
-        for s in near if gaussian else []:
-            weights[t, s] *= math.exp(-((s - centre) ** 2) / (2 * (half_width / 2) ** 2))
+    for t, center in enumerate(np.asarray(centers, np.float64)):
+        window = [s for s in range(length) if abs(s - round(center)) <= half_width]
+        weights[t, window] = soft(np.asarray(logits)[None, t, window])[0]
+        for s in window if gaussian else []:
+            weights[t, s] *= math.exp(-((s - center) ** 2) / (2 * (half_width / 2) ** 2))
     return weights
 
 
 def read(weights, values):
-    """[T, S] and [S, V] to [T, V]."""
+    """`[T, S]` and `[S, V]` to `[T, V]`."""
     weights, values = (np.asarray(x, np.float64) for x in (weights, values))
     contexts = np.zeros((len(weights), values.shape[1]))
     for t, row in enumerate(weights):
@@ -99,29 +99,30 @@ def read(weights, values):
 
 
 def attend(queries, keys, values, mask=None):
+    """Scaled dot-product attention."""
     return read(soft(scaled_dot(queries, keys), mask), values)
 
 
 def gradient(function, x, step=1e-5):
-    """Central differences of a scalar function at `x`, in float64."""
+    """Central differences of a scalar function at `x`."""
     x = np.array(x, np.float64)
-    slope = np.zeros(x.shape)
+    gradient = np.zeros(x.shape)
     for i in np.ndindex(x.shape):
-        here = x[i]
-        x[i] = here + step
+        center = x[i]
+        x[i] = center + step
         above = function(x)
-        x[i] = here - step
+        x[i] = center - step
         below = function(x)
-        x[i] = here
-        slope[i] = (above - below) / (2 * step)
-    return slope
+        x[i] = center
+        gradient[i] = (above - below) / (2 * step)
+    return gradient
 
 
 def cross_entropy(states, table, labels, valid, smoothing):
-    """[N, D], [V, D], [N] and [N] to nats, summed over the valid."""
+    """`[N, D]`, `[V, D]`, `[N]` and `[N]` to nats, summed over valid positions."""
     loss = 0.0
-    for state, label, counts in zip(states, labels, valid, strict=True):
-        if counts:
+    for state, label, is_valid in zip(states, labels, valid, strict=True):
+        if is_valid:
             logits = [float(np.dot(state, row)) for row in table]
             log_total = math.log(sum(math.exp(x) for x in logits))
             for v, x in enumerate(logits):
@@ -131,7 +132,10 @@ def cross_entropy(states, table, labels, valid, smoothing):
 
 
 def greedy(log_probs, limit, *, eos):
-    """The likeliest token again and again; at the limit `eos`. `log_probs` is of a prefix."""
+    """Greedy decoding to at most `limit` tokens, of which the last is EOS.
+
+    `log_probs` maps a prefix to the log-probabilities of the next token.
+    """
     sequence = ()
     while len(sequence) < limit - 1:
         sequence += (int(np.argmax(log_probs(sequence))),)
@@ -141,7 +145,7 @@ def greedy(log_probs, limit, *, eos):
 
 
 def beam_search(log_probs, limit, *, width, alpha, eos):
-    """Hypotheses of one sentence as (score, sequence), best first; `log_probs` is of a prefix."""
+    """Hypotheses as (score, sequence), best first; `log_probs` as for `greedy`."""
     alive, finished = [(0.0, ())], []
     for position in range(limit):
         extended = [
@@ -151,20 +155,22 @@ def beam_search(log_probs, limit, *, width, alpha, eos):
             if position < limit - 1 or token == eos
         ]
         best = sorted(extended, reverse=True)[: 2 * width]
-        finished += [(penalised(x, len(y), alpha), y) for x, y in best[:width] if y[-1] == eos]
+        finished += [
+            (length_normalized(x, len(y), alpha), y) for x, y in best[:width] if y[-1] == eos
+        ]
         alive = [(x, y) for x, y in best if y[-1] != eos][:width]
         if len(finished) >= width:
             break
     return sorted(finished, reverse=True)[:width]
 
 
-def penalised(log_prob, size, alpha):
-    """Wu et al. 2016, eq. 14."""
-    return log_prob / ((5 + size) / 6) ** alpha
+def length_normalized(log_prob, length, alpha):
+    """Score of a hypothesis with the length penalty of Wu et al. 2016, eq. 14."""
+    return log_prob / ((5 + length) / 6) ** alpha
 
 
 def edit_distance(a, b):
-    """Fewest insertions, deletions and substitutions that make `b` of `a`."""
+    """Levenshtein distance of two sequences."""
     if not a or not b:
         return len(a) + len(b)
     return min(
@@ -175,23 +181,23 @@ def edit_distance(a, b):
 
 
 def address(memory, previous, key, strength, gate, shift, sharpness):
-    """One head's new weights over [N, M]; Graves et al. 2014, eq. 5 to 9."""
+    """Weighting of one head over a memory `[N, M]` (Graves et al. 2014, eq. 5 to 9)."""
     count, radius = len(memory), len(shift) // 2
     exponentials = np.exp(content([key], memory, strength)[0])
-    found = exponentials / sum(exponentials)
-    gated = [gate * found[i] + (1 - gate) * previous[i] for i in range(count)]
-    moved = np.zeros(count)
+    by_content = exponentials / sum(exponentials)
+    gated = [gate * by_content[i] + (1 - gate) * previous[i] for i in range(count)]
+    shifted = np.zeros(count)
     for i in range(count):
         for j in range(count):
             for n, s in enumerate(shift):
                 if (j + n - radius) % count == i:
-                    moved[i] += gated[j] * s
-    powers = moved**sharpness
+                    shifted[i] += gated[j] * s
+    powers = shifted**sharpness
     return powers / sum(powers)
 
 
 def write(memory, weights, erase, add):
-    """[N, M], [H, N], [H, M] and [H, M] to [N, M]; Graves et al. 2014, eq. 3 and 4."""
+    """`[N, M]`, `[H, N]`, `[H, M]` and `[H, M]` to `[N, M]` (Graves et al. 2014, eq. 3 and 4)."""
     memory = np.array(memory, np.float64)
     for w, e in zip(weights, erase, strict=True):
         for i in range(len(memory)):

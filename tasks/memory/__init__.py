@@ -1,5 +1,5 @@
 """The five algorithmic memory tasks of Graves et al. 2014."""
 
-from tasks.memory.task import Memory, build
+from tasks.memory.task import MemoryTask, build
 
-__all__ = ["Memory", "build"]
+__all__ = ["MemoryTask", "build"]

@@ -1,8 +1,8 @@
-"""The five tasks of Graves et al. 2014, sec. 4: sequences made on the device, from a key.
+"""The five algorithmic tasks of Graves et al. 2014, sec. 4, generated on the device from a key.
 
-A family draws the sizes of a batch (its length, how often it repeats), which all its sequences
-share, and one sequence from each key. Arrays are as long as the longest sequence; how many steps a
-batch takes is a number, so that one program serves all lengths.
+All sequences of a batch have the same sizes (length, number of repeats), which are sampled per
+batch. Arrays are padded to the longest possible sequence, and the number of steps is traced, so
+that one compiled program serves all lengths.
 """
 
 from collections.abc import Mapping
@@ -14,64 +14,66 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from training.errors import UserError
 
-Sizes = Mapping[str, Any]  # integers, traced or not
+Sizes = Mapping[str, Any]  # integers, concrete or traced
 
 
-class Episode(NamedTuple):
-    """One sequence, or with a further axis after the first a batch of them."""
+class SequenceBatch(NamedTuple):
+    """Input and target sequences, time-major; a single sequence has no batch axis."""
 
     inputs: Float[Array, "T *B I"]
     targets: Float[Array, "T *B O"]
-    scored: Bool[Array, "T *B"]  # where an answer is asked for
+    loss_mask: Bool[Array, "T *B"]  # true at steps whose output has a target
 
 
-class Family:
-    """A task's sequences.
+class SequenceTask:
+    """Generator of the sequences of one task.
 
     Args:
-        ranges: the least and the most of each of its sizes, by name.
+        ranges: smallest and largest value of each size, by name.
 
     Raises:
-        UserError: for a size that it does not have, or a range that is none.
+        UserError: if a size is unknown or missing, or a range is empty.
     """
 
-    names: tuple[str, ...]  # of the sizes
-    inputs: int  # channels
-    outputs: int
+    size_names: tuple[str, ...]
+    inputs: int  # input channels
+    outputs: int  # output channels
 
     def __init__(self, **ranges: tuple[int, int]):
-        if set(ranges) != set(self.names):
+        if set(ranges) != set(self.size_names):
             raise UserError(
-                f"The sizes of {type(self).__name__} are {', '.join(self.names)}, "
+                f"The sizes of {type(self).__name__} are {', '.join(self.size_names)}, "
                 f"not {', '.join(ranges) or 'none'}."
             )
         for name, (low, high) in ranges.items():
             if not 0 < low <= high:
-                raise UserError(f"{name} cannot be from {low} to {high}.")
+                raise UserError(
+                    f"The range of '{name}' must have 0 < low <= high, not ({low}, {high})."
+                )
         self.ranges = ranges
-        self.most = {name: high for name, (_, high) in ranges.items()}
+        self.max_sizes = {name: high for name, (_, high) in ranges.items()}
 
     @property
-    def longest(self) -> int:
-        """T, steps of the longest sequence."""
-        return self.steps(self.most)
+    def max_steps(self) -> int:
+        """T, number of steps of the longest sequence."""
+        return self.steps(self.max_sizes)
 
     def steps(self, sizes: Sizes) -> Any:
-        """Steps of a sequence of these sizes."""
+        """Return the number of steps of a sequence."""
         raise NotImplementedError
 
-    def sequence(self, key: PRNGKeyArray, sizes: Sizes) -> Episode:
-        """One sequence."""
+    def sequence(self, key: PRNGKeyArray, sizes: Sizes) -> SequenceBatch:
+        """Generate one sequence, padded to `max_steps`."""
         raise NotImplementedError
 
-    def references(self, episode: Episode) -> dict[str, Float[Array, " B"]]:
-        """Bits that known predictors need for each sequence of a batch, if there are any."""
-        del episode
+    def reference_metrics(self, batch: SequenceBatch) -> dict[str, Float[Array, " B"]]:
+        """Compute metrics of reference predictors for each sequence, by name."""
+        del batch
         return {}
 
 
-def draw_sizes(key: PRNGKeyArray, ranges: Mapping[str, tuple[int, int]]) -> Sizes:
-    """Each size uniform in its range, both ends included."""
+def sample_sizes(key: PRNGKeyArray, ranges: Mapping[str, tuple[int, int]]) -> Sizes:
+    """Sample each size uniformly from its range, bounds included."""
     keys = jax.random.split(key, len(ranges))
     return {
         name: jax.random.randint(k, (), low, high + 1)
@@ -79,188 +81,208 @@ def draw_sizes(key: PRNGKeyArray, ranges: Mapping[str, tuple[int, int]]) -> Size
     }
 
 
-def draw(
-    family: Family, key: PRNGKeyArray, rows: Int[Array, " B"]
-) -> tuple[Episode, Int[Array, ""]]:
-    """A batch and its number of steps. A row depends on the key and its own number alone."""
-    sizes = draw_sizes(jax.random.fold_in(key, 0), family.ranges)
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row + 1))(rows)
-    episode = jax.vmap(lambda k: family.sequence(k, sizes), out_axes=1)(keys)
-    return episode, family.steps(sizes)
+def sample_batch(
+    task: SequenceTask, key: PRNGKeyArray, indices: Int[Array, " B"]
+) -> tuple[SequenceBatch, Int[Array, ""]]:
+    """Sample a batch and its number of steps.
+
+    Each sequence depends only on the key and its own index, not on the other indices.
+    """
+    sizes = sample_sizes(jax.random.fold_in(key, 0), task.ranges)
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index + 1))(indices)
+    batch = jax.vmap(lambda k: task.sequence(k, sizes), out_axes=1)(keys)
+    return batch, task.steps(sizes)
 
 
-class Copy(Family):
-    """Say again what was said (sec. 4.1): `length` random vectors.
+class Copy(SequenceTask):
+    """Copy (sec. 4.1): reproduce a sequence of `length` random binary vectors.
 
-    Inputs have a flag each for the start and the end of what is to be copied; outputs an end flag,
-    never set. The numbers of channels are those that give the paper's count of parameters.
+    Two input channels hold the start and end delimiters. One output channel holds an end delimiter
+    whose target is always 0. These numbers of channels give the parameter counts of the paper.
     """
 
-    names, bits = ("length",), 8
+    size_names, bits = ("length",), 8
     inputs, outputs = bits + 2, bits + 1
 
     def steps(self, sizes):
         return 2 * sizes["length"] + 2
 
     def sequence(self, key, sizes):
-        length, t = sizes["length"], jnp.arange(self.longest)
-        vectors = _vectors(key, self.most["length"], self.bits)
-        told, asked = _within(t, 1, length), _within(t, length + 2, length)
+        length, t = sizes["length"], jnp.arange(self.max_steps)
+        vectors = _random_vectors(key, self.max_sizes["length"], self.bits)
+        input_mask = _interval_mask(t, 1, length)
+        output_mask = _interval_mask(t, length + 2, length)
         inputs = jnp.concatenate(
-            [_place(vectors, t - 1, told), _flags(t == 0, t == length + 1)], axis=-1
+            [_gather(vectors, t - 1, input_mask), _stack_flags(t == 0, t == length + 1)], axis=-1
         )
         targets = jnp.concatenate(
-            [_place(vectors, t - length - 2, asked), jnp.zeros((len(t), 1))], axis=-1
+            [_gather(vectors, t - length - 2, output_mask), jnp.zeros((len(t), 1))], axis=-1
         )
-        return Episode(inputs, targets, asked)
+        return SequenceBatch(inputs, targets, output_mask)
 
 
-class RepeatCopy(Family):
-    """Say it so many times (sec. 4.2): `length` vectors, `repeats` times, then an end flag.
+class RepeatCopy(SequenceTask):
+    """Repeat copy (sec. 4.2): reproduce `length` vectors `repeats` times, then emit an end marker.
 
-    How many is told by one number after the vectors, which has mean 0 and variance 1 if it is from
-    1 to 10, as in the paper's training. The vectors have six bits, as the paper's counts of
-    parameters imply, where its text says eight.
+    The number of repeats is one input after the vectors, normalized to mean 0 and variance 1 for
+    the range 1 to 10 of the paper. Deviation from the text of the paper, which says eight bits: the
+    vectors have six, as its parameter counts imply.
     """
 
-    names, bits = ("length", "repeats"), 6
+    size_names, bits = ("length", "repeats"), 6
     inputs, outputs = bits + 2, bits + 1
-    mean, deviation = 5.5, 8.25**0.5
+    mean, stddev = 5.5, 8.25**0.5  # of the number of repeats
 
     def steps(self, sizes):
         return sizes["length"] * (sizes["repeats"] + 1) + 3
 
     def sequence(self, key, sizes):
-        length, repeats, t = sizes["length"], sizes["repeats"], jnp.arange(self.longest)
-        vectors = _vectors(key, self.most["length"], self.bits)
-        told = _within(t, 1, length)
-        number = jnp.where(t == length + 1, (repeats - self.mean) / self.deviation, 0.0)
+        length, repeats, t = sizes["length"], sizes["repeats"], jnp.arange(self.max_steps)
+        vectors = _random_vectors(key, self.max_sizes["length"], self.bits)
+        input_mask = _interval_mask(t, 1, length)
+        number = jnp.where(t == length + 1, (repeats - self.mean) / self.stddev, 0.0)
         inputs = jnp.concatenate(
-            [_place(vectors, t - 1, told), _flags(t == 0), number[:, None]], axis=-1
+            [_gather(vectors, t - 1, input_mask), _stack_flags(t == 0), number[:, None]], axis=-1
         )
-        first, total = length + 2, length * repeats
-        copied = _place(vectors, (t - first) % length, _within(t, first, total))
-        targets = jnp.concatenate([copied, _flags(t == first + total)], axis=-1)
-        return Episode(inputs, targets, _within(t, first, total + 1))
+        start, total = length + 2, length * repeats
+        copies = _gather(vectors, (t - start) % length, _interval_mask(t, start, total))
+        targets = jnp.concatenate([copies, _stack_flags(t == start + total)], axis=-1)
+        return SequenceBatch(inputs, targets, _interval_mask(t, start, total + 1))
 
 
-class Recall(Family):
-    """Which item came after this one (sec. 4.3): `items` of three vectors each, and one to look up.
+class Recall(SequenceTask):
+    """Associative recall (sec. 4.3): given one of `items` items, reproduce the item after it.
 
-    A flag stands before each item, another before and after the one that is asked about, which is
-    any but the last.
+    An item is three vectors. One delimiter channel marks the start of each item, another the start
+    and end of the query, which is any item but the last.
     """
 
-    names, bits, item = ("items",), 6, 3
+    size_names, bits, item = ("items",), 6, 3
     inputs, outputs = bits + 2, bits
 
     def __init__(self, **ranges: tuple[int, int]):
         super().__init__(**ranges)
-        if self.ranges["items"][0] < 2:
-            raise UserError("To ask for an item's next takes at least 2 items.")
+        low, _ = self.ranges["items"]
+        if low < 2:
+            raise UserError(f"Associative recall needs at least 2 items, not {low}.")
 
     def steps(self, sizes):
         return (self.item + 1) * sizes["items"] + 2 * self.item + 2
 
     def sequence(self, key, sizes):
-        items, t = sizes["items"], jnp.arange(self.longest)
-        key, key_asked = jax.random.split(key)
-        vectors = _vectors(key, self.item * self.most["items"], self.bits)
+        items, t = sizes["items"], jnp.arange(self.max_steps)
+        key, query_key = jax.random.split(key)
+        vectors = _random_vectors(key, self.item * self.max_sizes["items"], self.bits)
         block = self.item + 1
         end = block * items
-        asked = self.item * jax.random.randint(key_asked, (), 0, items - 1)
-        within = t % block - 1  # of the item: -1 at its flag
-        told = _place(vectors, t // block * self.item + within, (t < end) & (within >= 0))
-        query = _place(vectors, asked + t - end - 1, _within(t, end + 1, self.item))
-        answered = _within(t, end + self.item + 2, self.item)
-        answer = _place(vectors, asked + t - end - 2, answered)
-        flags = _flags((t < end) & (within < 0), (t == end) | (t == end + self.item + 1))
-        return Episode(jnp.concatenate([told + query, flags], axis=-1), answer, answered)
+        query = self.item * jax.random.randint(query_key, (), 0, items - 1)  # its first vector
+        offset = t % block - 1  # within the item; -1 at its delimiter
+        item_inputs = _gather(vectors, t // block * self.item + offset, (t < end) & (offset >= 0))
+        query_inputs = _gather(vectors, query + t - end - 1, _interval_mask(t, end + 1, self.item))
+        target_mask = _interval_mask(t, end + self.item + 2, self.item)
+        targets = _gather(vectors, query + t - end - 2, target_mask)
+        flags = _stack_flags((t < end) & (offset < 0), (t == end) | (t == end + self.item + 1))
+        inputs = jnp.concatenate([item_inputs + query_inputs, flags], axis=-1)
+        return SequenceBatch(inputs, targets, target_mask)
 
 
-class NGrams(Family):
-    """Guess the next bit (sec. 4.4): each depends on the five before it, by a table of its own.
+class NGrams(SequenceTask):
+    """Dynamic n-grams (sec. 4.4): predict each of `length` bits from the bits before it.
 
-    `length` bits; the chances of the 32 contexts are drawn from Beta(1/2, 1/2) for each sequence,
-    the first five bits are tosses of a coin. The input is the bit before, 0 at first.
+    Each bit depends on the five bits before it. The probabilities of the 32 contexts are sampled
+    from Beta(1/2, 1/2) for each sequence; the first five bits are uniform. The input is the
+    previous bit, 0 at the first step.
     """
 
-    names, context = ("length",), 5
+    size_names, context = ("length",), 5
     inputs = outputs = 1
 
     def steps(self, sizes):
         return sizes["length"]
 
     def sequence(self, key, sizes):
-        t = jnp.arange(self.longest)
-        key_table, key_bits = jax.random.split(key)
-        table = jax.random.beta(key_table, 0.5, 0.5, (2**self.context,))
+        t = jnp.arange(self.max_steps)
+        table_key, bits_key = jax.random.split(key)
+        table = jax.random.beta(table_key, 0.5, 0.5, (2**self.context,))
 
-        def step(seen, uniform):
-            context, t = seen
-            chance = jnp.where(t < self.context, 0.5, table[context])
-            bit = (uniform < chance).astype(jnp.int32)
+        def step(carry, uniform):
+            context, t = carry
+            probability = jnp.where(t < self.context, 0.5, table[context])
+            bit = (uniform < probability).astype(jnp.int32)
             return ((2 * context + bit) % len(table), t + 1), bit
 
         start = jnp.int32(0), jnp.int32(0)
-        _, bits = jax.lax.scan(step, start, jax.random.uniform(key_bits, t.shape))
-        asked = t < sizes["length"]
-        bits = jnp.where(asked, bits, 0).astype(jnp.float32)[:, None]
-        before = jnp.roll(bits, 1, axis=0).at[0].set(0.0)
-        return Episode(jnp.where(asked[:, None], before, 0.0), bits, asked)
+        _, bits = jax.lax.scan(step, start, jax.random.uniform(bits_key, t.shape))
+        mask = t < sizes["length"]
+        bits = jnp.where(mask, bits, 0).astype(jnp.float32)[:, None]
+        previous = jnp.roll(bits, 1, axis=0).at[0].set(0.0)
+        return SequenceBatch(jnp.where(mask[:, None], previous, 0.0), bits, mask)
 
-    def references(self, episode: Episode) -> dict[str, Float[Array, " B"]]:
-        """The optimal estimator: `(N1 + 1/2) / (N0 + N1 + 1)` of each context (eq. 10)."""
+    def reference_metrics(self, batch: SequenceBatch) -> dict[str, Float[Array, " B"]]:
+        """Compute the bits per sequence of the optimal estimator.
 
-        def bits_of(bits):  # [T] to the bits that it costs
-            def step(seen, bit):
-                counts, context, t = seen
+        It predicts a one with probability `(N1 + 1/2) / (N0 + N1 + 1)`, where N0 and N1 count the
+        zeros and ones that followed the same context (eq. 10).
+        """
+
+        def cost(bits):  # [T], in bits
+            def step(carry, bit):
+                counts, context, t = carry
                 zeros, ones = counts[context]
-                chance = jnp.where(t < self.context, 0.5, (ones + 0.5) / (zeros + ones + 1.0))
-                known = t >= self.context
-                counts = counts.at[context, bit].add(known.astype(jnp.float32))
-                cost = -jnp.log2(jnp.where(bit == 1, chance, 1.0 - chance))
+                estimate = (ones + 0.5) / (zeros + ones + 1.0)
+                probability = jnp.where(t < self.context, 0.5, estimate)
+                has_context = t >= self.context
+                counts = counts.at[context, bit].add(has_context.astype(jnp.float32))
+                cost = -jnp.log2(jnp.where(bit == 1, probability, 1.0 - probability))
                 return (counts, (2 * context + bit) % len(counts), t + 1), cost
 
             start = jnp.zeros((2**self.context, 2)), jnp.int32(0), jnp.int32(0)
             return jax.lax.scan(step, start, bits)[1]
 
-        costs = jax.vmap(bits_of, in_axes=1, out_axes=1)(episode.targets[..., 0].astype(jnp.int32))
-        return {"optimal_bits": jnp.sum(jnp.where(episode.scored, costs, 0.0), axis=0)}
+        bits = batch.targets[..., 0].astype(jnp.int32)
+        costs = jax.vmap(cost, in_axes=1, out_axes=1)(bits)
+        return {"optimal_bits": jnp.sum(jnp.where(batch.loss_mask, costs, 0.0), axis=0)}
 
 
-class PrioritySort(Family):
-    """Say the `kept` highest of `items` vectors in the order of their priorities (sec. 4.5).
+class PrioritySort(SequenceTask):
+    """Priority sort (sec. 4.5): return the `top_k` of `items` vectors, in order of priority.
 
-    Priorities are uniform in (-1, 1) and come beside the vectors. A flag asks for the answer.
+    Priorities are uniform in (-1, 1), in an input channel beside the vectors. A delimiter marks the
+    end of the inputs.
     """
 
-    names, bits = ("items", "kept"), 8
+    size_names, bits = ("items", "top_k"), 8
     inputs, outputs = bits + 2, bits
 
     def __init__(self, **ranges: tuple[int, int]):
         super().__init__(**ranges)
-        if self.most["kept"] > self.ranges["items"][0]:
-            raise UserError(f"There is no way to keep {self.most['kept']} of {ranges['items'][0]}.")
+        top_k, items = self.max_sizes["top_k"], self.ranges["items"][0]
+        if top_k > items:
+            raise UserError(f"Priority sort cannot return the top {top_k} of {items} items.")
 
     def steps(self, sizes):
-        return sizes["items"] + 1 + sizes["kept"]
+        return sizes["items"] + 1 + sizes["top_k"]
 
     def sequence(self, key, sizes):
-        items, kept, t = sizes["items"], sizes["kept"], jnp.arange(self.longest)
-        key, key_priority = jax.random.split(key)
-        vectors = _vectors(key, self.most["items"], self.bits)
-        priorities = jax.random.uniform(key_priority, (len(vectors), 1), minval=-1.0)
-        absent = jnp.arange(len(vectors)) >= items
-        ranked = vectors[jnp.argsort(jnp.where(absent, 2.0, -priorities[:, 0]))]
-        told, asked = t < items, _within(t, items + 1, kept)
+        items, top_k, t = sizes["items"], sizes["top_k"], jnp.arange(self.max_steps)
+        key, priority_key = jax.random.split(key)
+        vectors = _random_vectors(key, self.max_sizes["items"], self.bits)
+        priorities = jax.random.uniform(priority_key, (len(vectors), 1), minval=-1.0)
+        padding = jnp.arange(len(vectors)) >= items
+        ranked = vectors[jnp.argsort(jnp.where(padding, 2.0, -priorities[:, 0]))]
+        input_mask, output_mask = t < items, _interval_mask(t, items + 1, top_k)
         inputs = jnp.concatenate(
-            [_place(vectors, t, told), _place(priorities, t, told), _flags(t == items)], axis=-1
+            [
+                _gather(vectors, t, input_mask),
+                _gather(priorities, t, input_mask),
+                _stack_flags(t == items),
+            ],
+            axis=-1,
         )
-        return Episode(inputs, _place(ranked, t - items - 1, asked), asked)
+        return SequenceBatch(inputs, _gather(ranked, t - items - 1, output_mask), output_mask)
 
 
-FAMILIES: dict[str, Any] = {
+SEQUENCE_TASKS: dict[str, Any] = {
     "copy": Copy,
     "repeat_copy": RepeatCopy,
     "recall": Recall,
@@ -269,18 +291,19 @@ FAMILIES: dict[str, Any] = {
 }
 
 
-def _vectors(key, count, bits):
+def _random_vectors(key, count, bits):
     return jax.random.bernoulli(key, 0.5, (count, bits)).astype(jnp.float32)
 
 
-def _within(t, first, count):
-    return (t >= first) & (t < first + count)
+def _interval_mask(t, start, length):
+    return (t >= start) & (t < start + length)
 
 
-def _place(vectors, index, where):
-    """`vectors[index]` where it holds, else zeros."""
-    return jnp.where(where[:, None], vectors[jnp.clip(index, 0, len(vectors) - 1)], 0.0)
+def _gather(vectors, indices, mask):
+    """`vectors[indices]` where the mask is true, zeros elsewhere."""
+    return jnp.where(mask[:, None], vectors[jnp.clip(indices, 0, len(vectors) - 1)], 0.0)
 
 
-def _flags(*when):
-    return jnp.stack(when, axis=-1).astype(jnp.float32)
+def _stack_flags(*flags):
+    """One channel per flag, 1 where it is true."""
+    return jnp.stack(flags, axis=-1).astype(jnp.float32)

@@ -1,8 +1,8 @@
-"""The tasks of the Neural Turing Machine: a sequence in, an answer from memory out.
+"""Training and evaluation on the algorithmic tasks of the Neural Turing Machine.
 
-Graves et al. 2014, sec. 4. Sequences are made inside the step, from its key; what the host sends is
-the numbers of the rows. All sequences of a batch have the same sizes, so a batch takes the steps
-that it needs and no more.
+Graves et al. 2014, sec. 4. Sequences are generated inside the training step from its PRNG key; the
+host only sends example indices. All sequences of a batch have the same length, so the model runs
+exactly as many steps as the batch needs.
 """
 
 import functools
@@ -17,10 +17,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from models.ntm import NTM, Plain, Trace
+from models.ntm import NTM, LSTMBaseline, MemoryAccess
 from tasks import plotting
 from tasks.base import Supervised, evaluation_key, example_indices
-from tasks.memory.sequences import FAMILIES, Episode, Family, draw
+from tasks.memory.sequences import SEQUENCE_TASKS, SequenceBatch, SequenceTask, sample_batch
 from training import mesh, optimizer
 from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
@@ -28,21 +28,23 @@ from training.state import TrainState
 LN2 = math.log(2.0)
 
 
-def build(config: Any, workdir: str) -> "Memory":
-    """Builds the task from a config.
+def build(config: Any, workdir: str) -> "MemoryTask":
+    """Build the task from a config.
 
     Raises:
-        UserError: for a family, size or value of the model that there is not.
+        UserError: if the sequence task, a size or a value of the model config is invalid.
     """
-    del workdir  # nothing is learned before training
-    return Memory(config)
+    del workdir  # unused: nothing is prepared before training
+    return MemoryTask(config)
 
 
-class Memory(Supervised):
-    """See the module. `bits_per_sequence` is the paper's measure, the cross-entropy of an answer.
+class MemoryTask(Supervised):
+    """Sequence-to-sequence learning of one algorithmic task.
 
-    Beside it: `wrong_bits` of a sequence, an answer's bits being rounded, and `perfect`, the share
-    of sequences without any.
+    Metrics, averaged over sequences: `bits_per_sequence`, the cross-entropy of the targets, which
+    is the cost that the paper reports; `bit_errors`, the number of wrong output bits after
+    rounding; `exact_match`, the fraction of sequences without a bit error; and for dynamic n-grams
+    `optimal_bits`, the cost of the optimal estimator.
     """
 
     unit = "sequences"
@@ -50,40 +52,41 @@ class Memory(Supervised):
     def __init__(self, config: Any):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
-        kind = config.episodes.kind
-        if kind not in FAMILIES:
+        name = config.data.task
+        if name not in SEQUENCE_TASKS:
             raise UserError(
-                f"episodes.kind '{kind}' is not one of {', '.join(FAMILIES)}."
-                + did_you_mean(kind, FAMILIES)
+                f"data.task '{name}' is not one of {', '.join(SEQUENCE_TASKS)}."
+                + did_you_mean(name, SEQUENCE_TASKS)
             )
-        sizes = dict(config.episodes.sizes)
-        make = functools.cache(FAMILIES[kind])  # one for all splits of the same sizes
-        with config_section("episodes"):
-            self.families: dict[str, Family] = {"train": make(**sizes), "dev": make(**sizes)}
-            for split, changes in config.episodes.splits.items():
-                self.families[split] = make(**(sizes | dict(changes)))
-        self._measures = jax.jit(self._measure, static_argnames="family")
+        sizes = dict(config.data.sizes)
+        create = functools.cache(SEQUENCE_TASKS[name])  # splits of the same sizes share a program
+        with config_section("data"):
+            self.tasks: dict[str, SequenceTask] = {"train": create(**sizes), "dev": create(**sizes)}
+        with config_section("evaluation"):
+            for split, changes in config.evaluation.splits.items():
+                self.tasks[split] = create(**(sizes | dict(changes)))
+        self._jit_metrics = jax.jit(self._metrics, static_argnames="task")
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
 
-    def create(self, key: Array) -> NTM | Plain:
-        """The model with its first weights: without heads, a plain LSTM."""
-        family, sizes = self.families["train"], dict(self.config.model)
-        channels: dict[str, Any] = {"inputs": family.inputs, "outputs": family.outputs}
+    def create(self, key: Array) -> NTM | LSTMBaseline:
+        """Create the model with initial weights; without heads it is the LSTM baseline."""
+        task, sizes = self.tasks["train"], dict(self.config.model)
+        channels: dict[str, Any] = {"inputs": task.inputs, "outputs": task.outputs}
         if sizes["heads"]:
             return NTM(**channels, **sizes, key=key)
-        return Plain(**channels, hidden=sizes["hidden"], layers=sizes["layers"], key=key)
+        return LSTMBaseline(**channels, hidden=sizes["hidden"], layers=sizes["layers"], key=key)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(self.config.episodes.splits)
+        return tuple(self.config.evaluation.splits)
 
     def describe(self) -> dict[str, str]:
-        """The family and the sizes of its sequences, and what will be seen of them."""
-        train = self.families["train"]
-        ranges = ", ".join(f"{name} {low}-{high}" for name, (low, high) in train.ranges.items())
-        seen = self.config.train.steps * self.config.batch
-        return {"data": f"{self.config.episodes.kind}, {ranges}; {seen:,} sequences in all"}
+        """Summarize the sequence task, its sizes and the number of training sequences."""
+        ranges = self.tasks["train"].ranges.items()
+        sizes = ", ".join(f"{name} {low}-{high}" for name, (low, high) in ranges)
+        total = self.config.train.steps * self.config.batch
+        return {"data": f"{self.config.data.task}, {sizes}; {total:,} training sequences"}
 
     # Training.
 
@@ -91,81 +94,86 @@ class Memory(Supervised):
         return nnx.state(self.create(key))
 
     def loss(self, params, batch, key):
-        """Cross-entropy in nats, summed over answers; beside it the same in bits."""
-        key_data, key_model = jax.random.split(key)
-        episode, steps = draw(self.families["train"], key_data, batch["index"])
-        logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
-        nats = jnp.sum(answer_cost(logits, episode))
+        """Cross-entropy in nats, summed over the batch; the same in bits as a metric."""
+        data_key, model_key = jax.random.split(key)
+        sequences, steps = sample_batch(self.tasks["train"], data_key, batch["index"])
+        logits = nnx.merge(self.graphdef, params)(sequences.inputs, steps, model_key)
+        nats = jnp.sum(cross_entropy(logits, sequences))
         return nats, jnp.float32(len(batch["index"])), {"bits_per_sequence": nats / LN2}
 
     def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Numbers of rows: the sequences themselves come of the step's key."""
+        """Yield example indices; the sequences are generated inside the training step."""
         del split, start_step
         return example_indices(self.config.batch)
 
     # Evaluation.
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
-        """Means over the same sequences at every call, those of a split."""
-        rows, count = self.config.batch, self.config.episodes.evaluated
+        """Compute the mean metrics of a split, whose sequences are the same at every call."""
+        batch_size, count = self.config.batch, self.config.evaluation.sequences
         sums: dict[str, float] = {}
-        for n in range(math.ceil(count / rows)):
+        for n in range(math.ceil(count / batch_size)):
             key = jax.random.fold_in(evaluation_key(split, 2014), n)
-            with mesh.split_rows(state.params) as by_rows:
-                batch = by_rows({"index": np.arange(rows)})
-                measures = self._measures(state.params, key, batch, family=self.families[split])
-            for name, values in jax.device_get(measures).items():
-                sums[name] = sums.get(name, 0.0) + float(values[: count - n * rows].sum())
+            with mesh.evaluation_mesh(state.params) as shard:
+                batch = shard({"index": np.arange(batch_size)})
+                metrics = self._jit_metrics(state.params, key, batch, task=self.tasks[split])
+            for name, values in jax.device_get(metrics).items():
+                sums[name] = sums.get(name, 0.0) + float(values[: count - n * batch_size].sum())
         return {name: total / count for name, total in sums.items()}
 
-    def _measure(self, params, key, batch, family):
-        """Every measure of each of a batch of sequences."""
-        key_data, key_model = jax.random.split(key)
-        episode, steps = draw(family, key_data, batch["index"])
-        logits = nnx.merge(self.graphdef, params)(episode.inputs, steps, key_model)
-        wrong = ((logits > 0) != (episode.targets > 0.5)) & episode.scored[..., None]
-        wrong = wrong.sum((0, 2))
-        bits = jnp.sum(answer_cost(logits, episode), axis=0) / LN2
-        measures = {"bits_per_sequence": bits, "wrong_bits": wrong, "perfect": wrong == 0}
-        return measures | family.references(episode)
+    def _metrics(self, params, key, batch, task):
+        """Metrics of each sequence of a batch."""
+        data_key, model_key = jax.random.split(key)
+        sequences, steps = sample_batch(task, data_key, batch["index"])
+        logits = nnx.merge(self.graphdef, params)(sequences.inputs, steps, model_key)
+        wrong = (logits > 0) != (sequences.targets > 0.5)
+        bit_errors = (wrong & sequences.loss_mask[..., None]).sum((0, 2))
+        bits = jnp.sum(cross_entropy(logits, sequences), axis=0) / LN2
+        metrics = {
+            "bits_per_sequence": bits,
+            "bit_errors": bit_errors,
+            "exact_match": bit_errors == 0,
+        }
+        return metrics | task.reference_metrics(sequences)
 
-    # Pictures.
+    # Figures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """A longest sequence of each kind; and what the heads did in one as in training."""
+        """Plot the longest sequence of each distinct split, and the memory access of an NTM."""
         key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
-        answer_of = jax.jit(model.trace if isinstance(model, NTM) else model)
-        shown: dict[str, tuple[np.ndarray, ...]] = {}
+        predict = jax.jit(model.with_memory_access if isinstance(model, NTM) else model)
+        examples: dict[str, tuple[np.ndarray, ...]] = {}
         figures: dict[str, Figure] = {}
-        names = {family: split for split, family in reversed(self.families.items())}
-        in_order = lambda one: (one[1] != "train", one[0].longest)
-        for family, split in sorted(names.items(), key=in_order):
-            sizes = {name: jnp.int32(most) for name, most in family.most.items()}
-            episode, steps = family.sequence(key, sizes), jnp.int32(family.longest)
-            title = f"{split}: " + ", ".join(f"{name} {most}" for name, most in family.most.items())
-            logits = answer_of(episode.inputs[:, None], steps, key)
+        # Splits of the same sizes share a task, which is named after the first of them.
+        names = {task: split for split, task in reversed(self.tasks.items())}
+        order = lambda item: (item[1] != "train", item[0].max_steps)
+        for task, split in sorted(names.items(), key=order):
+            sizes = {name: jnp.int32(size) for name, size in task.max_sizes.items()}
+            sequence, steps = task.sequence(key, sizes), jnp.int32(task.max_steps)
+            title = f"{split}: " + ", ".join(f"{n} {size}" for n, size in task.max_sizes.items())
+            logits = predict(sequence.inputs[:, None], steps, key)
             if isinstance(model, NTM):
-                logits, trace = logits
-                figures.setdefault("heads", _heads(trace, title))
-            answer = jnp.where(episode.scored[:, None], jax.nn.sigmoid(logits[:, 0]), 0.0)
-            shown[title] = tuple(map(np.asarray, (episode.inputs, episode.targets, answer)))
-        return figures | {"answers": plotting.episodes(shown, ("input", "target", "output"))}
+                logits, memory_access = logits
+                figures.setdefault("memory_access", _plot_memory_access(memory_access, title))
+            outputs = jnp.where(sequence.loss_mask[:, None], jax.nn.sigmoid(logits[:, 0]), 0.0)
+            examples[title] = tuple(map(np.asarray, (sequence.inputs, sequence.targets, outputs)))
+        return figures | {"sequences": plotting.sequences(examples, ("input", "target", "output"))}
 
 
-def answer_cost(logits: Float[Array, "T *B O"], episode: Episode) -> Float[Array, "T *B"]:
-    """Cross-entropy of each step of each sequence, in nats; zero where no answer is asked for."""
-    costs = jnp.logaddexp(0.0, logits) - episode.targets * logits
-    return jnp.where(episode.scored, costs.sum(-1), 0.0)
+def cross_entropy(logits: Float[Array, "T *B O"], sequences: SequenceBatch) -> Float[Array, "T *B"]:
+    """Cross-entropy of each step in nats, summed over output channels; zero where masked."""
+    nats = jnp.logaddexp(0.0, logits) - sequences.targets * logits
+    return jnp.where(sequences.loss_mask, nats.sum(-1), 0.0)
 
 
-def _heads(trace: Trace, title: str) -> Figure:
-    """Of one sequence: what each head read or added, and where."""
-    reads, adds, weights = (np.asarray(x)[:, 0] for x in (trace.reads, trace.adds, trace.weights))
-    count = reads.shape[1]
-    names = [f"{kind} {n + 1}" for kind in ("read", "added") for n in range(count)]
-    vectors = np.concatenate([reads, adds], axis=1)
-    return plotting.heads(
+def _plot_memory_access(memory_access: MemoryAccess, title: str) -> Figure:
+    """Plot the read and add vectors and the weightings of each head, for the first sequence."""
+    weightings, read_vectors, add_vectors = (np.asarray(x)[:, 0] for x in memory_access)
+    heads = read_vectors.shape[1]
+    names = [f"{kind} {n + 1}" for kind in ("read", "add") for n in range(heads)]
+    vectors = np.concatenate([read_vectors, add_vectors], axis=1)
+    return plotting.memory_access(
         {name: vectors[:, n] for n, name in enumerate(names)},
-        {name: weights[:, n] for n, name in enumerate(names)},
+        {name: weightings[:, n] for n, name in enumerate(names)},
         title,
     )

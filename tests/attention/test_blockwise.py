@@ -1,4 +1,4 @@
-"""The memory-linear form against the plain one: values, gradients, and what it needs."""
+"""Blockwise attention against `attention.attend`: values, gradients and memory."""
 
 from functools import partial
 
@@ -6,58 +6,50 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from attention import (
-    additive,
-    attend,
-    blockwise,
-    content,
-    dot,
-    general,
-    location,
-    masks,
-    scaled_dot,
-)
+from attention import additive, attend, blockwise, content, general, masks, scaled_dot
+from tests.models.tiny import unoptimized_jit
 
 B, K, V = 2, 4, 3
 
 
 def biased(queries, keys, params):
-    """A score of nobody's, with a pytree of weights."""
-    mixed = queries[..., :, None, :] + keys[..., None, :, :] + params["bias"]
-    return jnp.einsum("...tsk,k->...ts", jnp.tanh(mixed), params["v"])
+    """User-defined score with a pytree of parameters."""
+    hidden = jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :] + params["bias"])
+    return jnp.einsum("...tsk,k->...ts", hidden, params["v"])
 
 
-PARAMS = {biased: {"v": (K,), "bias": (K,)}, additive: (K,), general: (K, K), content: ()}
-SCORES = (scaled_dot, dot, location, *PARAMS)
+PARAM_SHAPES = {biased: {"v": (K,), "bias": (K,)}, additive: (K,), general: (K, K), content: ()}
 
 
 def normal(seed, *shape, dtype=jnp.float32):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-def inputs(t, s, score=scaled_dot, dtype=jnp.float32):
+def random_inputs(t, s, score=scaled_dot, dtype=jnp.float32):
     arrays = (normal(i, B, n, w, dtype=dtype) for i, n, w in [(0, t, K), (1, s, K), (2, s, V)])
-    shapes = PARAMS.get(score)
+    shapes = PARAM_SHAPES.get(score)
     is_shape = lambda x: isinstance(x, tuple)
     params = jax.tree.map(lambda shape: normal(3, *shape), shapes, is_leaf=is_shape)
     return *arrays, params
 
 
-def draw_mask(kind, t, s, seed=0):
-    """Masks of every form; each but the first leaves some query of the second row no key."""
+def random_mask(kind, t, s, seed=0):
+    """Mask of each broadcastable shape; all but `None` contain fully masked queries."""
     rng = np.random.default_rng(seed)
     full = rng.random((B, t, s)) < 0.6
     full[:, min(1, t - 1)] = False
     valid = np.arange(s) < np.array([rng.integers(1, s + 1), 0])[:, None]
-    forms = {"none": None, "padding": valid[:, None], "rows": rng.random((t, 1)) < 0.5}
-    return forms.get(kind, full)
+    return {
+        "none": None,
+        "padding": valid[:, None],
+        "queries": rng.random((t, 1)) < 0.5,
+        "full": full,
+    }[kind]
 
 
-def weigh(contexts):
-    """A scalar that depends on each context in another way."""
+def weighted_sum(contexts):
+    """Scalar with a different gradient for each element."""
     return jnp.sum(jnp.cos(jnp.arange(contexts.size).reshape(contexts.shape)) * contexts)
 
 
@@ -73,126 +65,122 @@ def blocks(queries, keys, values, params, mask, score, causal, block=512):
     )
 
 
-# Compiling is what these tests spend their time on; its effort changes no result.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+def with_gradients(form, arguments, mask, **options):
+    """Contexts, and gradients by queries, keys, values and the parameters of the score."""
+    contexts, contexts_vjp = jax.vjp(lambda *x: form(*x, mask, **options), *arguments)
+    return contexts, contexts_vjp(jax.grad(weighted_sum)(contexts))
 
 
-def with_gradients(form, **static):
-    """`form` that also gives the gradients by queries, keys, values and the score's weights."""
+def assert_equals_plain(t, s, block, causal, kind, score, seeds=1):
+    """Compare values and gradients for several masks."""
 
-    @quick_jit
+    @unoptimized_jit
     def run(arguments, mask):
-        contexts, pull = jax.vjp(lambda *x: form(*x, mask, **static), *arguments)
-        return contexts, pull(jax.grad(weigh)(contexts))
+        options = {"score": score, "causal": causal}
+        actual = with_gradients(blocks, arguments, mask, block=block, **options)
+        return actual, with_gradients(plain, arguments, mask, **options)
 
-    return run
+    for seed in range(seeds):
+        actual, expected = run(random_inputs(t, s, score), random_mask(kind, t, s, seed))
+        assert jax.tree.structure(actual) == jax.tree.structure(expected)
+        for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+            assert x.dtype == y.dtype
+            np.testing.assert_allclose(x, y, atol=1e-5, rtol=1e-5)
+    return actual
 
 
-def assert_close(found, expected, tolerance):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert one.dtype == other.dtype
-        one, other = (np.asarray(x, np.float32) for x in (one, other))
-        np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
-
-
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(
-    t=st.integers(1, 9),
-    s=st.integers(1, 9),
-    block=st.integers(1, 5),
-    causal=st.booleans(),
-    kind=st.sampled_from(["none", "padding", "rows", "full"]),
-    score=st.sampled_from([scaled_dot, biased]),
+@pytest.mark.parametrize(
+    "t, s, block, causal, kind, score",
+    [
+        (1, 1, 1, True, "full", scaled_dot),
+        (1, 9, 4, False, "padding", biased),
+        (9, 1, 2, True, "padding", scaled_dot),
+        (7, 4, 5, True, "full", biased),
+        (4, 8, 4, False, "queries", biased),
+        # The last block of keys is ragged, and the mask has no key axis.
+        (3, 5, 2, False, "none", scaled_dot),
+        (3, 5, 2, False, "queries", scaled_dot),
+    ],
 )
-# The last block of keys is ragged, and no mask names them.
-@example(t=3, s=5, block=2, causal=False, kind="none", score=scaled_dot)
-@example(t=3, s=5, block=2, causal=False, kind="rows", score=scaled_dot)
-def test_values_and_gradients_equal_the_plain_form(t, s, block, causal, kind, score):
-    expected = with_gradients(plain, score=score, causal=causal)
-    found = with_gradients(blocks, score=score, causal=causal, block=block)
-    for seed in range(3):
-        case = (inputs(t, s, score), draw_mask(kind, t, s, seed))
-        assert_close(found(*case), expected(*case), 1e-5)
+def test_values_and_gradients_equal_plain_attention(t, s, block, causal, kind, score):
+    assert_equals_plain(t, s, block, causal, kind, score, seeds=3)
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_ragged_blocks_with_everything_at_once(score):
-    """T and S of no common measure, several blocks each way, causal, rows that see nothing."""
-    case = (inputs(11, 13, score), draw_mask("full", 11, 13))
-    expected = with_gradients(plain, score=score, causal=True)(*case)
-    found = with_gradients(blocks, score=score, causal=True, block=4)(*case)
-    assert_close(found, expected, 1e-5)
-    assert not found[0][:, 1].any()
+@pytest.mark.parametrize("score", [scaled_dot, *PARAM_SHAPES])
+def test_each_score_with_ragged_blocks_and_a_causal_mask(score):
+    contexts, _ = assert_equals_plain(11, 13, 4, True, "full", score)
+    assert not np.asarray(contexts)[:, 1].any()
 
 
 def test_large_logits_do_not_overflow():
-    """The largest logit of a row comes in its last block, 2000 above the first."""
-    keys = jnp.linspace(0, 2000, 6)[None, :, None]
-    queries, values = jnp.array([[[1.0], [-1.0]]]), normal(0, 1, 6, V)
-    found = quick_jit(partial(blockwise.attend, block=2))(queries, keys, values)
-    np.testing.assert_allclose(found[0], values[0, jnp.array([5, 0])], atol=1e-6)
+    """The largest logit of a row is in its last block and exceeds the first by 2000."""
+    keys = np.linspace(0, 2000, 6)[None, :, None]
+    queries, values = np.array([[[1.0], [-1.0]]]), normal(0, 1, 6, V)
+    contexts = unoptimized_jit(partial(blockwise.attend, block=2))(queries, keys, values)
+    np.testing.assert_allclose(contexts[0], values[0, [5, 0]], atol=1e-6)
 
 
 def test_bfloat16_accumulates_in_float32():
-    """Against float32 on the same inputs: the error is that of one rounding, not of one a block."""
-    case = inputs(64, 64, dtype=jnp.bfloat16)
-    wide = (*(x.astype(jnp.float32) for x in case[:3]), None)
-    form = with_gradients(blocks, score=scaled_dot, causal=False, block=1)
-    contexts, gradients = form(case, None)
-    exact_contexts, exact_gradients = form(wide, None)
-    for found, exact in zip(
+    """The error relative to float32 is that of one rounding, not of one per block."""
+    inputs = random_inputs(64, 64, dtype=jnp.bfloat16)
+    in_float32 = (*(x.astype(np.float32) for x in inputs[:3]), None)
+    run = unoptimized_jit(
+        lambda x: with_gradients(blocks, x, None, score=scaled_dot, causal=False, block=1)
+    )
+    contexts, gradients = run(inputs)
+    exact_contexts, exact_gradients = run(in_float32)
+    for actual, exact in zip(
         (contexts, *gradients[:3]), (exact_contexts, *exact_gradients[:3]), strict=True
     ):
-        assert found.dtype == jnp.bfloat16
-        error = np.linalg.norm(np.asarray(found, np.float32) - exact) / np.linalg.norm(exact)
+        assert actual.dtype == jnp.bfloat16
+        error = np.linalg.norm(np.asarray(actual, np.float32) - exact) / np.linalg.norm(exact)
         assert error < 0.004  # one rounding is 0.001, 64 of them about 0.01
 
 
 def test_heads_and_vmap_are_batch_axes():
     q, k, v = normal(0, 2, 3, 5, K), normal(1, 2, 3, 7, K), normal(2, 2, 3, 7, V)
-    mask = masks.padding(jnp.arange(7) < jnp.array([[7], [4]]))
-    expected, _ = jax.jit(attend)(q, k, v, mask=mask[:, None])
+    mask = (np.arange(7) < np.array([[7], [4]]))[:, None]
 
-    def form(q, k, v, mask):
-        return blockwise.attend(q, k, v, mask=mask, block=3)
+    @unoptimized_jit
+    def run(q, k, v, mask):
+        form = lambda q, k, v, mask: blockwise.attend(q, k, v, mask=mask, block=3)
+        heads = mask[:, None]  # [B, 1, 1, S]
+        return attend(q, k, v, mask=heads)[0], form(q, k, v, heads), jax.vmap(form)(q, k, v, mask)
 
-    found = quick_jit(form)(q, k, v, mask[:, None])  # [B, H, T, K] and a mask [B, 1, 1, S]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    mapped = quick_jit(jax.vmap(form))(q, k, v, mask)
-    np.testing.assert_allclose(mapped, expected, atol=1e-5)
-
-
-def peak_memory(form, t):
-    """Bytes of temporaries of a forward and backward pass, as compiled; nothing runs."""
-    array = jax.ShapeDtypeStruct((1, 2, t, 32), jnp.float32)
-    mask = jax.ShapeDtypeStruct((1, 1, 1, t), jnp.bool_)
-
-    def loss(q, k, v, mask):
-        return weigh(form(q, k, v, None, mask, scaled_dot, True))
-
-    gradients = jax.jit(jax.grad(loss, (0, 1, 2))).lower(array, array, array, mask)
-    return gradients.compile().memory_analysis().temp_size_in_bytes
+    expected, with_heads, vmapped = run(q, k, v, mask)
+    np.testing.assert_allclose(with_heads, expected, atol=1e-5)
+    np.testing.assert_allclose(vmapped, expected, atol=1e-5)
 
 
-def test_8192_positions_need_less_than_a_tenth_of_the_memory():
-    """Causal and padded, gradients included; and twice the length needs twice the memory."""
-    plain_bytes, block_bytes = (peak_memory(form, 8192) for form in (plain, blocks))
-    assert plain_bytes > 2 * 8192 * 8192 * 4  # at the least one [T, S] of floats for each head
+def temporary_bytes(form, *shapes):
+    """Temporary memory of the compiled gradients; nothing is run."""
+    argnums = tuple(range(len(shapes)))
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    loss = lambda *x: weighted_sum(form(*x))
+    compiled = jax.jit(jax.grad(loss, argnums)).lower(*arguments).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_is_linear_in_the_length():
+    """Causal and padded, with gradients."""
+
+    def causal(form):
+        def run(q, k, v):
+            mask = masks.padding(jnp.arange(q.shape[-2]) < q.shape[-2] - 1)
+            return form(q, k, v, None, mask, scaled_dot, True)
+
+        return run
+
+    array = (1, 2, 8192, 32)
+    plain_bytes, block_bytes = (temporary_bytes(causal(x), *[array] * 3) for x in (plain, blocks))
+    assert plain_bytes > 2 * 8192 * 8192 * 4  # the [T, S] weights of two heads
     assert block_bytes < plain_bytes / 10
-    assert block_bytes < 2.1 * peak_memory(blocks, 4096)
+    assert block_bytes < 2.1 * temporary_bytes(causal(blocks), *[(1, 2, 4096, 32)] * 3)
 
 
-def test_additive_attention_needs_less_than_a_fiftieth_of_the_memory():
-    """4,096 by 4,096 positions, 512 wide, gradients included."""
-    wide = jax.ShapeDtypeStruct((1, 4096, 512), jnp.float32)
-    vector = jax.ShapeDtypeStruct((512,), jnp.float32)
-
-    def peak(form):
-        loss = lambda *x: weigh(form(*x, None, additive, False))
-        gradients = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(wide, wide, wide, vector)
-        return gradients.compile().memory_analysis().temp_size_in_bytes
-
-    plain_bytes = peak(plain)
-    assert plain_bytes > 4096 * 4096 * 512 * 4  # one [T, S, A] of floats
-    assert peak(blocks) < plain_bytes / 50
+def test_memory_of_additive_attention():
+    shapes = [(1, 4096, 512)] * 3 + [(512,)]
+    run = lambda form: lambda q, k, values, v: form(q, k, values, v, None, additive, False)
+    plain_bytes = temporary_bytes(run(plain), *shapes)
+    assert plain_bytes > 4096 * 4096 * 512 * 4  # the [T, S, A] hidden layer
+    assert temporary_bytes(run(blocks), *shapes) < plain_bytes / 50

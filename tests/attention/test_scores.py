@@ -1,6 +1,6 @@
-"""Each score against a loop of its paper's equation; its gradients; what must not matter."""
+"""Scores against loops: logits, gradients, dtypes, masks, and invariance to the order of keys."""
 
-from functools import partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 
 from attention import additive, attend, blockwise, content, dot, general, local, location
 from tests import naive
+from tests.models.tiny import unoptimized_jit
 
-T, S, K, J = 3, 4, 5, 2
-FEW = settings(max_examples=15, deadline=None, derandomize=True)
+B, T, S, K, J = 2, 3, 4, 5, 2
 
 
 def normal(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return np.float32(np.random.default_rng(seed).normal(size=shape))
 
 
-# Score, its loops, and its weights.
+QUERIES, KEYS, VALUES = normal(1, B, T, K), normal(2, B, S, K), normal(3, B, S, J)
+
+# Score, reference implementation and parameters.
 SCORES = {
     "dot": (dot, naive.dot, ()),
     "location": (location, naive.dot, ()),
@@ -28,151 +30,159 @@ SCORES = {
     "content": (content, naive.content, (normal(9, T) ** 2,)),
     "additive": (additive, naive.additive, (normal(9, K),)),
 }
-each = pytest.mark.parametrize("score, loops, params", SCORES.values(), ids=SCORES)
+for_each_score = pytest.mark.parametrize("score, loops, params", SCORES.values(), ids=SCORES)
 
 
-@each
-def test_equals_loops(score, loops, params):
-    queries, keys = normal(1, 2, T, K), normal(2, 2, S, K)
-    found = jax.jit(score)(queries, keys, *params)
-    assert found.dtype == jnp.float32
-    expected = naive.rows(lambda q, k: loops(q, k, *params), queries, keys)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+@cache
+def logits_and_gradients(score):
+    """Jitted function from a weight of the logits and all arguments to logits and gradients."""
+
+    @unoptimized_jit
+    def run(weight, *arguments):
+        logits, score_vjp = jax.vjp(score, *arguments)
+        return logits, score_vjp(weight)
+
+    return run
 
 
-@each
+@for_each_score
+def test_logits_equal_loops(score, loops, params):
+    logits, _ = logits_and_gradients(score)(np.ones((B, T, S)), QUERIES, KEYS, *params)
+    assert logits.dtype == jnp.float32
+    expected = naive.map_batch(lambda q, k: loops(q, k, *params), QUERIES, KEYS)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@for_each_score
 def test_gradients_equal_finite_differences(score, loops, params):
-    """Of the loops in float64."""
-    arguments = (normal(1, T, K), normal(2, S, K), *params)
-    weight = normal(3, T, S)
-    over = tuple(range(len(arguments)))
-    found = jax.jit(jax.grad(lambda *x: jnp.sum(weight * score(*x)), over))(*arguments)
-    for i in over:
-        given = [np.asarray(x, np.float64) for x in arguments]
+    """Differences of the float64 loops."""
+    arguments, weight = (QUERIES, KEYS, *params), normal(3, B, T, S)
+    _, gradients = logits_and_gradients(score)(weight, *arguments)
+    arrays = [np.asarray(x, np.float64) for x in arguments]
+    for i, actual in enumerate(gradients):
 
-        def loss(x, i=i, given=given):
-            return np.sum(np.asarray(weight) * loops(*given[:i], x, *given[i + 1 :]))
+        def loss(x, i=i):
+            queries, keys, *params = (*arrays[:i], x, *arrays[i + 1 :])
+            logits = naive.map_batch(lambda q, k: loops(q, k, *params), queries, keys)
+            return np.sum(np.asarray(weight) * logits)
 
-        np.testing.assert_allclose(found[i], naive.gradient(loss, given[i]), atol=2e-5)
-
-
-@each
-def test_in_bfloat16_logits_are_float32_and_near(score, loops, params):
-    queries, keys = (x.astype(jnp.bfloat16) for x in (normal(1, T, K), normal(2, S, K)))
-    found = jax.jit(score)(queries, keys, *params)
-    assert found.dtype == jnp.float32
-    exact = loops(*(np.asarray(x, np.float64) for x in (queries, keys)), *params)
-    np.testing.assert_allclose(found, exact, atol=0.08)
+        np.testing.assert_allclose(actual, naive.gradient(loss, arrays[i]), atol=2e-5)
 
 
-@each
-@FEW
+@for_each_score
+def test_logits_of_bfloat16_inputs_are_float32(score, loops, params):
+    queries, keys = (x[0].astype(jnp.bfloat16) for x in (QUERIES, KEYS))
+    logits = unoptimized_jit(score)(queries, keys, *params)
+    assert logits.dtype == jnp.float32
+    expected = loops(*(np.asarray(x, np.float64) for x in (queries, keys)), *params)
+    np.testing.assert_allclose(logits, expected, atol=0.08)
+
+
+@for_each_score
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(order=st.permutations(range(S)))
-def test_keys_are_scored_one_by_one(score, loops, params, order):
-    """In any order, and whatever the others are: so padding cannot change a logit."""
-    queries, keys = normal(1, T, K), normal(2, S, K)
-    found = jax.jit(score)(queries, keys[np.array(order)], *params)
-    np.testing.assert_allclose(found, score(queries, keys, *params)[:, np.array(order)], atol=1e-5)
+def test_logits_do_not_depend_on_the_order_of_keys(score, loops, params, order):
+    """And so not on the other keys, such as padding."""
+    run, weight, order = logits_and_gradients(score), np.ones((B, T, S)), np.array(order)
+    logits, _ = run(weight, QUERIES, KEYS, *params)
+    permuted, _ = run(weight, QUERIES, KEYS[:, order], *params)
+    np.testing.assert_allclose(permuted, np.asarray(logits)[..., order], atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-6), (jnp.bfloat16, 0.01)])
-def test_additive_has_the_derivative_of_its_formula(dtype, tolerance):
-    """In bfloat16 within the rounding of the hidden layer, and summed in float32."""
-    queries, keys = normal(1, 2, 8 * T, K).astype(dtype), normal(2, 2, 8 * S, K).astype(dtype)
-    arguments, weight = (queries, keys, normal(3, K)), normal(4, 2, 8 * T, 8 * S)
+@for_each_score
+def test_attention_equals_loops_and_a_fully_masked_query_is_zero(score, loops, params):
+    mask = np.array([[True, True, False, True], [False] * S, [True, False, False, True]])
 
-    def formula(queries, keys, vector):
-        return jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :]) @ vector
+    @unoptimized_jit
+    def run(*arguments):
+        def contexts(queries, keys, values, *params):
+            return attend(
+                queries,
+                keys,
+                values,
+                score=score,
+                params=(*params, None)[0],
+                mask=jnp.asarray(mask),
+            )
 
-    gradients = jax.jit(lambda *x: jax.vjp(additive, *x)[1](weight))(*arguments)
-    wide = [x.astype(jnp.float32) for x in arguments]
-    expected = jax.jit(lambda *x: jax.vjp(formula, *x)[1](weight))(*wide)
-    for found, exact, argument in zip(gradients, expected, arguments, strict=True):
-        assert found.dtype == argument.dtype
-        error = np.linalg.norm(np.asarray(found, np.float32) - exact) / np.linalg.norm(exact)
-        assert error < tolerance
+        contexts, contexts_vjp, _ = jax.vjp(contexts, *arguments, has_aux=True)
+        return contexts, contexts_vjp(jnp.cos(contexts))
 
-
-@each
-def test_a_query_that_sees_nothing_reads_zeros_and_has_no_gradient(score, loops, params):
-    mask = jnp.array([[True] * S, [False] * S, [True, False, False, True]])
-
-    @jax.jit
-    def run(*inputs):
-        form = lambda q, k, v, *p: attend(q, k, v, score=score, params=(*p, None)[0], mask=mask)[0]
-        contexts, pull = jax.vjp(form, *inputs)
-        return contexts, pull(jnp.cos(contexts))
-
-    contexts, gradients = run(normal(1, T, K), normal(2, S, K), normal(3, S, J), *params)
+    contexts, gradients = jax.device_get(run(QUERIES[0], KEYS[0], VALUES[0], *params))
+    expected = naive.read(naive.soft(loops(QUERIES[0], KEYS[0], *params), mask), VALUES[0])
+    np.testing.assert_allclose(contexts, expected, atol=1e-5)
     assert not contexts[1].any() and not gradients[0][1].any()
-    assert all(jnp.isfinite(gradient).all() for gradient in gradients)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert gradients[0][0].any()
 
 
-def test_general_takes_keys_that_have_met_its_matrix_or_not():
-    queries, keys, matrix = normal(1, 2, T, K), normal(2, 2, S, J), normal(3, K, J)
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-6), (jnp.bfloat16, 0.01)])
+def test_additive_vjp_equals_autodiff(dtype, tolerance):
+    """Gradients of bfloat16 arguments are summed in float32."""
+    queries, keys = normal(1, 2, 8 * T, K).astype(dtype), normal(2, 2, 8 * S, K).astype(dtype)
+    arguments, weight = (queries, keys, normal(3, K)), normal(4, 2, 8 * T, 8 * S)
+
+    def formula(queries, keys, v):
+        return jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :]) @ v
+
+    _, gradients = logits_and_gradients(additive)(weight, *arguments)
+    in_float32 = [x.astype(np.float32) for x in arguments]
+    _, expected = logits_and_gradients(formula)(weight, *in_float32)
+    for actual, exact, argument in zip(gradients, expected, arguments, strict=True):
+        assert actual.dtype == argument.dtype
+        error = np.linalg.norm(np.asarray(actual, np.float32) - exact) / np.linalg.norm(exact)
+        assert error < tolerance
+
+
+def test_additive_with_a_vector_per_sequence():
+    """The gradient of a shared vector is the sum of the gradients per sequence."""
+    v, weight = normal(4, K), normal(5, B, T, S)
+    run = logits_and_gradients(additive)
+    shared_logits, shared = jax.device_get(run(weight, QUERIES, KEYS, v))
+    logits, gradients = jax.device_get(run(weight, QUERIES, KEYS, np.tile(v, (B, 1))))
+    np.testing.assert_allclose(logits, shared_logits)
+    for actual, expected in zip((*gradients[:2], gradients[2].sum(0)), shared, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+    weight[0] = 0
+    _, second = run(weight, QUERIES, KEYS, v)
+    np.testing.assert_allclose(gradients[2][1], second[2], atol=1e-5)
+
+
+def test_general_accepts_projected_keys():
+    keys, matrix = normal(2, B, S, J), normal(3, K, J)
+    jit_general = unoptimized_jit(general)
     np.testing.assert_allclose(
-        general(queries, keys, matrix), general(queries, keys @ matrix.T), atol=1e-5
+        jit_general(QUERIES, keys, matrix), jit_general(QUERIES, keys @ matrix.T), atol=1e-5
     )
 
 
-def test_content_is_a_cosine_at_most_its_sharpness_and_nothing_for_nothing():
-    keys = jnp.concatenate([normal(2, S, K), jnp.zeros((1, K))])
-    queries = jnp.stack([3 * keys[0], -keys[1], jnp.zeros(K)])
-    form = lambda *x: content(*x, jnp.float32(2.0))
-    logits = jax.jit(form)(queries, keys)
+def test_content_is_bounded_by_the_key_strength_and_zero_for_zero_vectors():
+    keys = np.concatenate([KEYS[0], np.zeros((1, K))])
+    queries = np.stack([3 * keys[0], -keys[1], np.zeros(K)])
+    run = logits_and_gradients(content)
+    logits, gradients = jax.device_get(run(np.ones((3, S + 1)), queries, keys, 2.0))
     np.testing.assert_allclose([logits[0, 0], logits[1, 1]], [2.0, -2.0], rtol=1e-5)
-    assert jnp.abs(logits).max() <= 2.0 + 1e-5
+    assert np.abs(logits).max() <= 2.0 + 1e-5
     assert not logits[2].any() and not logits[:, -1].any()
-    for gradient in jax.jit(jax.grad(lambda *x: form(*x).sum(), (0, 1)))(queries, keys):
-        assert jnp.isfinite(gradient).all()
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_location_finds_its_positions_through_windows_and_blocks():
-    """The keys are the positions' own, so a part of them must not be taken for the first ones."""
-    rows, queries, values = normal(1, 6, K), normal(2, T, K), normal(3, 6, J)
-    whole = naive.dot(queries, rows)
-    centres = jnp.array([5.0, 0.0, 3.0])
-    found, weights = local.attend(
-        queries,
-        rows,
-        values,
-        centres,
-        jnp.ones(6, bool),
-        half_width=1,
-        gaussian=False,
-        score=location,
-    )
-    expected = naive.local(whole, centres, 6, 1, gaussian=False)
-    np.testing.assert_allclose(local.scattered(weights, centres, 6), expected, atol=1e-6)
-    np.testing.assert_allclose(found, naive.read(expected, values), atol=1e-5)
-    found = blockwise.attend(queries, rows, values, score=location, block=2)
-    np.testing.assert_allclose(found, naive.read(naive.soft(whole), values), atol=1e-5)
+def test_location_keys_match_positions_in_windows_and_blocks():
+    """Windows and blocks must slice the position keys with the source, not use the first ones."""
+    keys, queries, values = normal(1, 6, K), normal(2, T, K), normal(3, 6, J)
+    logits = naive.dot(queries, keys)
+    centers = np.array([5.0, 0.0, 3.0])
 
+    @unoptimized_jit
+    def run(queries, keys, values):
+        options = {"half_width": 1, "gaussian": False, "score": location}
+        valid, positions = jnp.ones(6, bool), jnp.float32(centers)
+        contexts, weights = local.attend(queries, keys, values, positions, valid, **options)
+        blocks = blockwise.attend(queries, keys, values, score=location, block=2)
+        return contexts, local.scatter(weights, positions, 6), blocks
 
-@each
-def test_attention_by_it_equals_loops(score, loops, params):
-    queries, keys, values = normal(1, 1, T, K), normal(2, 1, S, K), normal(3, 1, S, J)
-    mask = jnp.array([[True, True, False, True]])
-    form = jax.jit(partial(attend, score=score))
-    contexts, _ = form(queries, keys, values, params=params[0] if params else None, mask=mask)
-    logits = loops(queries[0], keys[0], *params)
-    weights = naive.soft(logits, np.broadcast_to(mask, logits.shape))
-    np.testing.assert_allclose(contexts[0], naive.read(weights, values[0]), atol=1e-5)
-
-
-def test_additive_takes_a_vector_for_each_sequence():
-    """The sum of their gradients is that of one for all."""
-    queries, keys, vector, weight = (
-        normal(n, *shape) for n, shape in enumerate([(2, T, K), (2, S, K), (K,), (2, T, S)])
-    )
-    vectors = jnp.broadcast_to(vector, (2, K))
-    loss = lambda *x: jnp.sum(weight * additive(*x))
-    arguments = (0, 1, 2)
-    one = jax.grad(loss, arguments)(queries, keys, vector)
-    each = jax.grad(loss, arguments)(queries, keys, vectors)
-    np.testing.assert_allclose(additive(queries, keys, vectors), additive(queries, keys, vector))
-    for found, expected in zip((*each[:2], each[2].sum(0)), one, strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-    alone = jax.grad(lambda v: jnp.sum(weight[1] * additive(queries[1], keys[1], v)))(vector)
-    np.testing.assert_allclose(each[2][1], alone, atol=1e-5)
+    contexts, weights, blocks = run(queries, keys, values)
+    expected = naive.local(logits, centers, 6, 1, gaussian=False)
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    np.testing.assert_allclose(contexts, naive.read(expected, values), atol=1e-5)
+    np.testing.assert_allclose(blocks, naive.read(naive.soft(logits), values), atol=1e-5)
