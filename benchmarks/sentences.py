@@ -1,6 +1,6 @@
-"""What the benchmarks of translation share: the sentences, and how each side trains on them.
+"""Sentences and training functions that the benchmarks of sequence models share.
 
-Imports of a framework stand in the functions: each contestant has a process of its own.
+Frameworks are imported in functions, because each implementation runs in its own process.
 """
 
 from collections.abc import Callable
@@ -10,30 +10,54 @@ from typing import Any
 import numpy as np
 
 SMOOTHING, RATE, B1, B2, EPS = 0.1, 1e-4, 0.9, 0.98, 1e-9
-STEPS = 4  # a round is one step on each of so many batches
+STEPS = 4  # batches of a round
 
 Batches = list[dict[str, np.ndarray]]
 
 
-def batches(rows: int, length: int, vocabulary: int) -> Batches:
-    """What both train on: sentences of half to all of the length; token 0 is padding."""
+def batches(size: int, length: int, vocabulary: int) -> Batches:
+    """Padded batches of random sentences of `length // 2` to `length` tokens; token 0 is padding.
+
+    A target has the length of its source within two tokens.
+    """
     rng = np.random.default_rng(0)
 
-    def side():
-        tokens = rng.integers(4, vocabulary, (rows, length)).astype(np.int32)
-        lengths = rng.integers(length // 2, length + 1, (rows, 1))
-        return np.where(np.arange(length) < lengths, tokens, 0)
+    def pad(lengths):
+        tokens = rng.integers(4, vocabulary, (size, length)).astype(np.int32)
+        return np.where(np.arange(length) < lengths[:, None], tokens, 0)
 
-    return [{"source": side(), "target": side()} for _ in range(STEPS)]
+    def batch():
+        source = rng.integers(length // 2, length + 1, size)
+        target = np.clip(source + rng.integers(-2, 3, size), length // 2, length)
+        return {"source": pad(source), "target": pad(target)}
+
+    return [batch() for _ in range(STEPS)]
+
+
+def packed(padded: Batches, row: int) -> Batches:
+    """The same sentences in packed rows, in as many batches; the last one repeats some rows."""
+    from tasks.translation.data.packing import PackedBatches
+    from tasks.translation.data.tokenized import Sentences, TokenizedPairs
+
+    def sentences(side):
+        tokens = [x[x > 0] for batch in padded for x in batch[side]]
+        lengths = np.array([len(x) for x in tokens])
+        # The last token is read as EOS.
+        return Sentences(np.concatenate(tokens), np.cumsum(lengths) - lengths, lengths)
+
+    pairs = TokenizedPairs(sentences("source"), sentences("target"))
+    rows = PackedBatches(pairs, (row, row), 1, seed=0).rows
+    packed_batches = PackedBatches(pairs, (row, row), -(-rows // len(padded)), seed=0)
+    return [packed_batches[i] for i in range(len(padded))]
 
 
 def real_tokens(batches: Batches) -> int:
-    """Target tokens of a round, padding not included."""
+    """Number of target tokens of a round without padding."""
     return sum(int((batch["target"] > 0).sum()) for batch in batches)
 
 
 def our_task(create: Callable[..., Any]) -> Any:
-    """The translation task around the model that `create(key=...)` makes, without a corpus."""
+    """Translation task without a corpus, for the model that `create(key=...)` returns."""
     import jax
     from flax import nnx
     from ml_collections import ConfigDict
@@ -45,7 +69,13 @@ def our_task(create: Callable[..., Any]) -> Any:
     class Task(Translation):
         def __init__(self):
             adam = optimizer.adam(
-                schedule="constant", learning_rate=RATE, warmup_steps=0, b1=B1, b2=B2, eps=EPS, clip=0.0
+                schedule="constant",
+                learning_rate=RATE,
+                warmup_steps=0,
+                b1=B1,
+                b2=B2,
+                eps=EPS,
+                clip=0.0,
             )
             Supervised.__init__(self, adam, accumulate=1)
             self.config = ConfigDict({"label_smoothing": SMOOTHING})
@@ -56,7 +86,7 @@ def our_task(create: Callable[..., Any]) -> Any:
 
 
 def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], None]:
-    """Training of a `torch.nn.Module` that gives the loss of a source and a target."""
+    """Training function of a `torch.nn.Module` that maps the arrays of a batch to its loss."""
     import torch
 
     from benchmarks import timing
@@ -66,12 +96,12 @@ def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], No
     adam = torch.optim.Adam(model.parameters(), RATE, (B1, B2), EPS, fused=True)
     loss_of = torch.compile(model) if compiled else model
     place = partial(torch.tensor, dtype=torch.long, device=device)
-    placed = [[place(batch[side]) for side in ("source", "target")] for batch in batches]
+    placed = [{name: place(x) for name, x in batch.items()} for batch in batches]
 
     def run():
-        for source, target in placed:
+        for batch in placed:
             adam.zero_grad(set_to_none=True)
-            loss = loss_of(source, target)
+            loss = loss_of(**batch)
             loss.backward()
             adam.step()
         loss.item()

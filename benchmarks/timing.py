@@ -121,7 +121,8 @@ def compare(
     Args:
         benchmark: name of the benchmark.
         items: number of items (tokens, images, ...) per round.
-        implementations: functions by name; the peer is the fastest one that is not 'ours'.
+        implementations: functions by name; the peer is the fastest one whose name does not begin
+            with 'ours'.
         unit: unit of the throughput.
         rounds: number of timed rounds.
         fields: additional fields of the JSON line.
@@ -133,8 +134,7 @@ def compare(
     ratios = {name: median_speedup(times, seconds["ours"]) for name, times in seconds.items()}
     for name in implementations:
         print(f"{name:>15}  {throughput[name]:>8,.0f} {unit}   speedup of ours {ratios[name]:.2f}")
-    del ratios["ours"]
-    peer = min(ratios, key=lambda name: ratios[name])
+    peer = min((name for name in ratios if not name.startswith("ours")), key=ratios.__getitem__)
     report(
         benchmark,
         throughput["ours"],
@@ -142,6 +142,7 @@ def compare(
         unit,
         ratios[peer],
         implementation=peer,
+        ratios=ratios,
         rounds=rounds,
         **fields,
     )

@@ -1,8 +1,9 @@
-"""Trains one Transformer here and in PyTorch: `python -m benchmarks.transformer`.
+"""Training speed of a Transformer, ours and PyTorch's: `python -m benchmarks.transformer`.
 
-Same sizes, same padded batches of sentences of 16 to 32 tokens, same places of dropout, same loss
-(padding ignored), Adam with its fused form in both. What counts is real target tokens a second,
-padding not included. PyTorch runs eager and compiled; the better of the two is the peer.
+The models have the same sizes, dropout at the same places, the same loss (without padding) and
+Adam, fused in PyTorch. The sentences have 16 to 32 tokens. Ours trains on packed rows, as
+`train.py` does, and on padded batches; `torch.nn.Transformer` on padded batches, as is usual, eager
+and compiled, and compiled on the packed rows. The throughput counts target tokens without padding.
 """
 
 import math
@@ -10,21 +11,16 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks import timing
-from benchmarks.sentences import (
-    SMOOTHING,
-    batches,
-    our_task,
-    real_tokens,
-    train_torch,
-)
+from benchmarks.sentences import SMOOTHING, batches, our_task, packed, real_tokens, train_torch
 
-ROWS, LENGTH, VOCABULARY, WIDTH, HIDDEN, HEADS, LAYERS = 64, 32, 8000, 256, 1024, 4, 3
+BATCH, LENGTH, VOCABULARY, WIDTH, HIDDEN, HEADS, LAYERS = 64, 32, 8000, 256, 1024, 4, 3
+ROW = 128  # tokens of a packed row
 DROPOUT = 0.1
-SENTENCES = batches(ROWS, LENGTH, VOCABULARY)
+PADDED = batches(BATCH, LENGTH, VOCABULARY)
 
 
-def ours() -> Callable[[], None]:
-    """Our Transformer."""
+def ours(pack: bool) -> Callable[[], None]:
+    """Build the training function of our Transformer."""
     from models import Transformer
 
     create = partial(
@@ -42,11 +38,19 @@ def ours() -> Callable[[], None]:
         dtype="float32",
         implementation="xla",
     )
-    return timing.make_train_fn(our_task(create), SENTENCES)
+    return timing.make_train_fn(our_task(create), packed(PADDED, ROW) if pack else PADDED)
 
 
-def torch(compiled: bool) -> Callable[[], None]:
-    """`torch.nn.Transformer` in the hands of somebody who knows it."""
+def torch(compiled: bool, pack: bool) -> Callable[[], None]:
+    """Build the training function of `torch.nn.Transformer`."""
+    import torch
+
+    torch.manual_seed(0)
+    return train_torch(torch_model(), packed(PADDED, ROW) if pack else PADDED, compiled)
+
+
+def torch_model():
+    """Return a module that maps padded or packed sentences to the loss."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -59,7 +63,7 @@ def torch(compiled: bool) -> Callable[[], None]:
             self.transformer = nn.Transformer(
                 WIDTH, HEADS, LAYERS, LAYERS, HIDDEN, DROPOUT, batch_first=True
             )
-            # As printed: no norm after the last layer, and dropout on sub-layer outputs alone.
+            # As printed: no norm after the last layer, and dropout on sub-layer outputs only.
             self.transformer.encoder.norm = self.transformer.decoder.norm = None
             for module in self.transformer.modules():
                 if isinstance(module, nn.MultiheadAttention):
@@ -67,25 +71,18 @@ def torch(compiled: bool) -> Callable[[], None]:
                 if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
                     module.dropout.p = 0.0
             self.dropout = nn.Dropout(DROPOUT)
-            angle = torch.arange(LENGTH)[:, None] / 10_000 ** (torch.arange(0, WIDTH, 2) / WIDTH)
-            table = torch.stack([angle.sin(), angle.cos()], -1).reshape(LENGTH, WIDTH)
-            self.register_buffer("positions", table)
-            future = nn.Transformer.generate_square_subsequent_mask(LENGTH)
-            self.register_buffer("future", future)
+            angle = torch.arange(ROW)[:, None] / 10_000 ** (torch.arange(0, WIDTH, 2) / WIDTH)
+            table = torch.stack([angle.sin(), angle.cos()], -1).reshape(ROW, WIDTH)
+            self.register_buffer("encodings", table)
+            for name, length in (("future", LENGTH), ("packed_future", ROW)):
+                mask = torch.triu(torch.ones(length, length, dtype=torch.bool), 1)
+                self.register_buffer(name, mask)
 
-        def embed(self, tokens):
-            return self.dropout(self.table(tokens) * math.sqrt(WIDTH) + self.positions)
+        def embed(self, tokens, positions):
+            x = self.table(tokens) * math.sqrt(WIDTH) + self.encodings[positions]
+            return self.dropout(x)
 
-        def forward(self, source, target):
-            padding = source == 0
-            states = self.transformer(
-                self.embed(source),
-                self.embed(functional.pad(target[:, :-1], (1, 0), value=1)),
-                tgt_mask=self.future,
-                tgt_is_causal=True,
-                src_key_padding_mask=padding,
-                memory_key_padding_mask=padding,
-            )
+        def loss(self, states, target):
             return functional.cross_entropy(
                 (states @ self.table.weight.T).flatten(0, 1),
                 target.flatten(),
@@ -93,18 +90,55 @@ def torch(compiled: bool) -> Callable[[], None]:
                 label_smoothing=SMOOTHING,
             )
 
-    torch.manual_seed(0)
-    return train_torch(Model(), SENTENCES, compiled)
+        def forward(self, source, target, **segments):
+            previous = functional.pad(target[:, :-1], (1, 0), value=1)
+            if segments:
+                return self.loss(self.packed_states(source, previous, **segments), target)
+            padding, positions = source == 0, torch.arange(LENGTH, device=source.device)
+            states = self.transformer(
+                self.embed(source, positions),
+                self.embed(previous, positions),
+                tgt_mask=self.future,
+                tgt_is_causal=True,
+                src_key_padding_mask=padding,
+                memory_key_padding_mask=padding,
+            )
+            return self.loss(states, target)
+
+        def packed_states(
+            self,
+            source,
+            previous,
+            source_segments,
+            source_positions,
+            target_segments,
+            target_positions,
+        ):
+            def other(queries, keys):
+                mask = queries[:, :, None] != keys[:, None, :]
+                return mask.repeat_interleave(HEADS, dim=0)
+
+            return self.transformer(
+                self.embed(source, source_positions),
+                self.embed(previous.masked_fill(target_positions == 0, 1), target_positions),
+                src_mask=other(source_segments, source_segments),
+                tgt_mask=other(target_segments, target_segments) | self.packed_future,
+                memory_mask=other(target_segments, source_segments),
+            )
+
+    return Model()
 
 
 def main() -> None:
-    """Prints a table and the line of JSON."""
-    forms: dict[str, timing.Implementation] = {
-        "ours": ours,
-        "torch eager": partial(torch, False),
-        "torch compiled": partial(torch, True),
+    """Print a table and the JSON line."""
+    implementations: dict[str, timing.Implementation] = {
+        "ours": partial(ours, True),
+        "ours padded": partial(ours, False),
+        "torch eager": partial(torch, False, False),
+        "torch compiled": partial(torch, True, False),
+        "torch packed": partial(torch, True, True),
     }
-    timing.compare("transformer", real_tokens(SENTENCES), forms)
+    timing.compare("transformer", real_tokens(PADDED), implementations)
 
 
 if __name__ == "__main__":
