@@ -1,24 +1,24 @@
 """Transformer (base model) on WMT 2014 English–German.
 
 Paper: Vaswani et al. 2017, "Attention Is All You Need", Table 2: BLEU 27.3 on newstest2014, after
-12 hours on 8 P100 GPUs; Table 3 gives the sizes. That BLEU is of tokenised text with German
-compounds split at hyphens; `test/bleu` is sacrebleu's 13a of plain text, which tends to come out
+12 hours on 8 P100 GPUs; Table 3 gives the sizes. The paper computes BLEU of tokenized text with
+German compounds split at hyphens; `test/bleu` is sacrebleu's 13a of plain text, which tends to be
 0.5 to 1.0 lower for the same translations.
 
     pip install -r requirements-prepare.txt
     python -m tasks.prepare wmt14_translate/de-en --data_dir=DIR
     python train.py --config=configs/transformer_base_wmt14.py --config.data.data_dir=DIR
 
-Sized for the paper: 63.1M parameters, for 8 accelerators or a TPU slice. Not yet trained here to
-the end. On NVIDIA GPUs `--config.model.implementation=cudnn` takes the fused kernel. Where memory
-does not hold a batch, `--config.train.accumulate=8` cuts it into as many parts, same update.
+Sized for the paper: 63.1M parameters, for 8 accelerators or a TPU slice. Not yet trained. On NVIDIA
+GPUs `--config.model.implementation=cudnn` uses the fused kernel. If a batch does not fit into
+memory, `--config.train.accumulate=8` splits it into 8 microbatches with the same update.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The run, or for 'smoke' a model of next to nothing for four steps."""
+    """Return the config; 'smoke' is a tiny model for four steps."""
     config = ConfigDict()
     config.name = "transformer_base_wmt14"
     config.task = "translation"

@@ -1,13 +1,13 @@
 """Transformer (big model) on WMT 2014 English–German.
 
 Paper: Vaswani et al. 2017, "Attention Is All You Need", Table 2: BLEU 28.4 on newstest2014, after
-3.5 days on 8 P100 GPUs. See configs/transformer_base_wmt14.py for what kind of BLEU that is, for
-the corpus and the commands; below stands only what differs.
+3.5 days on 8 P100 GPUs. See configs/transformer_base_wmt14.py for the variant of BLEU, the corpus
+and the commands; this file sets what differs.
 
     python train.py --config=configs/transformer_big_wmt14.py --config.data.data_dir=DIR
 
-Sized for the paper: 214M parameters, for 8 accelerators or a TPU slice. The 20 checkpoints to
-average, each with the optimiser's state, take 51 GB. Not yet trained here to the end.
+Sized for the paper: 214M parameters, for 8 accelerators or a TPU slice. The 20 averaged checkpoints,
+each with the optimizer state, take 51 GB. Not yet trained.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from configs import transformer_base_wmt14
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The run, or for 'smoke' the base model's smoke variant with this dropout."""
+    """Return the config; 'smoke' is the smoke variant of the base model with this dropout."""
     config = transformer_base_wmt14.get_config(variant)
     config.name = "transformer_big_wmt14"
     config.paper = {"test/bleu": 28.4}
@@ -26,6 +26,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.model.update(width=1024, hidden=4096, heads=16)
     config.optimizer.learning_rate = (1024 * 4000) ** -0.5
-    # 10 minutes are 600 of its steps, which take 1.0 s.
+    # Checkpoints every 10 minutes, at the paper's 1.0 s per step.
     config.train.update(steps=300_000, checkpoint_every=600, keep=20, average=20)
     return config

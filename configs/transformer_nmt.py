@@ -1,13 +1,14 @@
-"""Numbers in words, English to German: the Transformer's first steps, with nothing to download.
+"""A small Transformer on number words, English to German: a first run without downloads.
 
-"Twenty-one" is "einundzwanzig", one-and-twenty: to translate, a head of the cross-attention has to
-turn tens and units round, which its picture shows. The model is that of Vaswani et al. 2017 at a
-small size; no paper prints a figure for this corpus. Expected: `test/exact_match` of 0.99 and more.
+"Twenty-one" is "einundzwanzig", one-and-twenty: to translate, a head of the cross-attention swaps
+tens and units, as the figure `attention_cross.png` shows. The model is that of Vaswani et al. 2017
+at a small size; no paper prints a figure for this corpus. Expected: `test/exact_match` of at least
+0.99.
 
     python train.py --config=configs/transformer_nmt.py --workdir=runs/nmt
 
 Sized for a laptop: a few minutes on two CPU cores. `data.source` and `data.target` may be any two
-languages that num2words speaks.
+languages of num2words.
 """
 
 from ml_collections import ConfigDict
@@ -30,10 +31,9 @@ def get_config(variant: str = "") -> ConfigDict:
         "nonzero_digits": 4,
         "seed": 0,
     }
-    # Few pieces, so that "einundzwanzig" stays the three words it is made of.
+    # A small vocabulary, so that "einundzwanzig" is split into its three words.
     config.vocabulary = {"kind": "bpe", "size": 128, "lowercase": False}
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
-    # Training batches: 32 packed rows.
     config.packing = {"rows": 32, "source_length": 64, "target_length": 64}
     config.example = "forty-two thousand, seven hundred and eighty-one"
 
@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "eps": 1e-9,
         "clip": 0.0,
     }
-    # Not BLEU, which counts runs of four words: a German number is a single one.
+    # Not BLEU, which counts 4-grams: a German number is a single word.
     config.metrics = ("exact_match", "chrf", "perplexity", "truncated")
     config.lengths = (8, 12, 16, 20, 24)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 20}

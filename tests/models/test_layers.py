@@ -1,4 +1,4 @@
-"""Layers against the papers' formulas in NumPy; dropout and its bits against chance."""
+"""Layers against the papers' formulas in NumPy; statistics of dropout and its random bits."""
 
 import math
 from functools import partial
@@ -12,10 +12,10 @@ from flax import nnx
 
 from models import layers
 from tests import naive
-from tests.models.tiny import filled
+from tests.models.tiny import with_random_params
 
-ROWS, COLUMNS = 512, 1024
-SIGMAS = 5.0  # for a single comparison one chance in 1.7 million; seeds are fixed besides
+ROWS, COLUMNS = 512, 1024  # of the masks
+SIGMAS = 5.0  # one false alarm in 1.7 million comparisons; the seeds are fixed
 
 
 def normal(seed, *shape, dtype=jnp.float32):
@@ -35,8 +35,8 @@ def test_sinusoids_equal_the_formula():
     np.testing.assert_array_equal(layers.sinusoids(4, 5).shape, (4, 5))
 
 
-def test_sinusoids_of_a_far_position_are_exact():
-    """Angles in float32 would be off by some 1e-5 here."""
+def test_sinusoids_of_large_positions_are_exact():
+    """Angles computed in float32 would be off by 1e-5."""
     position, width = 20_000, 6
     angles = [position / 10_000 ** (2 * i / width) for i in range(width // 2)]
     expected = [f(angle) for angle in angles for f in (math.sin, math.cos)]
@@ -44,15 +44,15 @@ def test_sinusoids_of_a_far_position_are_exact():
 
 
 def test_layer_norm_equals_numpy():
-    norm, x = filled(lambda: layers.LayerNorm(6)), 3 * normal(1, 4, 6) + 2
+    norm, x = with_random_params(lambda: layers.LayerNorm(6)), 3 * normal(1, 4, 6) + 2
     wide = np.asarray(x, np.float64)
-    normal_x = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-6)
-    expected = normal_x * np.asarray(norm.gain) + np.asarray(norm.bias)
+    normalized = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-6)
+    expected = normalized * np.asarray(norm.gain) + np.asarray(norm.bias)
     np.testing.assert_allclose(jax.jit(norm)(x), expected, atol=1e-5)
 
 
-def test_layer_norm_accumulates_in_float32():
-    """The mean of these, 1005, does not exist in bfloat16, which counts in fours here."""
+def test_layer_norm_is_computed_in_float32():
+    """The mean, 1005, is not representable in bfloat16, whose spacing is 4 there."""
     x = jnp.asarray([1000.0, 1004.0, 1004.0, 1012.0], jnp.bfloat16)
     found = jax.jit(layers.LayerNorm(4))(x)
     assert found.dtype == jnp.bfloat16
@@ -61,7 +61,7 @@ def test_layer_norm_accumulates_in_float32():
 
 
 def test_feed_forward_equals_numpy():
-    layer = filled(lambda: layers.FeedForward(4, 9, key=jax.random.key(0)))
+    layer = with_random_params(lambda: layers.FeedForward(4, 9, key=jax.random.key(0)))
     x = normal(1, 2, 3, 4)
     names = ("kernel_in", "bias_in", "kernel_out", "bias_out")
     w1, b1, w2, b2 = (np.asarray(getattr(layer, name)[...]) for name in names)
@@ -72,7 +72,7 @@ def test_feed_forward_equals_numpy():
 def test_multi_head_attention_equals_its_definition():
     """Concat(head_1, ..., head_H) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)."""
     d, h = 5, 2
-    layer = filled(lambda: layers.MultiHeadAttention(d, h, 3, 4, key=jax.random.key(0)))
+    layer = with_random_params(lambda: layers.MultiHeadAttention(d, h, 3, 4, key=jax.random.key(0)))
     w = {name: np.asarray(x[...], np.float64) for name, x in nnx.state(layer).items()}
     x, memory = (np.asarray(normal(seed, size, d)) for seed, size in ((1, 3), (2, 4)))
     heads = [
@@ -89,8 +89,8 @@ def test_multi_head_attention_equals_its_definition():
     np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_one_matrix_embeds_and_makes_logits():
-    embedding = filled(lambda: layers.Embedding(7, 4, key=jax.random.key(0)))
+def test_embedding_and_logits_share_one_matrix():
+    embedding = with_random_params(lambda: layers.Embedding(7, 4, key=jax.random.key(0)))
     table = np.asarray(embedding.table[...])
     tokens = jnp.array([[3, 0, 6]])
     expected = 2.0 * table[[[3, 0, 6]]]
@@ -99,8 +99,8 @@ def test_one_matrix_embeds_and_makes_logits():
     np.testing.assert_allclose(jax.jit(embedding.logits)(found), expected @ table.T, atol=1e-5)
 
 
-def test_gradients_of_a_frequent_token_add_up_in_float32():
-    """Two thousand times one: a sum of bfloat16 would stay at 256."""
+def test_embedding_gradients_are_summed_in_float32():
+    """A sum of 2,000 ones in bfloat16 would stop at 256."""
     table = layers.Embedding(3, 4, key=jax.random.key(0))
     tokens = jnp.ones(2_000, jnp.int32)
     total = lambda table: jnp.sum(table(tokens, jnp.dtype("bfloat16")).astype(jnp.float32))
@@ -108,7 +108,7 @@ def test_gradients_of_a_frequent_token_add_up_in_float32():
     np.testing.assert_array_equal(found, 2 * np.array([[0.0], [2_000.0], [0.0]]) * np.ones(4))
 
 
-def test_glorot_is_uniform_within_its_limit():
+def test_glorot_is_uniform_within_its_bound():
     sample = np.asarray(layers.glorot(jax.random.key(0), (300, 200), 300, 200))
     limit = math.sqrt(6 / 500)
     assert abs(sample).max() <= limit
@@ -120,23 +120,23 @@ drop = jax.jit(layers.dropout, static_argnums=1)
 
 
 def binomial_bound(count, probability):
-    """How far a share may stray from its probability."""
+    """Bound on the deviation of a relative frequency from its probability."""
     return SIGMAS * math.sqrt(probability * (1 - probability) / count)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.9])
-def test_dropout_zeroes_the_rate_and_keeps_the_mean(rate):
+def test_dropout_zeroes_the_given_share_and_preserves_the_mean(rate):
     dropped = np.asarray(drop(np.ones((ROWS, COLUMNS), np.float32), rate, jax.random.key(1)))
     assert abs((dropped == 0).mean() - rate) < binomial_bound(dropped.size, rate)
     np.testing.assert_allclose(np.unique(dropped), [0, 1 / (1 - rate)], rtol=1e-6)
     assert abs(dropped.mean() - 1) < binomial_bound(dropped.size, rate) / (1 - rate)
-    # Neither rows nor columns are treated apart.
+    # The share is the same in every row and column.
     for axis in (0, 1):
         shares = (dropped == 0).mean(axis)
         assert abs(shares - rate).max() < binomial_bound(dropped.shape[axis], rate)
 
 
-def test_dropout_follows_its_key_alone():
+def test_dropout_depends_on_the_key_only():
     x = normal(0, 16, 16)
     masks = [np.asarray(drop(x, 0.5, jax.random.key(seed))) == 0 for seed in (0, 0, 1)]
     np.testing.assert_array_equal(masks[0], masks[1])
@@ -156,25 +156,24 @@ def test_gradient_of_dropout_is_its_mask():
     np.testing.assert_array_equal(gradient, drop(x, 0.25, key))
 
 
-def test_dropout_keeps_the_dtype():
+def test_dropout_preserves_the_dtype():
     x = jnp.ones((8, 8), jnp.bfloat16)
     assert (
         jax.eval_shape(partial(layers.dropout, rate=0.5), x, key=jax.random.key(0)).dtype == x.dtype
     )
 
 
-def bits_of(words):
-    """[...] words to [..., 32] bits."""
+def unpack_bits(words):
+    """Bits `[..., 32]` of 32-bit words."""
     return (np.asarray(words)[..., None] >> np.arange(32, dtype=np.uint32)) & 1
 
 
 @pytest.fixture(scope="module")
 def bits():
-    """Of four keys that follow each other, two from seeds and two from a split."""
+    """Bits for four keys, two from consecutive seeds and two from a split."""
     keys = [jax.random.key(0), jax.random.key(1), *jax.random.split(jax.random.key(2))]
-    draw = jax.jit(layers.hash_bits)
-    indices = np.arange(64 * COLUMNS).reshape(64, COLUMNS)
-    return bits_of(np.stack([draw(key, indices) for key in keys]))
+    hash_bits = jax.jit(layers.hash_bits, static_argnums=1)
+    return unpack_bits(np.stack([hash_bits(key, (64, COLUMNS)) for key in keys]))
 
 
 def test_each_bit_is_balanced(bits):
@@ -189,11 +188,11 @@ def test_bits_of_consecutive_keys_are_independent(bits):
 
 
 @pytest.mark.parametrize("rows, columns", [(0, 1), (0, 2), (1, 0), (1, 1), (8, 0)])
-def test_bits_of_neighbouring_positions_are_independent(bits, rows, columns):
-    here = bits[:, : 64 - rows, : COLUMNS - columns]
-    there = bits[:, rows:, columns:]
-    agreement = (here == there).reshape(4, -1, 32).mean(1)
-    assert abs(agreement - 0.5).max() < binomial_bound(here[0, ..., 0].size, 0.5)
+def test_bits_of_neighboring_positions_are_independent(bits, rows, columns):
+    first = bits[:, : 64 - rows, : COLUMNS - columns]
+    second = bits[:, rows:, columns:]
+    agreement = (first == second).reshape(4, -1, 32).mean(1)
+    assert abs(agreement - 0.5).max() < binomial_bound(first[0, ..., 0].size, 0.5)
 
 
 def test_bits_of_one_word_are_independent(bits):
@@ -204,7 +203,7 @@ def test_bits_of_one_word_are_independent(bits):
 
 @pytest.mark.parametrize("byte", range(4))
 def test_bytes_are_uniform_by_chi_square(bits, byte):
-    """255 degrees of freedom: mean 255, variance 510. Far too even would be as wrong."""
+    """Chi-square with 255 degrees of freedom: mean 255, variance 510. The test is two-sided."""
     values = bits[0].reshape(-1, 4, 8)[:, byte] @ (1 << np.arange(8))
     counts = np.bincount(values, minlength=256)
     expected = values.size / 256

@@ -14,7 +14,7 @@ from tasks.translation.cross_entropy import linear_cross_entropy
 from tests import naive
 
 # Compilation dominates the time of these tests; its optimization level does not change results.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+unoptimized_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def inputs(shape, d, v, seed=0, dtype=jnp.float32):
@@ -35,7 +35,7 @@ def plain(states, table, labels, valid, smoothing=0.0):
 def with_gradients(form, **settings):
     """Value and gradients with respect to states and table of three times the loss."""
     scaled = lambda *x: 3.0 * form(*x, **settings)
-    return quick_jit(jax.value_and_grad(scaled, (0, 1)))
+    return unoptimized_jit(jax.value_and_grad(scaled, (0, 1)))
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
@@ -65,7 +65,7 @@ def test_value_and_gradients_equal_loops(shape, d, v, chunk, smoothing):
 
 
 def test_value_by_hand():
-    """Logits log 1, log 2, log 5; the label has probability 2/8, smoothing 0.3 gives 0.1 to each."""
+    """Logits log 1, log 2, log 5; the label has probability 2/8; smoothing 0.3 adds 0.1 to each."""
     states, table = jnp.array([[1.0]]), jnp.log(jnp.array([[1.0], [2.0], [5.0]]))
     label, valid = jnp.array([1]), jnp.array([True])
     assert linear_cross_entropy(states, table, label, valid) == pytest.approx(math.log(4))
