@@ -8,10 +8,19 @@ import jax
 import pytest
 
 from configs import ptrnet_tsp
-from tests.commands import run_in_process, run_in_subprocess
+from tests.commands import SMOKE_CONFIG, run_in_process, run_in_subprocess
 
 SENTENCES = ["twenty-one", "seven thousand and three"]
 SQUARE = [(2, 1), (5, 1), (5, 4), (2, 4), (3, 2), (4, 3)]
+
+
+@pytest.fixture(scope="module")
+def smoke_run(tmp_path_factory):
+    """Run directory of a finished run; tests must copy it before changing it."""
+    workdir = tmp_path_factory.mktemp("smoke") / "run"
+    done = run_in_process("train.py", SMOKE_CONFIG, f"--workdir={workdir}")
+    assert done.code == 0, done.errors
+    return workdir
 
 
 @pytest.fixture

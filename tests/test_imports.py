@@ -1,11 +1,11 @@
 """Imports between the packages of the repository."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import ROOT
+
 ALLOWED = {
     "attention": set(),
     "training": set(),

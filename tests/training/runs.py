@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from tests import toy
+from tests.commands import ROOT
 from training import metric_writer
 from training.checkpoints import Checkpoints
 from training.loop import fit
 
-ROOT = Path(__file__).parents[2]
 TIMINGS = {"seconds", "items_per_second", "flops_utilization"}
 
 

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tests import toy
+from tests.commands import ROOT
 from tests.training.runs import (
-    ROOT,
     assert_trees_equal,
     final_metrics,
     logged_metrics,
