@@ -1,4 +1,4 @@
-"""Lookup of tasks: `config.task` names a package or module below `tasks`, or the user's module."""
+"""Lookup of tasks: `config.task` names a package or module in `tasks`, or any other module."""
 
 import ast
 import importlib
@@ -15,8 +15,8 @@ def build(config: Any, workdir: str) -> Any:
 
     Args:
         config: config of the run. `config.task` is the name of a package in this directory
-            ('memory'), of a module in such a package ('pointing.tsp'), or the dotted path of any
-            other importable module ('my.module').
+            ('memory'), of a module in such a package ('pointing.tsp'), or of any other importable
+            module ('my.module').
         workdir: run directory, where a task may store files such as a vocabulary.
 
     Raises:
@@ -47,21 +47,25 @@ def names() -> list[str]:
 
 
 def _import_task(task: str) -> ModuleType:
-    path = f"{__name__}.{task}"
     try:
-        exists = importlib.util.find_spec(path) is not None
-    except ModuleNotFoundError:  # the first part of a dotted name is not a package here
-        exists = False
-    if not exists:
-        if "." not in task:
+        path = next((path for path in (f"{__name__}.{task}", task) if _exists(path)), None)
+        if path is None:
             raise UserError(f"There is no task '{task}'." + did_you_mean(task, names()))
-        path = task
-    try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if not f"{path}.".startswith(f"{error.name}."):
-            raise UserError(f"The task '{task}' needs the package {error.name}.") from error
-        raise UserError(f"There is no task '{task}': {error}.") from error
+        raise UserError(f"The task '{task}' needs the package {error.name}: install it.") from error
     if not hasattr(module, "build"):
         raise UserError(f"'{task}' is not a task: the module has no function 'build'.")
     return module
+
+
+def _exists(path: str) -> bool:
+    """Return whether a module can be found; imports its parent packages."""
+    if not all(part.isidentifier() for part in path.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(path) is not None
+    except ModuleNotFoundError as error:
+        if f"{path}.".startswith(f"{error.name}."):  # a parent package does not exist
+            return False
+        raise

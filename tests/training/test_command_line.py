@@ -226,7 +226,7 @@ def test_format_duration():
     ("name", "message"),
     [
         ("tranlation", "There is no task 'tranlation'."),
-        ("tasks.nothing", "There is no task 'tasks.nothing': No module named"),
+        ("tasks.nothing", "There is no task 'tasks.nothing'."),
         ("tests.commands", "'tests.commands' is not a task: "),
     ],
 )
