@@ -6,8 +6,8 @@ and the commands; this file sets what differs.
 
     python train.py --config=configs/transformer_big_wmt14.py --config.data.data_dir=DIR
 
-Sized for the paper: 214M parameters, for 8 accelerators or a TPU slice. The 20 averaged checkpoints,
-each with the optimizer state, take 51 GB. Not yet trained.
+Sized for the paper: 214M parameters, for 8 accelerators or a TPU slice. The 20 checkpoints that are
+averaged take 51 GB, optimizer state included. Not yet trained.
 """
 
 from ml_collections import ConfigDict
