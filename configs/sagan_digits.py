@@ -14,13 +14,11 @@ Sized for a laptop: four minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from training.errors import UserError
-
 
 def get_config(variant: str = "") -> ConfigDict:
     """Return the config, or with `variant='smoke'` one that runs in seconds."""
     if variant not in ("", "smoke"):
-        raise UserError(f"Unknown variant '{variant}': the only variant is 'smoke'.")
+        raise ValueError(f"there is no variant {variant!r}, only 'smoke'")
     config = ConfigDict()
     config.name = "sagan_digits"
     config.task = "image_generation"
