@@ -28,6 +28,7 @@ def results(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps(content))
     monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(table, "selection_metric", lambda config: "test/bleu")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ def results(tmp_path, monkeypatch):
 def test_tables_are_up_to_date(path, create):
     text = path.read_text()
     assert table.replace_table(text, create()) == text, "run `make table`"
+
+
+def test_selection_metric_of_a_config():
+    assert table.selection_metric("transformer_nmt") == "test/exact_match"
 
 
 def test_full_table_has_the_selection_metric_and_all_printed_metrics(results):

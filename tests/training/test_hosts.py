@@ -188,32 +188,3 @@ def test_undetected_processes_are_an_error(tmp_path):
     assert process.returncode == 2
     assert errors.startswith("error: The other processes of this run are unknown (")
     assert errors.count("\n") == 1 and not (tmp_path / "run").exists()
-
-
-def start_supervisor(script):
-    code = (
-        "import sys; from training.supervisor import supervise; sys.exit(supervise(sys.argv[1:]))"
-    )
-    return start_process("-c", code, "sh", "-c", script)
-
-
-@pytest.mark.parametrize(
-    "script, code, message",
-    [
-        ("exit 3", 3, ""),
-        ("kill -ABRT $$", 134, supervisor.PEER_FAILURE + "\n"),
-        ("kill $$", 143, ""),
-    ],
-)
-def test_supervisor_returns_the_exit_code_of_its_command(script, code, message):
-    process = start_supervisor(script)
-    assert process.communicate() == ("", message)
-    assert process.returncode == code
-
-
-def test_supervisor_forwards_signals():
-    script = "trap 'echo saved; exit 5' TERM; echo ready; while :; do sleep 0.02; done"
-    process = start_supervisor(script)
-    assert process.stdout.readline() == "ready\n"
-    process.terminate()
-    assert process.communicate() == ("saved\n", "") and process.returncode == 5

@@ -1,4 +1,4 @@
-"""Tests of plans: memory, FLOPs and collectives, against counts by hand."""
+"""Tests of plans: memory, FLOPs and communication, against counts by hand."""
 
 import importlib.util
 import subprocess
@@ -19,7 +19,7 @@ from configs import (
 from tasks.base import largest_batch
 from tests.commands import SMOKE_CONFIG, run_in_process, run_with_devices
 from tests.training.runs import ROOT
-from training import collectives, plan
+from training import plan
 from training.errors import UserError
 
 PLAN_SHAPES = """
@@ -34,32 +34,6 @@ plans = [
     for d, f, t in json.loads(sys.argv[1])
 ]
 print(json.dumps([x._asdict() for x in plans]))
-"""
-PROGRAM = """
-HloModule a_program
-
-%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %g = f32[4,8]{1,0} all-gather(%x), replica_groups={}, dimensions={0}
-  ROOT %t = (s32[], f32[4]) tuple(%i, %y)
-}
-
-%condition (p: (s32[], f32[4])) -> pred[] {
-  %limit = s32[]{:T(128)} constant(7)
-  ROOT %lt = pred[] compare(%i, %limit), direction=LT
-}
-
-%inner (p: bf16[3]) -> bf16[3] {
-  ROOT %s = (bf16[3]{0}, bf16[6]{0}) all-gather-start(%p), dimensions={0}
-}
-
-ENTRY %main (a: f32[4]) -> f32[4] {
-  %r = (f32[10]{0}, bf16[2,3]{1,0:T(8,128)}) all-reduce(%a, %b), to_apply=%add
-  %w = (s32[], f32[4]) while(%z), condition=%condition, body=%body
-  %v = (s32[], f32[4]) while(%z), condition=%c, body=%body, \
-backend_config={"known_trip_count":{"n":"2"}}
-  %c = bf16[3]{0} call(%q), to_apply=%inner
-  ROOT %p = f32[4]{0} collective-permute(%r), source_target_pairs={{0,1}}
-}
 """
 
 
@@ -92,14 +66,6 @@ def test_data_parallel_step_reduces_the_gradient(toy_plans):
     _, size = data_parallel["collectives"]["all-reduce"]
     gradient, scalars = 4 * data_parallel["parameters"], 64
     assert gradient < size <= gradient + scalars
-
-
-def test_collectives_of_a_program():
-    assert collectives.count(PROGRAM) == {
-        "all-gather": (7 + 2 + 1, (7 + 2) * 4 * 32 + 2 * 6),
-        "all-reduce": (1, 4 * 10 + 2 * 6),
-        "collective-permute": (1, 4 * 4),
-    }
 
 
 @pytest.mark.parametrize(
