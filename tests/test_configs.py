@@ -110,7 +110,7 @@ def noise_images():
 
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory):
-    """Changes of `config.data` that replace each corpus by generated text."""
+    """Return the changes of `config.data` that replace each corpus by generated text."""
     directory = write_parallel_corpus(tmp_path_factory.mktemp("text"), train=400, dev=8, test=8)
     SmokeTranslate.directory = directory
     prepared = str(tmp_path_factory.mktemp("tfds"))
@@ -126,7 +126,7 @@ def corpora(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
-    """Changes of `config.data` that replace each image dataset by generated images."""
+    """Return the changes of `config.data` that replace each image dataset by generated images."""
     prepared = str(tmp_path_factory.mktemp("images"))
     SmokeImages(data_dir=prepared, file_format="array_record").download_and_prepare()
     directory = tmp_path_factory.mktemp("folder")
@@ -143,7 +143,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def load_smoke(corpora, images):
-    """Function that loads a smoke variant with generated data, and records the keys it reads."""
+    """Return a function that loads a smoke variant on generated data, and records key reads."""
 
     def in_threads(max_workers, mp_context):
         return concurrent.futures.ThreadPoolExecutor(max_workers)
@@ -167,7 +167,7 @@ def load_smoke(corpora, images):
 
 @pytest.fixture(scope="session")
 def keys_of_the_loop(tmp_path_factory):
-    """Keys that the training loop reads."""
+    """Return the keys that the training loop reads."""
     config, read = toy.get_config(), set()
     config.train.steps = 2
     with record_config_reads(config, read), fast_compilation():
@@ -178,7 +178,7 @@ def keys_of_the_loop(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def evaluate(load_smoke, tmp_path_factory):
-    """Function that evaluates a task of a package until it has read all of the given keys."""
+    """Return a function that evaluates a task of a package until it has read the given keys."""
     tasks_and_keys = {}
 
     def evaluate_until(package, expected):

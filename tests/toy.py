@@ -30,6 +30,12 @@ class MLP(nnx.Module):
 
 
 class Toy(Supervised):
+    """Regression with weighted examples.
+
+    `config.data` can cause a delay per batch (`sleep`), a batch of NaN (`nan_step`) and an error in
+    `figures` (`fail_figures`).
+    """
+
     unit = "examples"
     splits = ("test",)
 
@@ -86,39 +92,43 @@ def build(config, workdir):
     return Toy(config)
 
 
-def get_config(arg=""):
-    if arg not in ("", "smoke"):
-        raise ValueError(f"there is no variant '{arg}'")
-    c = ConfigDict()
-    c.name, c.seed, c.task = "toy", 0, "tests.toy"
-    c.paper = ConfigDict({"test/error": 0.5})
-    c.data = ConfigDict({"batch": 16, "noise": 0.1, "nan_step": -1, "sleep": 0.0, "fail_figures": False})
-    c.model = ConfigDict({"width": 32})
-    c.optimizer = ConfigDict(
-        {
-            "method": "adam",
-            "schedule": "inverse_sqrt",
-            "learning_rate": 1e-2,
-            "warmup_steps": 10,
-            "b1": 0.9,
-            "b2": 0.98,
-            "eps": 1e-9,
-            "clip": 1.0,
-        }
-    )
-    c.train = ConfigDict(
-        {
-            "steps": 40,
-            "log_every": 5,
-            "eval_every": 20,
-            "checkpoint_every": 10,
-            "keep": 3,
-            "average": 2,
-            "accumulate": 1,
-            "best": "dev/error",
-            "best_mode": "min",
-        }
-    )
-    c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
-    c.cpu_devices = 1
-    return c
+def get_config(variant=""):
+    if variant not in ("", "smoke"):
+        raise ValueError(f"there is no variant {variant!r}")
+    config = ConfigDict()
+    config.name = "toy"
+    config.task = "tests.toy"
+    config.seed = 0
+    config.paper = {"test/error": 0.5}
+    config.data = {
+        "batch": 16,
+        "noise": 0.1,
+        "nan_step": -1,
+        "sleep": 0.0,
+        "fail_figures": False,
+    }
+    config.model = {"width": 32}
+    config.optimizer = {
+        "method": "adam",
+        "schedule": "inverse_sqrt",
+        "learning_rate": 1e-2,
+        "warmup_steps": 10,
+        "b1": 0.9,
+        "b2": 0.98,
+        "eps": 1e-9,
+        "clip": 1.0,
+    }
+    config.train = {
+        "steps": 40,
+        "log_every": 5,
+        "eval_every": 20,
+        "checkpoint_every": 10,
+        "keep": 3,
+        "average": 2,
+        "accumulate": 1,
+        "best": "dev/error",
+        "best_mode": "min",
+    }
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.cpu_devices = 1
+    return config

@@ -113,7 +113,7 @@ def numbers(
 
 
 def _longer_than(pairs: Iterable[tuple[str, ...]], train: TextPairs) -> Iterator[tuple[str, ...]]:
-    """Filter pairs that are longer in both languages than all training pairs."""
+    """Select the pairs that are longer in both languages than every training pair."""
     source, target = max(map(len, train.sources)), max(map(len, train.targets))
     return (pair for pair in pairs if len(pair[0]) > source and len(pair[1]) > target)
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import SupportsInt
+from typing import Any, SupportsInt
 
 import sentencepiece
 
@@ -189,8 +189,8 @@ VOCABULARIES: dict[str, type[SubwordVocabulary | SymbolVocabulary]] = {
 
 
 def select_vocabulary(
-    kind: str, **options: int
-) -> tuple[type[SubwordVocabulary | SymbolVocabulary], dict[str, int]]:
+    kind: str, **options: Any
+) -> tuple[type[SubwordVocabulary | SymbolVocabulary], dict[str, Any]]:
     """Return the class selected by `config.vocabulary` and the options of its `train`.
 
     Raises:
