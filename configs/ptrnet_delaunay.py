@@ -9,8 +9,9 @@ Expected with `--config.batch=1024 --config.train.steps=40000`, which takes minu
 generated and labeled in the training step. For more than 12 points, set `data.labels` as in
 configs/ptrnet_hull.py, with the solver "delaunay".
 
-Sized for a laptop: 2 hours on one CPU core. Deviations from the paper: the decoder reads
-annotations of points, which trains three times as fast, and those of configs/ptrnet_hull.py.
+Sized for a laptop: 2 hours on one CPU core. Deviations from the paper: see
+configs/ptrnet_hull.py; and the decoder reads annotations of points, which trains three times as
+fast.
 """
 
 from ml_collections import ConfigDict

@@ -8,8 +8,8 @@ Expected: `test/accuracy_n5` 0.885, `test/accuracy_n10` 0.818 and `test/accuracy
 results/ptrnet_hull. No instance is repeated. All arrays have the length of the largest size,
 whereas labels from the host are padded to one of a few lengths.
 
-Sized for one GPU: 6 minutes. Deviations from the paper: the decoder reads annotations of points,
-and those of configs/ptrnet_hull.py.
+Sized for one GPU: 6 minutes. Deviations from the paper: see configs/ptrnet_hull.py; and the decoder
+reads annotations of points.
 """
 
 from ml_collections import ConfigDict

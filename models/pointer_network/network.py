@@ -1,6 +1,6 @@
 """Pointer networks: encoder-decoders whose output at each step is one of the input points.
 
-Source: Vinyals et al. 2015, "Pointer Networks", sec. 2.3; glimpses and logit clipping are those of
+Source: Vinyals et al. 2015, "Pointer Networks", sec. 2.3; glimpses and logit clipping:
 Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", appendix A.
 
 The outputs C_1, ..., C_m ("choices") are indices: 0, ..., N - 1 for the points and N for the end
@@ -103,8 +103,8 @@ class PointerNet(nnx.Module):
     Args:
         hidden: H, width of encoder and decoder.
         encoder: `kind`, `layers` and `heads` of `make_encoder`.
-        decoder_inputs: what the decoder reads of the previous choice: 'points', its coordinates
-            (Vinyals et al.), or 'annotations', its encoder output (Bello et al.).
+        decoder_inputs: decoder input for the previous choice: its coordinates, 'points' (Vinyals et
+            al.), or its encoder output, 'annotations' (Bello et al.).
         score: name of the score of pointer and glimpses; see `Scorer`.
         width: A, width of the hidden layer of the additive score.
         glimpses: number of glimpses before each pointer; 0 in Vinyals et al.

@@ -126,7 +126,7 @@ class PointerTask(Supervised):
     def loss(self, params, batch, key):
         """Compute the cross-entropy in nats, summed over the choices of each solution.
 
-        The metric `exact_match` is the fraction of solutions whose every choice has the highest
+        The metric `exact_match` is the fraction of solutions in which every choice has the highest
         probability, given the previous choices of the reference.
         """
         instances = self.labeled_instances(batch, key)
@@ -268,7 +268,7 @@ class PointerTask(Supervised):
         n = max(self.eval_problems)
         predicted = self.predict(state, self.eval_points("test", n)[:SAMPLE_EXAMPLES])
         reference = self.reference_solutions("test", n)[:SAMPLE_EXAMPLES]
-        lines = [f"predicted and reference solutions of {n} points:"]
+        lines = [f"predicted and reference solutions for {n} points:"]
         for choices, solution in zip(predicted, reference, strict=True):
             lines.append(" ".join(map(str, choices[choices < n])))
             lines.append("  " + " ".join(map(str, solution)))

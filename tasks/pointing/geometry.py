@@ -20,7 +20,7 @@ def convex_hull(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Arr
     """Compute the vertices of convex hulls, counter-clockwise from the one of the lowest index.
 
     The segment from i to j is an edge if all other points are on its left. The order of the
-    solution is that of Vinyals et al. 2015, sec. 3.1.
+    vertices follows Vinyals et al. 2015, sec. 3.1.
 
     Args:
         points: `[B, N, 2]`, no three of them collinear.
@@ -52,7 +52,7 @@ def delaunay(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Array,
     """Compute Delaunay triangulations, with the triangles sorted by the x of their incenters.
 
     A triple is a Delaunay triangle if its circumcircle contains no other point. The indices of a
-    triangle are in ascending order. Both orders are those of Vinyals et al. 2015, sec. 3.2.
+    triangle are in ascending order. Both orders follow Vinyals et al. 2015, sec. 3.2.
 
     Args:
         points: `[B, N, 2]`, no three of them collinear and no four cocircular.

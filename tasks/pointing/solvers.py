@@ -57,7 +57,7 @@ def convex_hulls(points: Points) -> Solutions:
 def delaunay_triangulations(points: Points) -> Solutions:
     """Compute Delaunay triangulations, with the triangles sorted by their incenters (x, then y).
 
-    The indices of a triangle are in ascending order. Both orders are those of Vinyals et al. 2015,
+    The indices of a triangle are in ascending order. Both orders follow Vinyals et al. 2015,
     sec. 3.2.
     """
     from scipy.spatial import Delaunay

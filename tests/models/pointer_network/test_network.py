@@ -121,7 +121,7 @@ def decode(graphdef, params, problem, key=None, samples=1):
 
 @each_network
 def test_full_pass_equals_decoding_steps(name):
-    """Each sequence is decoded separately, so the full pass must not mix those of an instance."""
+    """Sequences are decoded separately, so the full pass must not mix those of an instance."""
     graphdef, params = network(name)
     expected, *_ = full_pass_and_gradients(graphdef, params, POINTS, np.int32(N), HULLS)
     sequences = HULLS.reshape(2 * B, -1)
@@ -142,8 +142,8 @@ def test_full_pass_equals_decoding_steps(name):
         steps = jnp.arange(HULL.length), sequences.T
         return jnp.swapaxes(jax.lax.scan(step, start, steps)[1], 0, 1)
 
-    found = decode_steps(params).reshape(expected.shape)
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+    actual = decode_steps(params).reshape(expected.shape)
+    np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5)
 
 
 @each_network
@@ -153,8 +153,8 @@ def test_padding_does_not_change_probabilities(name):
     _, expected = full_pass_jit(*network(name), *unpadded)
     padded = np.pad(np.where(choices == 4, N, choices), ((0, 0), (0, 0), (0, 1)), "edge")
     for points in (POINTS, np.concatenate([POINTS[:, :4], POINTS[:, 4:] + 1], axis=1)):
-        found = hull_log_prob(name, padded, points, 4)
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        actual = hull_log_prob(name, padded, points, 4)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "is_invariant"), [("set", 1), ("transformer", 1), ("lstm", 0)])
@@ -162,11 +162,11 @@ def test_probabilities_are_invariant_to_input_order(name, is_invariant):
     order = np.array([3, 0, 4, 1, 2])
     new_index = np.append(np.argsort(order), N)
     expected = hull_log_prob(name, HULLS)
-    found = hull_log_prob(name, new_index[HULLS], POINTS[:, order])
+    actual = hull_log_prob(name, new_index[HULLS], POINTS[:, order])
     if is_invariant:
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4)
     else:
-        assert np.abs(found - expected).max() > 1e-2
+        assert np.abs(actual - expected).max() > 1e-2
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +177,13 @@ def tour_log_probs():
 
 
 def test_exhaustive_beam_search_sorts_all_tours(tour_log_probs):
-    found, log_probs = search(*network("lstm"), TOUR, len(TOURS))
+    actual, log_probs = search(*network("lstm"), TOUR, len(TOURS))
     order = np.argsort(-tour_log_probs, axis=1)
     expected = np.take_along_axis(tour_log_probs, order, axis=1)
     np.testing.assert_allclose(log_probs, expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(found[:, :3], TOURS[order[:, :3]])
-    assert all(len(np.unique(tours, axis=0)) == len(TOURS) for tours in found)
-    assert (np.sort(found, axis=-1) == np.arange(N)).all()
+    np.testing.assert_array_equal(actual[:, :3], TOURS[order[:, :3]])
+    assert all(len(np.unique(tours, axis=0)) == len(TOURS) for tours in actual)
+    assert (np.sort(actual, axis=-1) == np.arange(N)).all()
 
 
 def test_frequencies_of_samples_are_probabilities(tour_log_probs):
@@ -199,8 +199,8 @@ def test_frequencies_of_samples_are_probabilities(tour_log_probs):
 
 def test_beam_search_of_width_1_is_greedy():
     greedy = decode(*network("lstm"), HULL)
-    found, log_probs = search(*network("lstm"), HULL, 1)
-    np.testing.assert_array_equal(found, greedy)
+    actual, log_probs = search(*network("lstm"), HULL, 1)
+    np.testing.assert_array_equal(actual, greedy)
     expected = hull_log_prob("lstm", np.repeat(greedy, 2, axis=1))[:, :1]
     np.testing.assert_allclose(log_probs, expected, rtol=1e-4)
 

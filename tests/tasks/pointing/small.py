@@ -18,7 +18,7 @@ def small_config(module, **data):
 
 
 def padded_solutions(task, points, size, length):
-    """Reference solutions, padded with `size` to `length` choices."""
+    """Solve instances and pad the solutions with `size` to `length` choices."""
     choices = np.full((len(points), length), size, np.int32)
     for row, solution in zip(choices, task.solve(points), strict=True):
         row[: len(solution)] = solution

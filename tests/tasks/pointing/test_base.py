@@ -1,4 +1,4 @@
-"""Facts of all pointer network tasks: fitting, padding, device labels and config errors."""
+"""Behavior shared by all pointer network tasks: fitting, padding, labels and config errors."""
 
 import jax
 import jax.numpy as jnp

@@ -10,8 +10,8 @@ from tests.tasks.pointing.small import UNUSED_STATE, predict_references, small_c
 
 
 def test_triangles_are_unordered_and_an_incomplete_one_is_ignored():
-    found = triangles(np.array([2, 0, 1, 1, 2, 3, 0]))
-    assert found == triangles(np.array([3, 2, 1, 0, 1, 2])) and len(found) == 2
+    actual = triangles(np.array([2, 0, 1, 1, 2, 3, 0]))
+    assert actual == triangles(np.array([3, 2, 1, 0, 1, 2])) and len(actual) == 2
 
 
 def test_metrics_of_reference_triangulations_are_perfect(tmp_path):

@@ -62,9 +62,9 @@ def test_arrays_have_few_lengths(tmp_path, monkeypatch):
     for file in range(store.num_files):
         store.label(file)
     batches = store.batches(lambda n: n, 0)
-    found = [next(batches) for _ in range(16)]
-    assert {int(batch["count"][0]) for batch in found} == {*range(5, 21)}
-    for batch in found:
+    taken = [next(batches) for _ in range(16)]
+    assert {int(batch["count"][0]) for batch in taken} == {*range(5, 21)}
+    for batch in taken:
         count = int(batch["count"][0])
         size = 5 * -(-count // 5)
         assert batch["points"].shape == (2, size, 2) and not batch["points"][:, count:].any()
@@ -82,8 +82,8 @@ def test_every_epoch_has_all_instances_in_a_new_order(store):
 def test_batches_do_not_depend_on_the_start_step(store):
     expected = take(store, 20)
     for start in (1, 5, 12):
-        found = take(store, 20 - start, start)
-        assert all(equal(x, y) for x, y in zip(found, expected[start:], strict=True))
+        actual = take(store, 20 - start, start)
+        assert all(equal(x, y) for x, y in zip(actual, expected[start:], strict=True))
 
 
 def test_intact_files_are_reused_and_damaged_files_are_rewritten(store):

@@ -63,8 +63,8 @@ def test_policy_learns_with_rollout_baseline_that_changes_only_when_due(tmp_path
 
 
 def test_leave_one_out_mean_excludes_the_element_itself():
-    found = leave_one_out_mean(jnp.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
-    np.testing.assert_allclose(found, [[4.0, 3.5, 1.5], [1.5, 1.5, 0.0]])
+    actual = leave_one_out_mean(jnp.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
+    np.testing.assert_allclose(actual, [[4.0, 3.5, 1.5], [1.5, 1.5, 0.0]])
 
 
 @pytest.mark.parametrize(("mean", "expected"), [(-0.06, True), (-0.04, False), (0.06, False)])
