@@ -25,7 +25,7 @@ class ProjectedSource(NamedTuple):
 
 
 class AlignmentOutput(NamedTuple):
-    """Attention weights and the by-products of some alignments, `None` for the others.
+    """Attention weights, and further outputs that are `None` for alignments without them.
 
     Local alignments give the weights of their windows; `AttentionLayer.scatter` converts them to
     weights over source positions.
@@ -47,9 +47,11 @@ class SamplingState(NamedTuple):
 class AttentionLayer(nnx.Module):
     """Parameters of a score and of an alignment.
 
-    From decoder states s_i and annotations h_j (Bahdanau et al. 2015, eq. 5 and 6):
+    From decoder states s_{i-1} and annotations h_j (Bahdanau et al. 2015, eq. 5 and 6):
 
-        e_ij = score(s_i, h_j),  alpha_i = alignment(e_i),  c_i = sum_j alpha_ij h_j
+        e_ij = score(s_{i-1}, h_j),  alpha_i = alignment(e_i),  c_i = sum_j alpha_ij h_j
+
+    In Luong et al. 2015 the current state h_t takes the place of s_{i-1}.
 
     A step of `models.recurrence.rnn_scan` must not read parameters from a module. Matrices that
     multiply decoder states are applied by the `matmul` of the scan, the other parameters are
@@ -95,15 +97,16 @@ class AttentionLayer(nnx.Module):
             glorot(key, (rows, columns), rows, columns), ("embed", "mlp")
         )
         vector = lambda key: param(glorot(key, (a,), a, 1), ("mlp",))
-        used = score if alignment != "none" else None
-        key_width = {"additive": a, "general": q}.get(used or "")
-        # Symbols of Bahdanau et al. 2015 (W_a, U_a, v_a) and Luong et al. 2015 (W_p, v_p).
-        self.query = matrix(keys[0], q, a) if used == "additive" else None  # W_a
+        used_score = score if alignment != "none" else None
+        key_width = {"additive": a, "general": q}.get(used_score or "")
+        # Symbols of Bahdanau et al. 2015 (W_a, U_a, v_a) and Luong et al. 2015 (W_p, v_p). For the
+        # general score, `key` is Luong's W_a; for the location-based score, `location` is.
+        self.query = matrix(keys[0], q, a) if used_score == "additive" else None  # W_a
         self.key = matrix(keys[1], m, key_width) if key_width else None  # U_a
-        self.vector = vector(keys[2]) if used == "additive" else None  # v_a
-        self.location = matrix(keys[3], max_source_length, q) if used == "location" else None
+        self.vector = vector(keys[2]) if used_score == "additive" else None  # v_a
+        self.location = matrix(keys[3], max_source_length, q) if used_score == "location" else None
         # A cosine is at most 1: with a small key strength the softmax is almost uniform.
-        self.key_strength = param(jnp.full((), 10.0), ()) if used == "content" else None
+        self.key_strength = param(jnp.full((), 10.0), ()) if used_score == "content" else None
         self.center = matrix(keys[4], q, a) if alignment == "local_p" else None  # W_p
         self.center_vector = vector(keys[5]) if alignment == "local_p" else None  # v_p
         self.score, self.alignment, self.half_width = score, alignment, half_width

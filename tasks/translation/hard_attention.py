@@ -1,13 +1,14 @@
 """Translation with sampled (hard) attention, trained by REINFORCE.
 
-Source: Xu et al. 2015, sec. 4.1. The cross-entropy has no gradient through a sampled alignment. Its
-log-probability is therefore weighted by the reward, the log-probability of the target, less a
-moving-average baseline. The entropy of the alignment is a bonus, and a share of the sentences uses
-soft weights instead of samples (`model.attention.expectation_probability`).
+Source: Xu et al. 2015, sec. 4.1. The cross-entropy has no gradient through a sampled alignment.
+Therefore the log-probability of each sample is weighted by the reward (the log-probability of the
+target tokens, without label smoothing) minus a moving-average baseline. The entropy of the
+alignment is added as a bonus, and a fraction of the sentences uses soft weights instead of samples
+(`model.attention.expectation_probability`).
 
-Two refinements leave the estimate unbiased. The reward of a sample is the sum over the tokens at
-and after its position, because it does not affect earlier tokens. The baseline is one value per
-token, so that sentences of all lengths share it. The reward is without label smoothing.
+Two refinements keep the gradient estimate unbiased. The reward of a sample is summed over the
+tokens at and after its position, because earlier tokens do not depend on it. The baseline is one
+value per token, so that sentences of all lengths share it.
 """
 
 import math

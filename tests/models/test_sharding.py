@@ -1,4 +1,4 @@
-"""Recurrent models and beam search on a batch sharded over devices: collectives of the program."""
+"""Collectives of recurrent models and beam search on batches sharded over devices."""
 
 import json
 
@@ -6,8 +6,8 @@ import pytest
 
 from tests.commands import run_with_devices
 
-# Compile functions of replicated parameters and sharded batches for two devices. Print, for each
-# function, how often the program executes each kind of collective, and how often its text has it.
+# Compile functions of replicated parameters and sharded batches for two devices. For each function,
+# print how often each kind of collective is executed and how often it occurs in the program text.
 COUNT_COLLECTIVES = """
 import json, re, sys
 import jax, jax.numpy as jnp
@@ -54,7 +54,7 @@ print(json.dumps({
     **{" ".join(choice): gradients(choice) for choice in json.loads(sys.argv[1])},
 }))
 """
-# Together they have every parameter that a decoder step reads.
+# Together, these models have every kind of parameter that a decoder step reads.
 MODELS = [("rnnsearch", "content", "local_p"), ("luong_feeding", "additive")]
 
 
@@ -65,12 +65,12 @@ def collectives():
 
 @pytest.mark.parametrize("model", [" ".join(model) for model in MODELS])
 def test_gradients_are_reduced_after_the_loop(collectives, model):
-    """A collective in a loop is executed more often than the program's text has it."""
+    """A collective inside a loop is executed more often than it occurs in the program text."""
     ((kind, (executed, instructions)),) = collectives[model].items()
     assert kind == "all-reduce"
     assert executed == instructions
 
 
 def test_beam_search_has_no_collectives_in_its_loop_body(collectives):
-    """The condition of the loop, which `training.collectives` does not count, has an all-reduce."""
+    """The loop condition has an all-reduce, which `training.collectives` does not count."""
     assert not collectives["search"]

@@ -16,7 +16,7 @@ from tests.models.tiny import SOURCE, TARGET, unoptimized_jit
 
 ALIGNMENTS = ("soft", "hard", "straight_through", "local_m", "local_p", "none")
 SCORES = ("content", "additive", "location", "general", "dot", "scaled_dot")
-EOS = 2
+EOS, DROPOUT = 2, 0.1
 
 every_model = pytest.mark.parametrize("name", tiny.MODELS)
 default_models = pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def zeros_like(params):
 
 def check_gradients(*choice):
     """Check the gradients of all parameters; one of the sources is padding only."""
-    graphdef, params = tiny.build(*choice)
+    graphdef, params = tiny.build(*choice, dropout=DROPOUT)
     source = SOURCE.at[1].set(0)
     trained = train_step(graphdef, params, zeros_like(params), source, jax.random.key(1))
     for path, gradient in jax.tree_util.tree_leaves_with_path(trained.gradients):
@@ -152,7 +152,8 @@ def test_every_parameter_has_a_finite_nonzero_gradient_for_every_combination(nam
 
 @pytest.mark.parametrize("choice", TRAINED)
 def test_model_overfits_two_sentence_pairs(choice):
-    graphdef, params = tiny.build(*choice)
+    """The key, and with it the dropout mask, is the same at all steps."""
+    graphdef, params = tiny.build(*choice, dropout=DROPOUT)
     velocity, losses, key = zeros_like(params), [], jax.random.key(0)
     for _ in range(300):
         params, velocity, _, loss = train_step(graphdef, params, velocity, SOURCE, key)
@@ -195,7 +196,7 @@ def test_beam_search_scores_equal_the_full_pass(choice):
 
 
 def test_dropout_depends_on_the_key_only():
-    graphdef, params = tiny.build("luong_feeding", "dot", dropout=0.1)
+    graphdef, params = tiny.build("luong_feeding", "dot", dropout=DROPOUT)
 
     @unoptimized_jit
     def states(params, key):
