@@ -114,22 +114,22 @@ def record_config_reads(config: ConfigDict, read: set[str]):
         yield
 
 
-def write_parallel_corpus(folder: Path, **sizes: int) -> Path:
+def write_parallel_corpus(directory: Path, **sizes: int) -> Path:
     """Write random sentence pairs, `train=300` of them to train.en and train.de and so on."""
     rng = np.random.default_rng(0)
     for split, size in sizes.items():
         for language in ("en", "de"):
             words = rng.choice(list("abcdefgh"), (size, 6, 3))
             lines = [" ".join(map("".join, sentence)) for sentence in words]
-            (folder / f"{split}.{language}").write_text("\n".join(lines) + "\n")
-    return folder
+            (directory / f"{split}.{language}").write_text("\n".join(lines) + "\n")
+    return directory
 
 
-def write_pronunciations(folder: Path) -> Path:
+def write_pronunciations(directory: Path) -> Path:
     """Write a pronouncing dictionary of random words, one file per split."""
     rng = np.random.default_rng(0)
     for split, size in (("train", 200), ("dev", 8), ("test", 8)):
         words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(size)]
         lines = [f"{word}  {' '.join(word.upper()[::-1])}\n" for word in words]
-        (folder / f"{split}.txt").write_text("".join(lines))
-    return folder
+        (directory / f"{split}.txt").write_text("".join(lines))
+    return directory

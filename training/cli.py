@@ -16,16 +16,26 @@ from training.errors import Interrupted, UserError, did_you_mean, first_line, is
 # Integers with a positive default for which 0 is valid too.
 ZERO_ALLOWED = {
     "average",
-    "block",
     "extra",
     "glimpses",
     "gpus",
     "heads",
     "held_out",
-    "radius",
+    "max_shift",
     "warmup_steps",
 }
-FRACTIONS = {"b1", "b2", "decay", "discount", "dropout", "expected", "label_smoothing", "momentum"}
+FRACTIONS = {
+    "b1",
+    "b2",
+    "decay",
+    "discount",
+    "dropout",
+    "ema_decay",
+    "expectation_probability",
+    "gae_lambda",
+    "label_smoothing",
+    "momentum",
+}
 # A larger seed would give the same PRNG key as a smaller one.
 UPPER_BOUNDS = dict.fromkeys(FRACTIONS, 1) | {"seed": 2**32 - 1}
 

@@ -26,9 +26,7 @@ INITIAL_FILES = {CONFIG, LOCK, "log.txt"}
 # Errors of file systems that do not support locks.
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 # Config keys that may change when a run is resumed, because they do not affect its numbers.
-MUTABLE_KEYS = re.compile(
-    r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|.*\.folder"
-)
+MUTABLE_KEYS = re.compile(r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 

@@ -79,6 +79,13 @@ def test_config_items_have_full_keys():
     assert {"train", "train.steps", "name"} <= dict(cli.config_items(toy.get_config())).keys()
 
 
+def test_bounds_apply_to_keys_of_configs():
+    files = [*ROOT.glob("configs/*.py"), *ROOT.glob("configs/launchers/*.py")]
+    configs = [cli.load_config(str(file)) for file in files if file.stem != "__init__"]
+    keys = {key.split(".")[-1] for config in configs for key, _ in cli.config_items(config)}
+    assert keys >= cli.ZERO_ALLOWED | cli.UPPER_BOUNDS.keys()
+
+
 # Exit codes.
 
 
