@@ -10,9 +10,6 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
 
-import tasks
-from configs import transformer_nmt
-from tasks.base import largest_batch
 from training import flops
 from training.mesh import available_cpus
 
@@ -44,23 +41,6 @@ def test_training_step_of_two_layers():
     loss = lambda w1, w2: jnp.sum((jnp.tanh(x @ w1) @ w2) ** 2)
     layer1, layer2 = 2 * 16 * 4 * 32, 2 * 16 * 32 * 8
     assert count(jax.value_and_grad(loss, (0, 1)), w1, w2) == 2 * layer1 + 3 * layer2
-
-
-def test_training_step_of_a_transformer(tmp_path):
-    """Products of weights, of attention and of the softmax layer, times 3 for the backward pass."""
-    config = transformer_nmt.get_config("smoke")
-    task = tasks.build_abstract(config, str(tmp_path))
-    state = jax.eval_shape(task.init, jax.random.key(0))
-    batch = largest_batch(task)
-    tokens, length = batch["target"].size, batch["target"].shape[1]
-    assert batch["source"].shape == batch["target"].shape
-    width, heads = config.model.width, config.model.heads * config.model.key_width
-    multihead, feed_forward = 4 * width * heads, 2 * width * config.model.hidden
-    encoder, decoder = multihead + feed_forward, 2 * multihead + feed_forward
-    attention = 3 * 2 * length * heads  # three layers, each with logits and contexts
-    softmax = width * config.vocabulary.size
-    expected = 3 * 2 * tokens * (encoder + decoder + attention + softmax)
-    assert count(task.train_step, state, batch, jax.random.key(0)) == expected
 
 
 def test_body_of_a_jitted_scan_counts_every_iteration():

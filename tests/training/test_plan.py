@@ -19,7 +19,7 @@ from configs import (
 from tasks.base import largest_batch
 from tests.commands import SMOKE_CONFIG, run_in_process, run_with_devices
 from tests.training.runs import ROOT
-from training import plan
+from training import flops, plan
 from training.errors import UserError
 
 PLAN_SHAPES = """
@@ -66,6 +66,24 @@ def test_data_parallel_step_reduces_the_gradient(toy_plans):
     _, size = data_parallel["collectives"]["all-reduce"]
     gradient, scalars = 4 * data_parallel["parameters"], 64
     assert gradient < size <= gradient + scalars
+
+
+def test_flops_of_a_transformer_step(tmp_path):
+    """Products of weights, of attention and of the softmax layer, times 3 for the backward pass."""
+    config = transformer_nmt.get_config("smoke")
+    task = tasks.build_abstract(config, str(tmp_path))
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    batch = largest_batch(task)
+    tokens, length = batch["target"].size, batch["target"].shape[1]
+    assert batch["source"].shape == batch["target"].shape
+    width, heads = config.model.width, config.model.heads * config.model.key_width
+    multihead, feed_forward = 4 * width * heads, 2 * width * config.model.hidden
+    encoder, decoder = multihead + feed_forward, 2 * multihead + feed_forward
+    attention = 3 * 2 * length * heads  # three layers, each with logits and contexts
+    softmax = width * config.vocabulary.size
+    expected = 3 * 2 * tokens * (encoder + decoder + attention + softmax)
+    jaxpr = jax.make_jaxpr(task.train_step)(state, batch, jax.random.key(0))
+    assert flops.count(jaxpr) == expected
 
 
 @pytest.mark.parametrize(
