@@ -79,7 +79,7 @@ def make_launcher(scheduled: list[ScheduledRun], workdir: str) -> Launcher:
 def manage_jobs(scheduled: list[ScheduledRun], slurm: SlurmLauncher) -> int:
     """Cancel the jobs of a sweep, or print their state."""
     if CANCEL.value:
-        print(f"Cancelled {slurm.cancel()} jobs; they save first, and the runs can be resumed.")
+        print(f"Canceled {slurm.cancel()} jobs; they save first, and the runs can be resumed.")
         return 0
     for name, words in sweeps.run_states(scheduled, slurm.jobs()).items():
         print(f"{name}: {' '.join(words)}".rstrip())

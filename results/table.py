@@ -2,7 +2,7 @@
 
     python -m results.table
 
-The README has one row per headline figure of a paper (`HEADLINES`), results/README.md has all runs.
+README.md has a row per printed headline figure (`HEADLINES`), and results/README.md has all runs.
 """
 
 import importlib

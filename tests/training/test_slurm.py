@@ -152,7 +152,7 @@ def test_interrupted_sweep_finds_its_jobs_again_and_cancels_them(make_sweep):
     process = sweep.start(*SLURM_FLAGS)
     assert process.stdout.readline().startswith("4: running")
     assert (sweep.job_id(4), sweep.job_id(8)) == job_ids
-    assert sweep.run("--cancel")[1].startswith("Cancelled 2 jobs")
+    assert sweep.run("--cancel")[1].startswith("Canceled 2 jobs")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 1 and "2 of 2 runs failed" in output
     assert "Run 4 failed; see" in errors
