@@ -334,8 +334,9 @@ class ImageGeneration:
         diagonal = slice(None, None, COLUMNS + 1)  # one image per row, of different latents
         nearest = self.evaluator.nearest(images[diagonal], NEIGHBORS)
         columns = np.concatenate([images[diagonal, None], nearest], axis=1)
+        layout = " (rows: classes, columns: latents)" if self.conditional else ""
         grids = {
-            "samples": ("Samples", images, rows, 5.0),
+            "samples": (f"Samples{layout}", images, rows, 5.0),
             "interpolations": ("Interpolations between two latents", interpolations, rows, 5.0),
             "nearest": (
                 "Samples (left) and nearest training images",
