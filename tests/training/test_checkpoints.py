@@ -1,6 +1,8 @@
 """Checkpoints: detection of corruption, retention, averaging."""
 
 import shutil
+import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +81,12 @@ def test_flipped_bit_in_a_large_array_is_detected(tmp_path):
     checkpoints.close()
     assert restored.record["step"] == 10
     assert restored.message.startswith("Checkpoint 20 is corrupted (its arrays do not match")
+
+
+def test_reading_a_valid_checkpoint_leaves_hook_and_warning_filters_unchanged(finished):
+    hook, filters = sys.unraisablehook, warnings.filters[:]
+    restore(finished, toy_config())
+    assert sys.unraisablehook is hook and warnings.filters == filters
 
 
 def test_error_if_all_checkpoints_are_corrupted(copy):
