@@ -20,7 +20,7 @@ import numpy as np
 import tasks
 from tests.commands import fast_compilation, write_pronunciations
 from training import mesh
-from training.step import init_state, jit_train_step
+from training.step import jit_train_step
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_SIZE = 8  # divisible by the number of devices
@@ -38,15 +38,14 @@ def smoke_config(name, directory):
     return config
 
 
-def train(task, config, shape, steps, evaluate):
+def train(task, initial_state, key, shape, steps, evaluate):
     """Train on a mesh of this shape, over as many devices as it needs."""
     devices = jax.devices()[: math.prod(shape)]
     device_mesh = mesh.make_mesh(devices, **dict(zip(AXES, shape, strict=True)))
-    init_key, key = jax.random.split(jax.random.key(config.seed))
-    abstract = mesh.abstract_state(jax.eval_shape(task.init, init_key), device_mesh)
+    abstract = mesh.abstract_state(initial_state, device_mesh)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract.params))
     step = jit_train_step(task, abstract, device_mesh)
-    state = init_state(task, abstract, init_key)
+    state = jax.device_put(initial_state, jax.tree.map(lambda x: x.sharding, abstract))
     key, losses = mesh.replicate(key, device_mesh), []
     with jax.set_mesh(device_mesh), contextlib.closing(task.batches("train", 0)) as batches:
         for n in range(steps):
@@ -69,18 +68,20 @@ def main():
     parser.add_argument("--cpu_devices", type=int, default=1)
     arguments = parser.parse_args()
     mesh.set_cpu_device_count(arguments.cpu_devices)
+    init_key, key = jax.random.split(jax.random.key(0))
     results = {}
     for name in arguments.configs:
         with tempfile.TemporaryDirectory() as directory, fast_compilation():
             config = smoke_config(name, Path(directory))
             config.train.steps = max(arguments.steps, config.train.steps)
             task = tasks.build(config, directory)
-            results[name] = {
-                shape: train(
-                    task, config, [*map(int, shape.split(","))], arguments.steps, arguments.evaluate
+            state = jax.device_get(jax.jit(task.init)(init_key))
+            results[name] = {}
+            for text in arguments.shapes:
+                shape = tuple(map(int, text.split(",")))
+                results[name][text] = train(
+                    task, state, key, shape, arguments.steps, arguments.evaluate
                 )
-                for shape in arguments.shapes
-            }
     print(json.dumps(results))
 
 
