@@ -1,6 +1,6 @@
-"""The Neural Turing Machine against a loop of its equations; the LSTM against the paper's count."""
+"""Neural Turing Machine against loops over its equations; parameter counts of the LSTM baseline."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -8,163 +8,200 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from attention import read
-from attention.memory import Addressing, address, write
-from models.ntm import NTM, LSTMController, Plain
+from models.ntm import NTM, LSTMBaseline, LSTMController
+from tests import naive
+from tests.models.tiny import unoptimized_jit, with_random_params
 
 T, B, N, M, R = 6, 3, 5, 3, 2
-INS, OUTS = 4, 2
+INPUTS, OUTPUTS, HIDDEN = 4, 2, 7
 KEY = jax.random.key(0)
-INPUTS = jax.random.normal(jax.random.key(1), (T, B, INS))
+X = np.float32(np.random.default_rng(1).normal(size=(T, B, INPUTS)))
 
 
-def ntm(controller="lstm", memory="constant", layers=1, **sizes):
-    sizes = {"inputs": INS, "outputs": OUTS, "hidden": 7, "heads": R, "rows": N, "width": M} | sizes
-    model = NTM(controller=controller, layers=layers, radius=1, memory=memory, key=KEY, **sizes)
-    # Weights far from their start, where heads would hardly move.
-    graphdef, params = nnx.split(model)
-    noise = lambda x: x + 0.7 * jax.random.normal(jax.random.fold_in(KEY, x.size), x.shape)
-    return nnx.merge(graphdef, jax.tree.map(noise, params))
+@cache
+def ntm(controller="lstm", memory_init="constant", layers=1, **sizes):
+    """Graphdef and parameters of a model with random parameters, whose heads move at each step."""
+    sizes = {"heads": R, "memory_rows": N, "memory_width": M, "max_shift": 1} | sizes
+    create = partial(
+        NTM,
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        controller=controller,
+        hidden=HIDDEN,
+        layers=layers,
+        memory_init=memory_init,
+        **sizes,
+    )
+    return nnx.split(with_random_params(lambda: create(key=KEY)))
 
 
-@partial(jax.jit, static_argnums=0)
-def logits_of(graphdef, params, inputs, steps):
-    return nnx.merge(graphdef, params)(inputs, steps, KEY)
+@partial(unoptimized_jit, static_argnums=0)
+def jit_logits(graphdef, params, x, steps, key):
+    return nnx.merge(graphdef, params)(x, steps, key)
 
 
-def run(model, inputs=INPUTS, steps=T):
-    return logits_of(*nnx.split(model), inputs, jnp.int32(steps))
+def logits(graphdef, params, x=X, steps=T, key=KEY):
+    return jax.device_get(jit_logits(graphdef, params, x, np.int32(steps), key))
 
 
-def lstm(gates, cell):
-    i, f, o, z = jnp.split(gates, 4)
-    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(z)
-    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
 
 
-def by_hand(model, inputs):
-    """One sequence, one step after the other, each head for itself."""
-    value = lambda x: x[...]
-    states = list(map(value, getattr(model.controller, "first", nnx.Param(jnp.zeros(1)))[...]))
-    memory, reads = jnp.full((M, N), 1e-6), value(model.first_reads)
-    weights, outputs = jax.nn.softmax(value(model.first_weights)), []
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+
+def lstm(preactivations, cell):
+    i, f, o, candidate = np.split(preactivations, 4)
+    cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(candidate)
+    return sigmoid(o) * np.tanh(cell), cell
+
+
+def controller_step(controller, x, read_vectors, states):
+    """Output of the controller; updates the states of an LSTM."""
+    if not isinstance(controller, LSTMController):
+        z = x @ controller.input[...] + read_vectors @ controller.feedback[...]
+        return np.tanh(z + controller.bias[...])
+    outputs = []
+    for n, (hidden, cell) in enumerate(states):
+        z = np.concatenate([hidden, *outputs[-1:], read_vectors])
+        z = x @ controller.input[n][...] + z @ controller.recurrent[n][...]
+        states[n] = lstm(z + controller.bias[...][n], cell)
+        outputs.append(states[n][0])
+    return np.concatenate(outputs)
+
+
+def head_parameters(interface):
+    """Split the interface vector and map each part to its range (sec. 3.3)."""
+    parts = []
+    for count, width in [*((2 * R, n) for n in (M, 1, 1, 3, 1)), (R, M), (R, M)]:
+        parts.append(interface[: count * width].reshape(count, width))
+        interface = interface[count * width :]
+    assert not len(interface)
+    key, strength, gate, shift, sharpness, erase, add = parts
+    softplus = lambda x: np.logaddexp(0, x)[:, 0]
+    heads = np.tanh(key), softplus(strength), sigmoid(gate)[:, 0], softmax(shift)
+    return (*heads, 1 + softplus(sharpness)), sigmoid(erase), np.tanh(add)
+
+
+def ntm_loop(model, inputs):
+    """One sequence, one step and one head at a time."""
+    is_lstm = isinstance(model.controller, LSTMController)
+    states = list(model.controller.initial_state[...]) if is_lstm else []
+    memory, read_vectors = np.full((N, M), 1e-6), model.initial_read_vectors[...]
+    weightings, outputs = softmax(model.initial_weightings[...]), []
     for x in inputs:
-        controller, seen = model.controller, []
-        fed_back = reads.reshape(-1)
-        if isinstance(controller, LSTMController):
-            for n, (hidden, cell) in enumerate(states):
-                z = jnp.concatenate([hidden, *seen[-1:], fed_back])
-                gates = x @ value(controller.input[n]) + z @ value(controller.recurrent[n])
-                states[n] = lstm(gates + controller.bias[...][n], cell)
-                seen.append(states[n][0])
-        else:
-            z = x @ value(controller.input) + fed_back @ value(controller.fed_back)
-            seen.append(jnp.tanh(z + value(controller.bias)))
-        seen = jnp.concatenate(seen)
-        said = seen @ value(model.interface) + value(model.interface_bias)
-        parts = []
-        for count, width in [
-            (2 * R, M),
-            (2 * R, 1),
-            (2 * R, 1),
-            (2 * R, 3),
-            (2 * R, 1),
-            (R, M),
-            (R, M),
-        ]:
-            parts.append(said[: count * width].reshape(count, width))
-            said = said[count * width :]
-        key, strength, gate, shift, sharpness, erase, add = parts
-        heads = Addressing(
-            jnp.tanh(key),
-            jnp.log1p(jnp.exp(strength[:, 0])),
-            1 / (1 + jnp.exp(-gate[:, 0])),
-            jax.nn.softmax(shift),
-            1 + jnp.log1p(jnp.exp(sharpness[:, 0])),
+        state = controller_step(model.controller, x, read_vectors.reshape(-1), states)
+        interface = state @ model.interface[...] + model.interface_bias[...]
+        heads, erase, add = head_parameters(interface)
+        weightings = np.array(
+            [naive.address(memory, weightings[h], *(x[h] for x in heads)) for h in range(2 * R)]
         )
-        weights = address(memory, weights, heads)
-        reads = read(weights[:R], memory.T)
-        memory = write(memory, weights[R:], 1 / (1 + jnp.exp(-erase)), jnp.tanh(add))
-        z = jnp.concatenate([seen, reads.reshape(-1)])
-        outputs.append(z @ value(model.output) + value(model.output_bias))
-    return jnp.stack(outputs)
+        read_vectors = naive.read(weightings[:R], memory)
+        memory = naive.write(memory, weightings[R:], erase, add)
+        z = np.concatenate([state, read_vectors.reshape(-1)])
+        outputs.append(z @ model.output[...] + model.output_bias[...])
+    return np.array(outputs)
 
 
 @pytest.mark.parametrize(("controller", "layers"), [("lstm", 1), ("lstm", 2), ("feed_forward", 1)])
-def test_equals_the_equations_step_by_step(controller, layers):
-    model = ntm(controller, layers=layers)
-    found = run(model)
-    expected = jax.jit(lambda x: by_hand(model, x))
+def test_ntm_equals_loops(controller, layers):
+    graphdef, params = ntm(controller, layers=layers)
+    actual = logits(graphdef, params)
+    model = nnx.merge(graphdef, jax.tree.map(lambda x: np.asarray(x, np.float64), params))
     for b in range(B):
-        np.testing.assert_allclose(found[:, b], expected(INPUTS[:, b]), rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(actual[:, b], ntm_loop(model, X[:, b]), rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("controller", ["lstm", "feed_forward"])
-def test_the_first_steps_do_not_know_how_many_follow(controller):
+def test_logits_do_not_depend_on_the_number_of_later_steps(controller):
     model = ntm(controller)
-    np.testing.assert_allclose(run(model, steps=4)[:4], run(model)[:4], rtol=1e-5, atol=1e-5)
-
-
-def test_sequences_of_a_batch_do_not_meet():
-    model = ntm()
     np.testing.assert_allclose(
-        run(model, INPUTS[:, 1:2])[:, 0], run(model)[:, 1], rtol=1e-4, atol=1e-5
+        logits(*model, steps=4)[:4], logits(*model)[:4], rtol=1e-5, atol=1e-5
     )
 
 
-def test_what_was_said_can_only_come_back_through_the_memory():
-    """A feed-forward controller has no state: with its memory wiped, it forgets all but a step."""
-    model = ntm("feed_forward")
-    other = INPUTS.at[0].add(1.0)
-    assert np.abs(run(model, other)[-1] - run(model)[-1]).max() > 1e-4
-    model.interface[...] = jnp.zeros_like(model.interface[...])
-    erased = jnp.zeros_like(model.interface_bias[...]).at[-2 * R * M : -R * M].set(50.0)
-    model.interface_bias[...] = erased
-    np.testing.assert_allclose(run(model, other)[2:], run(model)[2:], atol=1e-6)
+def test_sequences_of_a_batch_are_independent():
+    others = X.copy()
+    others[:, [0, 2]] += 1
+    actual, expected = logits(*ntm(), others), logits(*ntm())
+    np.testing.assert_allclose(actual[:, 1], expected[:, 1], rtol=1e-4, atol=1e-5)
+    assert np.abs(actual[:, 0] - expected[:, 0]).max() > 1e-3
 
 
-def test_a_controller_alone_is_one_to_which_nothing_is_fed_back():
-    """Layer by layer is the same as step by step."""
-    controller = LSTMController(INS, 0, 7, 3, key=KEY)
-    nothing = jnp.zeros((B, 0))
-    carry, outputs = controller.start(B), []
-    product = lambda name, x: x @ controller.weights()[name]
-    for t in range(T):
-        carry, seen = controller.step(product, INPUTS[t], nothing, carry)
-        outputs.append(seen)
-    found = controller(INPUTS, jnp.int32(T))
-    np.testing.assert_allclose(found, jnp.stack(outputs), rtol=1e-4, atol=1e-5)
+def test_feed_forward_ntm_remembers_only_in_the_memory():
+    """If every step erases the memory, an input affects the logits of two steps only."""
+    graphdef, params = ntm("feed_forward")
+    other = X.copy()
+    other[0] += 1
+    assert np.abs(logits(graphdef, params, other)[-1] - logits(graphdef, params)[-1]).max() > 1e-4
+    erasing = nnx.merge(graphdef, params)
+    erasing.interface[...] = jnp.zeros(erasing.interface.shape)
+    bias = np.zeros(erasing.interface_bias.shape)
+    bias[-2 * R * M : -R * M] = 50  # erase gates of 1
+    erasing.interface_bias[...] = jnp.asarray(bias)
+    model = nnx.split(erasing)
+    np.testing.assert_allclose(logits(*model, other)[2:], logits(*model)[2:], atol=1e-6)
 
 
-@pytest.mark.parametrize("memory", ["constant", "learned", "random"])
-def test_gradients_reach_every_weight(memory):
-    graphdef, params = nnx.split(ntm(memory=memory))
-    loss = lambda params: jnp.sum(logits_of(graphdef, params, INPUTS, jnp.int32(T)) ** 2)
-    for path, gradient in nnx.to_flat_state(jax.jit(jax.grad(loss))(params)):
-        assert jnp.all(jnp.isfinite(gradient[...])) and jnp.any(gradient[...] != 0), path
+def test_lstm_controller_by_layers_equals_step_by_step():
+    """`__call__` runs layer after layer, `step` runs all layers of one step."""
+    graphdef, params = nnx.split(
+        with_random_params(lambda: LSTMController(INPUTS, 0, HIDDEN, 3, key=KEY))
+    )
+
+    @unoptimized_jit
+    def run(params):
+        controller = nnx.merge(graphdef, params)
+        matmul = lambda name, x: x @ controller.weights()[name]
+        carry, outputs = controller.init_carry(B), []
+        for x in X:
+            carry, output = controller.step(matmul, jnp.asarray(x), jnp.zeros((B, 0)), carry)
+            outputs.append(output)
+        return controller(jnp.asarray(X), jnp.int32(T)), jnp.stack(outputs)
+
+    np.testing.assert_allclose(*run(params), rtol=1e-4, atol=1e-5)
+
+
+def test_every_parameter_has_a_gradient():
+    graphdef, params = ntm(memory_init="learned")
+    loss = lambda params: jnp.sum(
+        nnx.merge(graphdef, params)(jnp.asarray(X), jnp.int32(T), KEY) ** 2
+    )
+    gradients = jax.device_get(unoptimized_jit(jax.grad(loss))(params))
+    for path, gradient in nnx.to_flat_state(gradients):
+        assert np.isfinite(gradient[...]).all() and gradient[...].any(), path
+
+
+def test_random_initial_memory_depends_on_the_key():
+    model = ntm(memory_init="random")
+    first, second = logits(*model), logits(*model, key=jax.random.key(1))
+    np.testing.assert_array_equal(first, logits(*model))
+    assert (np.abs(first - second).max(-1) > 0).all()
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "hidden", "printed"),
+    ("inputs", "outputs", "hidden", "count"),
     [(10, 9, 256, 1_352_969), (8, 7, 512, 5_312_007), (8, 6, 256, 1_344_518), (1, 1, 128, 331_905)],
     ids=["copy", "repeat copy", "recall", "n-grams"],
 )
-def test_the_lstm_has_as_many_parameters_as_printed(inputs, outputs, hidden, printed):
-    """Graves et al. 2014, table 3; the formula is 4H(3x + 5H + 3) + o(3H + 1) + 6H."""
+def test_lstm_baseline_has_the_parameter_counts_of_the_paper(inputs, outputs, hidden, count):
+    """Graves et al. 2014, table 3: 4H(3x + 5H + 3) + o(3H + 1) + 6H."""
     sizes = {"inputs": inputs, "outputs": outputs, "hidden": hidden, "layers": 3}
-    weights = nnx.state(nnx.eval_shape(lambda: Plain(**sizes, key=KEY)))
-    assert sum(x.size for x in jax.tree.leaves(weights)) == printed
+    params = nnx.state(nnx.eval_shape(lambda: LSTMBaseline(**sizes, key=KEY)))
+    assert sum(x.size for x in jax.tree.leaves(params)) == count
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("changes", "message"),
     [
-        ({"controller": "gru"}, "one of lstm, feed_forward, not 'gru'"),
-        ({"memory": "zero"}, "one of constant, learned, random, not 'zero'"),
-        ({"rows": 2}, "shifts of up to 1 need more than 2 rows"),
+        ({"controller": "gru"}, "controller must be one of lstm, feed_forward, not 'gru'"),
+        ({"memory_init": "zero"}, "must be one of constant, learned, random, not 'zero'"),
+        ({"memory_rows": 2}, "shifts of up to 1 need at least 3 memory rows, not 2"),
         ({"controller": "feed_forward", "layers": 2}, "has one layer, not 2"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(wrong, said, unchecked):
-    with pytest.raises(ValueError, match=said):
-        ntm(**wrong)
+def test_invalid_size_is_rejected(changes, message, disable_type_checks):
+    with pytest.raises(ValueError, match=message):
+        ntm(**changes)

@@ -1,4 +1,4 @@
-"""Recurrent layers beside PyTorch's, values and gradients, with the same weights."""
+"""Recurrent layers against PyTorch with the same weights: states and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.recurrence import GRU, LSTM, run
-from tests.models.tiny import filled, quick_jit
+from models.recurrence import GRU, LSTM, unroll
+from tests.models.tiny import unoptimized_jit, with_random_params
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers
@@ -16,28 +16,29 @@ B, T, D, H = 3, 5, 2, 4
 LENGTHS = (5, 3, 1)
 
 
-def lstm(x, weights):
-    """`nn.LSTM` of one sentence; its gates stand in the order input, forget, candidate, output."""
+def torch_lstm(x, weights):
+    """`nn.LSTM` on one sequence; its gates are in the order input, forget, candidate, output."""
 
-    def reordered(name):
-        enter, keep, leave, candidate = weights[name].chunk(4, dim=-1)
-        return torch.cat([enter, keep, candidate, leave], dim=-1)
+    def reorder(name):
+        input_gate, forget_gate, output_gate, candidate = weights[name].chunk(4, dim=-1)
+        return torch.cat([input_gate, forget_gate, candidate, output_gate], dim=-1)
 
     layer = torch.nn.LSTM(D, H, batch_first=True)
-    bias = reordered("bias")
-    given = {
-        "weight_ih_l0": reordered("input").T,
-        "weight_hh_l0": reordered("recurrent").T,
+    bias = reorder("bias")
+    params = {
+        "weight_ih_l0": reorder("input").T,
+        "weight_hh_l0": reorder("recurrent").T,
         "bias_ih_l0": bias,
         "bias_hh_l0": torch.zeros_like(bias),
     }
-    return torch.func.functional_call(layer, given, x[None])[0][0]
+    return torch.func.functional_call(layer, params, x[None])[0][0]
 
 
-def gru(x, weights):
-    """A loop of Bahdanau et al. 2015, app. A.1.1: the reset gate comes before its matrix.
+def torch_gru(x, weights):
+    """Loop over Bahdanau et al. 2015, app. A.1.1, on one sequence.
 
-    In `nn.GRU` it comes after, so that no choice of weights makes the two equal.
+    `nn.GRU` applies the reset gate after the recurrent matrix instead of before, so it cannot
+    express this layer.
     """
     hidden, states = torch.zeros(H), []
     for row in x:
@@ -51,34 +52,36 @@ def gru(x, weights):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("kind, theirs", [(LSTM, lstm), (GRU, gru)])
-def test_states_and_all_gradients_equal_pytorch(kind, theirs, reverse):
+@pytest.mark.parametrize("kind, torch_layer", [(LSTM, torch_lstm), (GRU, torch_gru)])
+def test_states_and_gradients_equal_pytorch(kind, torch_layer, reverse):
     rng = np.random.default_rng(0)
     x, weight = (rng.normal(size=(B, T, n)).astype(np.float32) for n in (D, H))
     valid = np.arange(T) < np.array(LENGTHS)[:, None]
     weight *= valid[..., None]
-    graph, params = nnx.split(filled(lambda: kind(D, H, key=jax.random.key(0))))
+    graphdef, params = nnx.split(with_random_params(lambda: kind(D, H, key=jax.random.key(0))))
 
-    @quick_jit
-    def ours(params, x):
-        seen = jnp.asarray(valid)
-        form = lambda params, x: run(nnx.merge(graph, params), x, seen, reverse=reverse)[0]
-        outputs, pull = jax.vjp(form, params, x)
-        return outputs, pull(jnp.asarray(weight))
+    @unoptimized_jit
+    def run(params, x):
+        def form(params, x):
+            layer = nnx.merge(graphdef, params)
+            return unroll(layer, x, jnp.asarray(valid), reverse=reverse)[0]
 
-    outputs, (d_params, d_x) = ours(params, jnp.asarray(x))
+        outputs, vjp = jax.vjp(form, params, x)
+        return outputs, vjp(jnp.asarray(weight))
+
+    outputs, (d_params, d_x) = run(params, x)
     tensor = torch.tensor(x, requires_grad=True)
     weights = {
         name: torch.tensor(np.asarray(value), requires_grad=True)
         for name, value in nnx.to_pure_dict(params).items()
     }
     for b, length in enumerate(LENGTHS):
-        turn = lambda rows: rows.flip(0) if reverse else rows
-        expected = turn(theirs(turn(tensor[b, :length]), weights))
+        flip = lambda rows: rows.flip(0) if reverse else rows
+        expected = flip(torch_layer(flip(tensor[b, :length]), weights))
         np.testing.assert_allclose(outputs[b, :length], expected.detach(), atol=1e-5)
         expected.backward(torch.tensor(weight[b, :length]))
     np.testing.assert_allclose(d_x, tensor.grad, atol=1e-5)
-    found = nnx.to_pure_dict(d_params)
-    assert found.keys() == weights.keys()
-    for name, their in weights.items():
-        np.testing.assert_allclose(found[name], their.grad, atol=1e-5, err_msg=name)
+    gradients = nnx.to_pure_dict(d_params)
+    assert gradients.keys() == weights.keys()
+    for name, torch_weight in weights.items():
+        np.testing.assert_allclose(gradients[name], torch_weight.grad, atol=1e-5, err_msg=name)

@@ -1,4 +1,4 @@
-"""Answers of the Neural Turing Machine: their cost, step by step, and their measures by hand."""
+"""Cross-entropy and metrics of the memory tasks against loops and hand-computed values."""
 
 import jax
 import jax.numpy as jnp
@@ -7,70 +7,78 @@ import pytest
 
 import tasks
 from configs import ntm_copy
-from tasks.memory.sequences import Episode, draw
-from tasks.memory.task import answer_cost
+from tasks.memory.sequences import SequenceBatch, sample_batch
+from tasks.memory.task import cross_entropy
+from tests.models.tiny import unoptimized_jit
 
-KEY, ROWS = jax.random.key(0), 3
-BITS = 2 * 9  # of an answer: two vectors of nine channels
+KEY, BATCH = jax.random.key(0), {"index": jnp.asarray([0, 1, 2])}
+TARGET_BITS = 2 * 9  # two vectors of nine channels
 
 
-def test_the_cost_is_the_cross_entropy_of_what_is_asked_for():
+def test_cross_entropy_equals_loops():
     rng = np.random.default_rng(0)
     logits, targets = 3.0 * rng.normal(size=(5, 3, 4)), rng.integers(0, 2, (5, 3, 4))
-    scored = rng.random((5, 3)) < 0.6
+    loss_mask = rng.random((5, 3)) < 0.6
     expected = np.zeros((5, 3))
-    for step in np.argwhere(scored):
+    for step in np.argwhere(loss_mask):
         for logit, bit in zip(logits[*step], targets[*step], strict=True):
             one = 1.0 / (1.0 + np.exp(-logit))
             expected[*step] -= np.log(one if bit else 1.0 - one)
-    arrays = (jnp.zeros((5, 3, 1)), jnp.asarray(targets, jnp.float32), jnp.asarray(scored))
-    found = answer_cost(jnp.asarray(logits, jnp.float32), Episode(*arrays))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    batch = SequenceBatch(np.zeros((5, 3, 1)), np.float32(targets), loss_mask)
+    np.testing.assert_allclose(unoptimized_jit(cross_entropy)(logits, batch), expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def copying():
-    """A task of copying two vectors, and some of its sequences."""
+def task():
+    """Copy task with two vectors; its model returns the parameters as logits."""
     config = ntm_copy.get_config("smoke")
-    config.episodes.sizes = {"length": (2, 2)}
-    task = tasks.build(config, "")
-    return task, draw(task.families["train"], jax.random.split(KEY)[0], jnp.arange(ROWS))[0]
+    config.data.sizes = {"length": (2, 2)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.memory.task.nnx.merge", lambda graphdef, params: lambda *_: params)
+        yield tasks.build(config, "")
 
 
-def right(episode):
-    """Logits sure of every bit that is asked for, and of nothing but wrong ones elsewhere."""
-    sure = jnp.where(episode.targets > 0.5, 40.0, -40.0)
-    return jnp.where(episode.scored[..., None], sure, 40.0)
+@pytest.fixture(scope="module")
+def batch(task):
+    """Sequences on which the task is evaluated with `KEY`."""
+    sample = unoptimized_jit(
+        lambda key: sample_batch(task.tasks["train"], jax.random.split(key)[0], BATCH["index"])
+    )
+    return jax.device_get(sample(KEY)[0])
 
 
-def measures(task, monkeypatch, logits):
-    """Those of logits in the place of the model's."""
-    monkeypatch.setattr("tasks.memory.task.nnx.merge", lambda *_: lambda *_: logits)
-    return task._measure(None, KEY, {"index": jnp.arange(ROWS)}, task.families["train"])
+@pytest.fixture(scope="module")
+def metrics(task):
+    """Jitted metrics by logits."""
+    run = unoptimized_jit(lambda logits: task._metrics(logits, KEY, BATCH, task.tasks["train"]))
+    return lambda logits: jax.device_get(run(logits))
 
 
-def test_whoever_answers_right_measures_perfectly(copying, monkeypatch):
-    task, episode = copying
-    found = measures(task, monkeypatch, right(episode))
-    np.testing.assert_allclose(found["bits_per_sequence"], 0.0, atol=1e-6)
-    assert not found["wrong_bits"].any() and found["perfect"].all()
+def correct_logits(batch):
+    """Confident correct logits where there is a target, and wrong ones elsewhere."""
+    correct = np.where(batch.targets > 0.5, 40.0, -40.0)
+    return np.where(batch.loss_mask[..., None], correct, 40.0)
 
 
-def test_a_wrong_bit_counts_in_its_own_sequence_alone(copying, monkeypatch):
-    task, episode = copying
-    step = jnp.argmax(episode.scored[:, 1])
-    found = measures(task, monkeypatch, right(episode).at[step, 1, 4].multiply(-1.0))
-    np.testing.assert_array_equal(found["wrong_bits"], [0, 1, 0])
-    np.testing.assert_array_equal(found["perfect"], [True, False, True])
-    np.testing.assert_allclose(found["bits_per_sequence"], [0.0, 40 / np.log(2), 0.0], atol=1e-4)
+def test_correct_outputs_have_perfect_metrics(batch, metrics):
+    actual = metrics(correct_logits(batch))
+    np.testing.assert_allclose(actual["bits_per_sequence"], 0.0, atol=1e-6)
+    assert not actual["bit_errors"].any() and actual["exact_match"].all()
 
 
-def test_whoever_knows_nothing_needs_a_bit_for_each(copying, monkeypatch):
-    """In evaluation as in training, whose loss is in nats."""
-    task, episode = copying
-    blank = jnp.zeros_like(episode.targets)
-    found = measures(task, monkeypatch, blank)
-    np.testing.assert_allclose(found["bits_per_sequence"], BITS, rtol=1e-6)
-    nats, weight, sums = task.loss(None, {"index": jnp.arange(ROWS)}, KEY)
-    np.testing.assert_allclose(nats / weight, BITS * np.log(2), rtol=1e-6)
-    np.testing.assert_allclose(sums["bits_per_sequence"] / weight, BITS, rtol=1e-6)
+def test_bit_error_counts_only_in_its_sequence(batch, metrics):
+    logits = correct_logits(batch)
+    logits[batch.loss_mask[:, 1].argmax(), 1, 4] *= -1
+    actual = metrics(logits)
+    np.testing.assert_array_equal(actual["bit_errors"], [0, 1, 0])
+    np.testing.assert_array_equal(actual["exact_match"], [True, False, True])
+    np.testing.assert_allclose(actual["bits_per_sequence"], [0.0, 40 / np.log(2), 0.0], atol=1e-4)
+
+
+def test_uniform_predictions_cost_one_bit_per_target(task, batch, metrics):
+    """In evaluation, and in the training loss, which is in nats."""
+    logits = np.zeros_like(batch.targets)
+    np.testing.assert_allclose(metrics(logits)["bits_per_sequence"], TARGET_BITS, rtol=1e-6)
+    nats, weight, sums = unoptimized_jit(lambda logits: task.loss(logits, BATCH, KEY))(logits)
+    np.testing.assert_allclose(nats / weight, TARGET_BITS * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(sums["bits_per_sequence"] / weight, TARGET_BITS, rtol=1e-6)
