@@ -57,14 +57,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.divergence = {"patience": 300, "min_loss": 0.01, "min_diversity": 0.05}
     config.evaluation = {
         "samples": 2500,
-        "batch_size": 250,
+        "batch": 250,
         "neighbor_samples": 2000,  # for precision, recall and diversity
         "inception_weights": "",
         "classifier": {
             "width": 16,
             "features": 64,
             "steps": 500,
-            "batch_size": 64,
+            "batch": 64,
             "learning_rate": 2e-3,
         },
     }
@@ -86,7 +86,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.resolution = 16
         config.model.update(latent_size=4, attention_resolution=8, moment_batches=1)
         config.model.width = {"generator": 4, "discriminator": 8}
-        config.evaluation.update(samples=16, batch_size=8, neighbor_samples=16)
-        config.evaluation.classifier.update(width=2, features=4, steps=2, batch_size=8)
+        config.evaluation.update(samples=16, batch=8, neighbor_samples=16)
+        config.evaluation.classifier.update(width=2, features=4, steps=2, batch=8)
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     return config.lock()

@@ -61,7 +61,7 @@ class Evaluator:
         workdir: run directory, where the classifier is stored.
         conditional: whether images are conditioned on a class.
         samples: number of generated images.
-        batch_size: number of images per batch.
+        batch: number of images per batch.
         neighbor_samples: number of images for `precision`, `recall` and `diversity`, whose features
             are held in memory.
         inception_weights: file of Inception's weights; '' to train a classifier instead.
@@ -76,13 +76,13 @@ class Evaluator:
         conditional: bool,
         *,
         samples: int,
-        batch_size: int,
+        batch: int,
         neighbor_samples: int,
         inception_weights: str,
         classifier: Any,
     ):
         self.images, self.augmentation, self.conditional = images, augmentation, conditional
-        self.samples, self.batch_size = samples, batch_size
+        self.samples, self.batch_size = samples, batch
         self.neighbor_samples = neighbor_samples
         self._classifier, self._workdir = dict(classifier), workdir
         self._inception_weights = inception_weights

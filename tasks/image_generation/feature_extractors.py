@@ -93,7 +93,7 @@ def load_classifier(
     width: int,
     features: int,
     steps: int,
-    batch_size: int,
+    batch: int,
     learning_rate: float,
 ) -> FeatureExtractor:
     """Load the classifier of the real images from the run directory, or train it.
@@ -108,7 +108,7 @@ def load_classifier(
         width: see `models.classifier.Classifier`.
         features: see `models.classifier.Classifier`.
         steps: number of training steps.
-        batch_size: number of images per step.
+        batch: number of images per step.
         learning_rate: initial learning rate of Adam, with cosine decay to zero.
     """
     train = images["train"]
@@ -127,9 +127,9 @@ def load_classifier(
     params, accuracy = _read(path, jax.eval_shape(lambda: nnx.state(create())))
     if params is None:
         params = jax.jit(lambda: nnx.state(create()))()
-        batches = RandomBatches(train, min(batch_size, len(train)), seed=2019)
+        batches = RandomBatches(train, min(batch, len(train)), seed=2019)
         params = _train(graphdef, params, batches, augmentation, steps, learning_rate)
-        accuracy = _accuracy(lambda x: apply(params, x), images["test"], batch_size)
+        accuracy = _accuracy(lambda x: apply(params, x), images["test"], batch)
         with atomic_write(path) as file:
             np.savez(file, *map(np.asarray, jax.tree.leaves(params)), accuracy=accuracy)
     return FeatureExtractor(lambda x: apply(params, x), "_classifier", True, accuracy)

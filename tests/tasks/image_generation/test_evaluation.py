@@ -33,7 +33,7 @@ def make_evaluator(samples=COUNT):
         "",
         True,
         samples=samples,
-        batch_size=BATCH_SIZE,
+        batch=BATCH_SIZE,
         neighbor_samples=samples,
         inception_weights="",
         classifier={},
