@@ -37,8 +37,8 @@ def test_convolution_is_cross_correlation_with_zero_padding():
     for y in range(4):
         for x in range(6):
             expected[:, y, x] = np.einsum("bjic,jicd->bd", padded[:, y : y + 3, x : x + 3], weights)
-    found = convolve(jnp.asarray(X), jnp.asarray(weights))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    actual = convolve(jnp.asarray(X), jnp.asarray(weights))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_upsampling_and_pooling():
@@ -85,9 +85,9 @@ def reference_values_and_gradients(inputs, outputs):
 )
 def test_fused_convolutions_equal_their_definition(module, inputs, outputs):
     functions = {name: getattr(module, name) for name in REFERENCES}
-    found = values_and_gradients(functions, inputs, outputs)
+    actual = values_and_gradients(functions, inputs, outputs)
     expected = reference_values_and_gradients(inputs, outputs)
-    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
@@ -104,8 +104,8 @@ def test_layer_with_resampling_equals_layer_and_resampling(size):
         ]
 
     with fast_compilation():
-        for found, expected in compute(layer, jnp.asarray(X)):
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        for actual, expected in compute(layer, jnp.asarray(X)):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -120,8 +120,8 @@ def test_bias_gradient_is_summed_in_float32(size):
         return [nnx.grad(functools.partial(loss, method=m))(layer).bias[...] for m in positions]
 
     with fast_compilation():
-        for found, expected in zip(gradients(layer), positions.values(), strict=True):
-            np.testing.assert_array_equal(found, np.full(5, expected))
+        for actual, expected in zip(gradients(layer), positions.values(), strict=True):
+            np.testing.assert_array_equal(actual, np.full(5, expected))
 
 
 def test_implementation_follows_the_platform_of_the_mesh():

@@ -26,15 +26,15 @@ def params():
 
 @pytest.fixture(scope="module")
 def iterations(params):
-    """Normalized parameters and singular vectors of 200 successive iterations."""
+    """Results of 200 successive iterations: normalized parameters and singular vectors."""
     vectors = spectral_norm.init_vectors(params, KEY)
     assert {name: v.shape for name, v in vectors.items()} == {"conv/kernel": (5,), "table": (7,)}
     normalize = jax.jit(lambda params, vectors: spectral_norm.normalize(params, vectors))
-    found = []
+    iterations = []
     for _ in range(200):
-        found.append(normalize(params, vectors))
-        vectors = found[-1][1]
-    return found
+        iterations.append(normalize(params, vectors))
+        vectors = iterations[-1][1]
+    return iterations
 
 
 def largest_singular_value(x):

@@ -1,4 +1,4 @@
-"""Networks of the self-attention GAN without initialization, and counts of their weights."""
+"""Networks of the self-attention GAN for tests, and counts of their weights."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ TINY = {"resolution": 16, "width": 8, "classes": 3, "attention_resolution": 8, "
 
 
 def abstract_network(kind, **changes):
-    """Shapes of a network, by default of the paper's size at 128 x 128."""
+    """Create the shapes of a network, by default of the paper's size at 128 x 128."""
     arguments = {
         "resolution": 128,
         "channels": 3,
@@ -28,7 +28,7 @@ def abstract_network(kind, **changes):
 
 
 def random_network(kind, **changes):
-    """Graph definition and parameters from NumPy, which needs no compilation."""
+    """Create a graph definition and parameters from NumPy, without compilation."""
     rng = np.random.default_rng(0)
     graphdef, params = nnx.split(abstract_network(kind, **changes))
     sample = lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype)
@@ -36,17 +36,17 @@ def random_network(kind, **changes):
 
 
 def count_weights(network):
-    """Number of weights of a network."""
+    """Count the weights of a network."""
     return sum(x.size for x in jax.tree.leaves(nnx.state(network)))
 
 
-def conv_weights(inputs, outputs, size=3):
-    """Number of weights of a convolution with a bias."""
+def count_conv_weights(inputs, outputs, size=3):
+    """Count the weights of a convolution with a bias."""
     return size * size * inputs * outputs + outputs
 
 
-def attention_weights(channels):
-    """Number of weights of an attention block.
+def count_attention_weights(channels):
+    """Count the weights of an attention block.
 
     Four projections without biases (queries and keys of C/8 channels, values of C/2, output of C),
     and the gate.

@@ -10,8 +10,8 @@ from tests.commands import fast_compilation
 from tests.models.sagan.networks import (
     TINY,
     abstract_network,
-    attention_weights,
-    conv_weights,
+    count_attention_weights,
+    count_conv_weights,
     count_weights,
     random_network,
 )
@@ -21,17 +21,19 @@ def count_reference_weights(width, classes):
     """Weights of discriminator.py of google/self-attention-gan; its last block has no shortcut."""
     total, inputs = 0, 3
     for outputs in (width, 2 * width, 4 * width, 8 * width, 16 * width):
-        convs = conv_weights(inputs, outputs) + conv_weights(outputs, outputs)
-        total += convs + conv_weights(inputs, outputs, 1)
+        convs = count_conv_weights(inputs, outputs) + count_conv_weights(outputs, outputs)
+        total += convs + count_conv_weights(inputs, outputs, 1)
         inputs = outputs
-    total += 2 * conv_weights(inputs, inputs)
+    total += 2 * count_conv_weights(inputs, inputs)
     return total + inputs + 1 + classes * inputs
 
 
 def test_number_of_weights_at_128_equals_that_of_the_authors_code():
     """With attention at 32 x 32, the default of the authors' code."""
     count = count_weights(abstract_network(Discriminator))
-    assert count == count_reference_weights(64, 1000) + attention_weights(2 * 64) == 39_463_618
+    assert (
+        count == count_reference_weights(64, 1000) + count_attention_weights(2 * 64) == 39_463_618
+    )
 
 
 def test_score_is_linear_in_the_class_embedding():

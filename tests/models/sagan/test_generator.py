@@ -12,8 +12,8 @@ from tests.models.sagan.networks import (
     LATENT_SIZE,
     TINY,
     abstract_network,
-    attention_weights,
-    conv_weights,
+    count_attention_weights,
+    count_conv_weights,
     count_weights,
     random_network,
 )
@@ -24,16 +24,18 @@ def count_reference_weights(width, classes):
     total, inputs = (LATENT_SIZE + 1) * 16 * 16 * width, 16 * width
     for outputs in (16 * width, 8 * width, 4 * width, 2 * width, width):
         norms = 2 * classes * (inputs + outputs)
-        convs = conv_weights(inputs, outputs) + conv_weights(outputs, outputs)
-        total += norms + convs + conv_weights(inputs, outputs, 1)
+        convs = count_conv_weights(inputs, outputs) + count_conv_weights(outputs, outputs)
+        total += norms + convs + count_conv_weights(inputs, outputs, 1)
         inputs = outputs
-    return total + 2 * width + conv_weights(width, 3)
+    return total + 2 * width + count_conv_weights(width, 3)
 
 
 def test_number_of_weights_at_128_equals_that_of_the_authors_code():
     """With attention at 32 x 32, the default of the authors' code."""
     count = count_weights(abstract_network(Generator))
-    assert count == count_reference_weights(64, 1000) + attention_weights(4 * 64) == 42_078_852
+    assert (
+        count == count_reference_weights(64, 1000) + count_attention_weights(4 * 64) == 42_078_852
+    )
 
 
 @pytest.mark.parametrize(("resolution", "classes"), [(32, 10), (64, 0), (128, 10)])

@@ -53,9 +53,9 @@ def test_feature_sums_over_batches_equal_numpy():
     sums = FeatureSums()
     for batch in (x[:7], x[7:50], x[50:]):
         sums.add(batch)
-    found = sums.gaussian()
-    np.testing.assert_allclose(found.mean, x.astype(np.float64).mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found.covariance, np.cov(x.astype(np.float64).T), rtol=1e-8)
+    gaussian = sums.gaussian()
+    np.testing.assert_allclose(gaussian.mean, x.astype(np.float64).mean(0), rtol=1e-12)
+    np.testing.assert_allclose(gaussian.covariance, np.cov(x.astype(np.float64).T), rtol=1e-8)
 
 
 def test_inception_score_over_batches():

@@ -39,7 +39,7 @@ def test_batch_norm_moments_equal_those_of_all_batches_concatenated(monkeypatch)
         return [make_maps(key, x) for key, x in zip(keys, labels, strict=True)]
 
     with fast_compilation():
-        (found,) = jax.jit(functions.batch_norm_moments)(None)
+        (moments,) = jax.jit(functions.batch_norm_moments)(None)
         maps = np.concatenate(make_all_maps())
-    np.testing.assert_allclose(found.mean, maps.mean((0, 1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(found.variance, maps.var((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(moments.mean, maps.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(moments.variance, maps.var((0, 1, 2)), rtol=1e-4)

@@ -36,7 +36,7 @@ def task(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batches(task):
-    """The first three training batches."""
+    """Three training batches, from the first on."""
     iterator = task.batches("train", 0)
     batches = [jax.device_put(next(iterator)) for _ in range(3)]
     iterator.close()
@@ -50,9 +50,9 @@ def steps(task, batches):
         states, metrics = [jax.jit(task.init, compiler_options=COMPILER_OPTIONS)(KEY)], []
         step = jax.jit(task.train_step).lower(states[0], batches[0], KEY).compile(COMPILER_OPTIONS)
     for n, batch in enumerate(batches):
-        state, found = step(states[-1], batch, jax.random.fold_in(KEY, n))
+        state, step_metrics = step(states[-1], batch, jax.random.fold_in(KEY, n))
         states.append(state)
-        metrics.append({name: float(x) for name, x in found.items()})
+        metrics.append({name: float(x) for name, x in step_metrics.items()})
     return states, metrics, step
 
 
@@ -65,11 +65,11 @@ def normalize():
         pairs = [spectral_norm.normalize(params[name], vectors[name]) for name in NETWORKS]
         return [dict(zip(NETWORKS, x, strict=True)) for x in zip(*pairs, strict=True)]
 
-    def fast(params, vectors):
+    def compile_fast(params, vectors):
         with fast_compilation():
             return normalize(params, vectors)
 
-    return fast
+    return compile_fast
 
 
 def leaves(tree):
@@ -86,9 +86,9 @@ def test_restored_state_and_batches_give_an_identical_step(task, steps, tmp_path
     checkpoints.close()
     iterator = task.batches("train", 2)
     state = jax.device_put(restored.state, jax.devices()[0])
-    found, _ = step(state, next(iterator), jax.random.fold_in(KEY, 2))
+    resumed, _ = step(state, next(iterator), jax.random.fold_in(KEY, 2))
     iterator.close()
-    for a, b in zip(leaves(found), leaves(states[3]), strict=True):
+    for a, b in zip(leaves(resumed), leaves(states[3]), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -23,10 +23,10 @@ def test_arrays_equal_those_saved_by_pytorch(zipped, tmp_path):
     }
     path = tmp_path / "x.pth"
     torch.save(saved, path, _use_new_zipfile_serialization=zipped)
-    found = read_state_dict(path)
-    assert found.keys() == saved.keys()
+    actual = read_state_dict(path)
+    assert actual.keys() == saved.keys()
     for name, x in saved.items():
-        np.testing.assert_array_equal(found[name], x.numpy())
+        np.testing.assert_array_equal(actual[name], x.numpy())
 
 
 class Executable:

@@ -33,22 +33,22 @@ def test_without_augmentation_pixels_are_scaled():
 
 def test_half_of_the_images_are_flipped():
     images = np.random.default_rng(0).integers(0, 255, (64, 4, 4, 1), np.uint8)
-    original, flipped = augment(images), augment(images, flip=True)
-    same = (flipped == original).all((1, 2, 3))
-    np.testing.assert_array_equal(flipped[~same], original[~same][:, :, ::-1])
+    pixels = np.rint((augment(images, flip=True) + 1) * 127.5)
+    same = (pixels == images).all((1, 2, 3))
+    np.testing.assert_array_equal(pixels[~same], images[~same][:, :, ::-1])
     assert 16 < same.sum() < 48
 
 
 def test_shift_is_limited():
-    found = augment_copies(np.float32((Y == 0) & (X == 0)), shift=3.0)
-    y, x = ((found * axis).sum((1, 2)) / found.sum((1, 2)) for axis in (Y, X))
+    augmented = augment_copies(np.float32((Y == 0) & (X == 0)), shift=3.0)
+    y, x = ((augmented * axis).sum((1, 2)) / augmented.sum((1, 2)) for axis in (Y, X))
     offsets = np.abs([y, x])
     assert 2 < offsets.max() <= 3.001 and offsets.mean() > 1
 
 
 def test_rotation_is_about_the_center_and_limited():
-    found = augment_copies(np.exp(-(Y**2 + (X - 8) ** 2) / 4), rotate=45.0)
-    y, x = ((found * axis).sum((1, 2)) / found.sum((1, 2)) for axis in (Y, X))
+    augmented = augment_copies(np.exp(-(Y**2 + (X - 8) ** 2) / 4), rotate=45.0)
+    y, x = ((augmented * axis).sum((1, 2)) / augmented.sum((1, 2)) for axis in (Y, X))
     np.testing.assert_allclose(np.hypot(y, x), 8, atol=0.1)
     angles = np.rad2deg(np.arctan2(y, x))
     assert -45.5 < angles.min() < -35 and 35 < angles.max() < 45.5

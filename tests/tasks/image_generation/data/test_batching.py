@@ -38,7 +38,7 @@ def test_too_few_images_for_a_batch_are_rejected():
 
 
 def test_sequential_batches_repeat_images_from_the_first():
-    found = list(sequential_batches(numbered_images(5), 4, 7))
-    assert [count for _, count in found] == [4, 3]
-    labels = np.concatenate([batch["label"] for batch, _ in found])
+    batches = list(sequential_batches(numbered_images(5), 4, 7))
+    assert [count for _, count in batches] == [4, 3]
+    labels = np.concatenate([batch["label"] for batch, _ in batches])
     np.testing.assert_array_equal(labels, [0, 1, 2, 3, 4, 0, 1, 2])
