@@ -62,7 +62,7 @@ def attend(
     Returns:
         Contexts `[*B, T, V]` in the values' dtype.
     """
-    (t, s) = queries.shape[-2], keys.shape[-2]
+    t, s = queries.shape[-2], keys.shape[-2]
     blocking = _Blocking(score, causal, min(block, t), min(block, s))
     mask = jnp.ones((1, 1), bool) if mask is None else jnp.atleast_2d(mask)
     if s % blocking.keys and mask.shape[-1] == 1:

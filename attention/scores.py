@@ -4,9 +4,8 @@ Every score is a pure function `score(queries, keys, params)` of projected queri
 its own parameters, `None` if it has none. Because all scores share this signature, masks, heads,
 caches, local windows and the O(T + S) evaluation in `blockwise.py` work for each of them.
 
-Projections of the keys belong to the caller, who computes them once per sequence: `general` then is
-a dot product with projected keys, and `location` a dot product with keys that depend on the
-position only.
+The caller projects the keys once per sequence. With projected keys, `general` is a dot product;
+`location` is a dot product with keys that depend on the position only.
 """
 
 from typing import Any, Protocol, runtime_checkable

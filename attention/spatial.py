@@ -80,8 +80,8 @@ def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
     XLA may have rounded differently, so that no input equals it.
     """
     *batch, rows, columns, channels = maps.shape
-    squares = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
-    return squares.max((-4, -2))
+    windows = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
+    return windows.max((-4, -2))
 
 
 def _pairwise_max_pool(maps):

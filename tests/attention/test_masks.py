@@ -40,3 +40,8 @@ def test_combine_is_a_logical_and():
     assert bits(masks.combine(None, valid)) == bits(valid)
     assert masks.combine(None, None) is None
     assert masks.combine() is None
+
+
+def test_segments_allow_keys_of_the_same_segment_except_padding():
+    mask = masks.segments(jnp.array([[1, 2, 0]]), jnp.array([[1, 1, 2, 0]]))
+    assert bits(mask) == [[[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]]
