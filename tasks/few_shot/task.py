@@ -1,4 +1,4 @@
-"""Few-shot classification of images: N classes that training does not have, K labeled images each.
+"""Few-shot image classification: N unseen classes with K labeled images each.
 
 Source: Mishra et al. 2018, sec. 5.1. Episodes are sampled on the host from the seed and the step;
 images are augmented on the device. The loss is the cross-entropy of the query, the last image.
@@ -54,12 +54,12 @@ class FewShotClassification(Supervised):
         )
         if min(data.shots) < 1:
             raise UserError(f"data.shots={data.shots} must be positive.")
-        most = max(data.shots)
-        fewest = min(len(with_shots(classes, most)) for classes in self.classes.values())
-        if not 1 < data.ways <= fewest:
+        shots = max(data.shots)
+        count = min(len(with_shots(classes, shots)) for classes in self.classes.values())
+        if not 1 < data.ways <= count:
             raise UserError(
-                f"data.ways={data.ways} must be from 2 to {fewest}, the number of classes with the "
-                f"{most + 1} images that {most} shots need."
+                f"data.ways={data.ways} must be from 2 to {count}, the number of classes with the "
+                f"{shots + 1} images that {shots} shots need."
             )
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
@@ -90,7 +90,7 @@ class FewShotClassification(Supervised):
         return nnx.state(self.create(key))
 
     def loss(self, params, batch, key):
-        """Cross-entropy of the query, and the accuracy."""
+        """Return the cross-entropy and the accuracy of the query, summed over episodes."""
         logits, _ = self._classify(params, self._augment(batch, key), batch.labels)
         target = batch.labels[:, -1]
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, target)
