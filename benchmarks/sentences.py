@@ -16,7 +16,7 @@ Batches = list[dict[str, np.ndarray]]
 
 
 def batches(size: int, length: int, vocabulary: int) -> Batches:
-    """Padded batches of random sentences of `length // 2` to `length` tokens; token 0 is padding.
+    """Sample padded batches of sentences of `length // 2` to `length` tokens; token 0 is padding.
 
     A target has the length of its source within two tokens.
     """
@@ -35,7 +35,7 @@ def batches(size: int, length: int, vocabulary: int) -> Batches:
 
 
 def packed(padded: Batches, row: int) -> Batches:
-    """The same sentences in packed rows, in as many batches; the last one repeats some rows."""
+    """Pack the same sentences into rows, in as many batches; the last one repeats some rows."""
     from tasks.translation.data.packing import PackedBatches
     from tasks.translation.data.tokenized import Sentences, TokenizedPairs
 
@@ -52,12 +52,12 @@ def packed(padded: Batches, row: int) -> Batches:
 
 
 def real_tokens(batches: Batches) -> int:
-    """Number of target tokens of a round without padding."""
+    """Count the target tokens of a round without padding."""
     return sum(int((batch["target"] > 0).sum()) for batch in batches)
 
 
 def our_task(create: Callable[..., Any]) -> Any:
-    """Translation task without a corpus, for the model that `create(key=...)` returns."""
+    """Build a translation task without a corpus, for the model that `create(key=...)` returns."""
     import jax
     from flax import nnx
     from ml_collections import ConfigDict
@@ -86,7 +86,7 @@ def our_task(create: Callable[..., Any]) -> Any:
 
 
 def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], None]:
-    """Training function of a `torch.nn.Module` that maps the arrays of a batch to its loss."""
+    """Build the training function of a `torch.nn.Module` that maps a batch to its loss."""
     import torch
 
     from benchmarks import timing

@@ -67,12 +67,16 @@ def run_in_subprocess(*argv: str, stdin: bytes = b"") -> CommandResult:
 
 def run_with_devices(devices: int, *arguments: str) -> Any:
     """Run Python in a process with several CPU devices, and parse its last line as JSON."""
-    device_count = f"--xla_force_host_platform_device_count={devices}"
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": device_count}
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def xla_flags(devices: int) -> str:
+    """Return the `XLA_FLAGS` of this process with another number of CPU devices."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
 
 
 def _delete_flags(script: str) -> None:

@@ -123,10 +123,7 @@ def make_plan(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) ->
         hardware=f"{hardware}, {len(devices)} x {devices[0].device_kind}",
         chip=chip,
         mesh=dict(device_mesh.shape),
-        batch=", ".join(
-            f"{jax.tree_util.keystr(path, simple=True)} {' x '.join(map(str, x.shape))}"
-            for path, x in jax.tree.leaves_with_path(batch)
-        ),
+        batch=_format_shapes(batch),
         parameters=sum(x.size for x in jax.tree.leaves(state.params)),
         weights=bytes_per_device(state.params),
         optimizer=bytes_per_device(state) - bytes_per_device(state.params),
@@ -139,6 +136,14 @@ def make_plan(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) ->
         compile_seconds=wall,
         compile_cpu_seconds=cpu,
     )
+
+
+def _format_shapes(batch: Any) -> str:
+    """Format names of arrays by their shape, as 'source, target: 96 x 256'."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for path, x in jax.tree.leaves_with_path(batch):
+        names.setdefault(x.shape, []).append(jax.tree_util.keystr(path, simple=True))
+    return "; ".join(f"{', '.join(names[x])}: {' x '.join(map(str, x))}" for x in names)
 
 
 def _with_sharding(tree: Any, sharding: NamedSharding) -> Any:

@@ -19,9 +19,9 @@ from tests.models.tiny import (
     TARGET,
     VOCABULARY,
     logits,
-    quick_jit,
     run,
     transformer,
+    unoptimized_jit,
 )
 
 PAD, BOS, EOS = 0, 1, 2
@@ -45,7 +45,7 @@ def test_state_depends_on_earlier_targets_only(norm):
     source, target = SOURCE[:1], TARGET[:1]
     probe = np.cos(np.arange(SIZES["width"]))
 
-    @quick_jit
+    @unoptimized_jit
     def slopes(params):
         def probed(params):
             model = nnx.merge(graphdef, params)
@@ -105,7 +105,7 @@ def test_packed_sentences_have_the_states_and_gradients_of_separate_ones(norm, i
     source, source_segments = pack(SOURCE, (1, 3), (0, 6))
     target, target_segments = pack(TARGET, (1, 3), (0, 5))
 
-    @quick_jit
+    @unoptimized_jit
     def separate(params):
         def weighted(params):
             model = nnx.merge(graphdef, params)
@@ -114,7 +114,7 @@ def test_packed_sentences_have_the_states_and_gradients_of_separate_ones(norm, i
 
         return jax.grad(weighted, has_aux=True)(params)
 
-    @quick_jit
+    @unoptimized_jit
     def together(params):
         def weighted(params):
             model = nnx.merge(graphdef, params)
@@ -164,7 +164,7 @@ def test_blockwise_attention_gives_the_logits_and_gradients_of_plain_attention()
     def logits_and_gradients(implementation):
         graphdef, params = transformer(implementation=implementation)
 
-        @quick_jit
+        @unoptimized_jit
         def both(params):
             def weighted(params):
                 found = nnx.merge(graphdef, params)(SOURCE, TARGET)[0]
@@ -183,9 +183,8 @@ def test_blockwise_attention_gives_the_logits_and_gradients_of_plain_attention()
 def test_blockwise_model_returns_the_attention_weights_of_the_plain_one():
     def weights(implementation):
         graphdef, params = transformer(implementation=implementation)
-        return quick_jit(lambda params: nnx.merge(graphdef, params).attention(SOURCE, TARGET))(
-            params
-        )
+        attention = lambda params: nnx.merge(graphdef, params).attention(SOURCE, TARGET)
+        return unoptimized_jit(attention)(params)
 
     found, expected = weights("blockwise"), run(*transformer(), SOURCE, TARGET)[1]
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -199,7 +198,7 @@ def test_cached_decoding_equals_the_full_pass(norm, layers):
     targets = jnp.asarray(np.random.default_rng(0).integers(2, VOCABULARY, (2, beams, T)))
     graphdef, params = transformer(norm=norm, decoder_layers=layers)
 
-    @quick_jit
+    @unoptimized_jit
     def by_steps(params):
         model = nnx.merge(graphdef, params)
         memory, _ = model.encode(SOURCE)
@@ -250,7 +249,7 @@ def test_every_sublayer_and_embedding_has_dropout_with_its_own_key(monkeypatch):
     """Vaswani et al. 2017, sec. 5.4: two sub-layers per encoder layer, three per decoder layer."""
     graphdef, params = transformer(dropout=0.5, encoder_layers=2, decoder_layers=3)
 
-    @quick_jit
+    @unoptimized_jit
     def keys_of(params, key):
         found = []
 
@@ -329,7 +328,7 @@ def test_learns_to_reverse_sentences_and_beam_search_reproduces_them():
     create = partial(Transformer, **SIZES | changes)
     optimizer = optax.adam(3e-3, b2=0.98)
 
-    @quick_jit
+    @unoptimized_jit
     def learn(key):
         graphdef, params = nnx.split(create(key=key))
 

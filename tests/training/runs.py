@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from tests import toy
-from tests.commands import ROOT
+from tests.commands import ROOT, xla_flags
 from training import metric_writer
 from training.checkpoints import Checkpoints
 from training.loop import fit
@@ -37,7 +37,7 @@ def start_training(workdir, *flags, devices=1):
     """Start `train.py` in a new process."""
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
     }
     command = [sys.executable, "train.py", "--config=tests/toy.py", f"--workdir={workdir}", *flags]
     pipe = subprocess.PIPE

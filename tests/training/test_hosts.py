@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tests.commands import SMOKE_CONFIG
+from tests.commands import SMOKE_CONFIG, xla_flags
 from tests.training import two_hosts
 from tests.training.runs import ROOT, final_metrics, logged_metrics, restore, toy_config, wait_for
 from training import cli, supervisor
@@ -34,7 +34,7 @@ def start_process(*command, devices=1, **environment):
     env = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
     }
     return subprocess.Popen(
         [sys.executable, *command],

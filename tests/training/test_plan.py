@@ -137,7 +137,7 @@ def test_format_plan(memory, fits):
         hardware="v0:2, 2 x TPU v0",
         chip=plan.Chip(memory * gib, 1e12),
         mesh={"data": 2, "fsdp": 1, "tensor": 1},
-        batch="x 8 x 4",
+        batch="x: 8 x 4",
         parameters=2**28,
         weights=gib,
         optimizer=gib,
@@ -165,6 +165,7 @@ def test_plan_for_the_local_host():
     result = run_in_process("train.py", "--config=tests/toy.py", "--plan=local")
     rows = parse_rows(result.output)
     assert rows["hardware"].startswith("local, ") and rows["mesh"].startswith("data ")
+    assert rows["largest batch"] == "w: 16; x: 16 x 4; y: 16 x 8"
     assert rows["parameters"] == "424" and rows["fits"] == "yes" and "40 steps" in rows
 
 

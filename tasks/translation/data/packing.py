@@ -35,7 +35,7 @@ class PackingPlan(NamedTuple):
     ends: Int[np.ndarray, " R"]
 
     def row(self, r: int) -> Int[np.ndarray, " M"]:
-        """Indices of the pairs of row r."""
+        """Return the indices of the pairs in row r."""
         return self.order[self.ends[r - 1] if r else 0 : self.ends[r]]
 
 

@@ -25,7 +25,7 @@ def inputs(shape, d, v, seed=0, dtype=jnp.float32):
 
 
 def plain(states, table, labels, valid, smoothing=0.0):
-    """The same with all logits in memory."""
+    """Compute the same with all logits in memory."""
     log_probs = jax.nn.log_softmax(states @ table.T)
     on_label = jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
     expected = (1 - smoothing) * on_label + smoothing * log_probs.mean(-1)
