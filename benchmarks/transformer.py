@@ -73,6 +73,7 @@ def torch_model():
             self.dropout = nn.Dropout(DROPOUT)
             angle = torch.arange(ROW)[:, None] / 10_000 ** (torch.arange(0, WIDTH, 2) / WIDTH)
             table = torch.stack([angle.sin(), angle.cos()], -1).reshape(ROW, WIDTH)
+            self.encodings: torch.Tensor
             self.register_buffer("encodings", table)
             for name, length in (("future", LENGTH), ("packed_future", ROW)):
                 mask = torch.triu(torch.ones(length, length, dtype=torch.bool), 1)

@@ -36,7 +36,8 @@ def main(workdirs: Sequence[str]) -> None:
         ("SAGAN: attention of four positions of a digit", images["attention"].axes[:5]),
     )
     figure = Figure(figsize=(11, 8), layout="constrained")
-    for part, (title, sources) in zip(figure.subfigures(2, 2).flat, panels, strict=True):
+    parts = np.asarray(figure.subfigures(2, 2)).flat
+    for part, (title, sources) in zip(parts, panels, strict=True):
         part.suptitle(title, fontsize=11)
         targets = part.subplots(1, len(sources), squeeze=False)[0]
         for source, target in zip(sources, targets, strict=True):
@@ -61,7 +62,7 @@ def copy_axes(source: Axes, target: Axes) -> None:
     """Draw the images, lines, limits and labels of one axes in another."""
     for image in source.images:
         target.imshow(
-            image.get_array(),
+            np.asarray(image.get_array()),
             cmap=image.get_cmap(),
             alpha=image.get_alpha(),
             clim=image.get_clim(),
@@ -89,12 +90,13 @@ def copy_axes(source: Axes, target: Axes) -> None:
 
 def _sharpness(axes: Axes) -> float:
     """Mean of the largest attention weight of each query."""
-    return float(np.mean(np.max(axes.images[0].get_array(), axis=-1)))
+    return float(np.mean(np.max(np.asarray(axes.images[0].get_array()), axis=-1)))
 
 
 def _first_of_each_row(figure: Figure) -> list[Axes]:
     """First panel of each row of a figure with a grid of panels."""
-    return [axes for axes in figure.axes if axes.get_subplotspec().is_first_col()]
+    specs = [(axes, axes.get_subplotspec()) for axes in figure.axes]
+    return [axes for axes, spec in specs if spec is not None and spec.is_first_col()]
 
 
 def _numeric(labels: Sequence[str]) -> bool:

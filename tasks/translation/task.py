@@ -184,15 +184,12 @@ class Translation(Supervised):
     def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a packed batch, or of a batch of the longest sentences."""
         if self.config.packing:
-            size, lengths, kinds = (
-                self.config.packing.rows,
-                self._row,
-                ("", "_segments", "_positions"),
-            )
+            size, lengths = self.config.packing.rows, self._row
         else:
             batching = self.config.batching
             size = bucket_batch_size(self.longest, batching.tokens, batching.batch_size_multiple)
-            lengths, kinds = self.longest, ("",)
+            lengths = self.longest
+        kinds = ("", "_segments", "_positions") if self.config.packing else ("",)
         return {
             f"{side}{kind}": jax.ShapeDtypeStruct((size, length), jnp.int32)
             for side, length in zip(("source", "target"), lengths, strict=True)

@@ -140,7 +140,7 @@ class PackedBatches:
         with self._lock:
             rows = [int(self._permutation(n // self.rows)[n % self.rows]) for n in numbers]
         pairs = [self.plan.row(r) for r in rows]
-        batch = {}
+        batch: Batch = {}
         for name, side, length in zip(
             ("source", "target"), self._pairs.sides, self._row, strict=True
         ):

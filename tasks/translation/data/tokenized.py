@@ -63,17 +63,21 @@ class TokenizedPairs:
         keep = np.ones(len(self), bool)
         for side, longest in zip(self.sides, limit, strict=True):
             keep &= (side.lengths > 1) & (side.lengths <= longest)
-        kept = (Sentences(side.ids, side.starts[keep], side.lengths[keep]) for side in self.sides)
-        return TokenizedPairs(*kept, cache=self.cache), int((~keep).sum())
+        source, target = (
+            Sentences(side.ids, side.starts[keep], side.lengths[keep]) for side in self.sides
+        )
+        return TokenizedPairs(source, target, self.cache), int((~keep).sum())
 
     def truncated(self, limit: Lengths) -> tuple["TokenizedPairs", int]:
         """Truncate sentences over the limit; return the pairs and how many were changed."""
         cut = np.zeros(len(self), bool)
-        sides = []
         for side, longest in zip(self.sides, limit, strict=True):
             cut |= side.lengths > longest
-            sides.append(side._replace(lengths=np.minimum(side.lengths, longest)))
-        return TokenizedPairs(*sides, cache=self.cache), int(cut.sum())
+        source, target = (
+            side._replace(lengths=np.minimum(side.lengths, longest))
+            for side, longest in zip(self.sides, limit, strict=True)
+        )
+        return TokenizedPairs(source, target, self.cache), int(cut.sum())
 
 
 def tokenize(
