@@ -6,7 +6,7 @@
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
 
 `--translate` also accepts a file with one sentence per line, or `-` for standard input. Config
-values of the run can be overridden, for example if its data has moved: `--config.data.dir=DIR`.
+values of the run can be overridden, for example if the data has moved: `--config.data.dir=DIR`.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
-    """Print the metrics of a split and the paper's."""
+    """Print the metrics of a split next to the paper's results."""
     task = build_task(config, workdir)
     splits = ("train", "dev", *task.splits)
     if split not in splits:

@@ -8,7 +8,8 @@ overridden for all runs: `--config.train.steps=1000`. With `--smoke`, each run t
     python sweep.py --sweep=FILE --launcher=slurm --slurm.partition=gpu
 
 submits the runs to Slurm and waits for them. Jobs stay in the queue if the command is interrupted;
-running it again waits for the same jobs. `--status` prints their state, `--cancel` ends them.
+running it again waits for the same jobs. `--status` prints the state of the jobs, and
+`--cancel` cancels the jobs.
 """
 
 import os
@@ -33,7 +34,7 @@ SLURM = config_flags.DEFINE_config_file(
     "slurm", None, "Slurm resources of a run; configs/launchers/slurm.py by default."
 )
 STATUS = flags.DEFINE_bool("status", False, "Only print the state of the Slurm jobs.")
-CANCEL = flags.DEFINE_bool("cancel", False, "Only cancel the Slurm jobs, which save and end.")
+CANCEL = flags.DEFINE_bool("cancel", False, "Only cancel the Slurm jobs, which save first.")
 SMOKE = flags.DEFINE_bool("smoke", False, "Use the ':smoke' variant of every config.")
 OVERRIDES: dict[str, str] = {}  # values of --config.KEY=VALUE flags
 
@@ -90,7 +91,7 @@ def extract_overrides(argv: list[str]) -> None:
     """Move the flags `--config.KEY=VALUE` from the command line to `OVERRIDES`.
 
     Raises:
-        UserError: if one of them, or a `--slurm` flag, is invalid.
+        UserError: if one of these flags, or a `--slurm` flag, is invalid.
     """
     for arg in [arg for arg in argv if arg.startswith(("--config.", "-config."))]:
         key, separator, value = arg.lstrip("-").removeprefix("config.").partition("=")

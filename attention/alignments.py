@@ -102,7 +102,7 @@ def argmax(
 
 
 class HardAlignment(NamedTuple):
-    """A sampled alignment and the terms of its score-function gradient estimator."""
+    """Sampled alignment and the terms of its score-function gradient estimator."""
 
     weights: Float[Array, "*B T S"]  # one-hot at the sampled key
     log_prob: Float[Array, "*B T"]  # log-probability of the sampled key
@@ -141,7 +141,7 @@ def straight_through(
     mask: Bool[Array, "*#B #T #S"] | None = None,
     temperature: float = 1.0,
 ) -> Float[Array, "*B T S"]:
-    """Hard alignment with the gradient of its softmax relaxation: biased, of low variance.
+    """Hard alignment with the gradient of its softmax relaxation (biased, low variance).
 
     Source: Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax", sec. 2.2.
 
@@ -149,7 +149,7 @@ def straight_through(
         logits: `[*B, T, S]`.
         key: PRNG key of the sample.
         mask: broadcastable to the logits, true where a query may attend.
-        temperature: of the softmax relaxation.
+        temperature: temperature of the softmax relaxation.
 
     Returns:
         Weights `[*B, T, S]`, one-hot at the sampled key.
@@ -169,6 +169,6 @@ def reinforce_loss(
     Args:
         log_prob: log-probability of each sample.
         reward: reward of each sample, treated as a constant.
-        baseline: independent of the sample, treated as a constant; it reduces the variance.
+        baseline: variance-reducing baseline, independent of the sample, treated as a constant.
     """
     return -lax.stop_gradient(reward - baseline) * log_prob

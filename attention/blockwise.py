@@ -2,8 +2,8 @@
 
 The forward pass accumulates the softmax over blocks of keys (Milakov & Gimelshein 2018; Rabe &
 Staats 2021). The backward pass recomputes the logits of each block instead of storing them (Dao et
-al. 2022, algorithm 4). The score of each block is differentiated by `jax.vjp`, so additive
-attention, or a score defined by the user, needs no more memory than the dot product.
+al. 2022, algorithm 4). `jax.vjp` differentiates the score one block at a time,
+so additive attention or a user-defined score needs no more memory than the dot product.
 """
 
 from functools import partial
@@ -55,9 +55,9 @@ def attend(
         params: parameters of the score; they receive gradients.
         mask: broadcastable to `[*B, T, S]`. Pass an array of O(T + S) elements, such as a padding
             mask.
-        causal: query t attends to keys 0 .. t. A flag, because the mask would have T·S elements;
-            blocks that lie entirely in the future are skipped.
-        block: side of a block; the last block may extend beyond T or S.
+        causal: whether query t attends to keys 0 .. t only. This is a flag because the mask would
+            have T·S elements. Blocks that lie entirely in the future are skipped.
+        block: number of queries and of keys per block; the last block may extend beyond T or S.
 
     Returns:
         Contexts `[*B, T, V]` in the values' dtype.
@@ -170,7 +170,7 @@ def _backward(blocking, residuals, d_contexts):
 
 
 def _block_gradients(score, q, k, v, params, log_sum, d_context, row_dot):
-    """Gradients by v, and by q, k and params, of one block (Dao et al. 2022, algorithm 4)."""
+    """Gradients of v, and of q, k and params, for one block (Dao et al. 2022, algorithm 4)."""
     logits, score_vjp = jax.vjp(score, q, k, params)
     weights = jnp.exp(logits - log_sum[..., None])
     d_v = jnp.einsum("...ts,...tv->...sv", weights, d_context)
@@ -220,6 +220,6 @@ def _slice(x, axis, i, block):
 
 
 def _add_slice(x, update, start):
-    """Add an update to rows `start ..` of the second last axis."""
+    """Add an update to rows `start ..` of the second-to-last axis."""
     old = lax.dynamic_slice_in_dim(x, start, update.shape[-2], x.ndim - 2)
     return lax.dynamic_update_slice_in_dim(x, old + update, start, x.ndim - 2)

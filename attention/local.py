@@ -23,11 +23,11 @@ def monotonic_centers(
     """Window centers of local-m: target position t attends around source position t.
 
     Source: Luong et al. 2015, sec. 3.2. Deviation: a target position beyond the end of the source
-    attends around the last source position; in the paper its window is empty.
+    attends around the last source position; in the paper, the window of that position is empty.
 
     Args:
-        positions: t, of each query.
-        lengths: S, of each source.
+        positions: target position t of each query.
+        lengths: length S of each source.
     """
     return jnp.minimum(positions, lengths[..., None] - 1).astype(jnp.float32)
 
@@ -42,7 +42,7 @@ def predicted_centers(
     Args:
         hidden: `[*B, T, A]`, the target states times W_p.
         v: `[A]`; or `[*B, A]`, one per sequence.
-        lengths: S, of each source.
+        lengths: length S of each source.
     """
     hidden = jnp.tanh(hidden).astype(jnp.float32)
     last = (lengths[..., None] - 1).astype(jnp.float32)
@@ -73,7 +73,7 @@ def attend(
         valid: `[*B, S]`, false at padding.
         half_width: D.
         gaussian: multiply the weights by `exp(-(s - p)² / (2 sigma²))` with `sigma = D / 2`, as
-            local-p does; they then sum to less than one.
+            local-p does; the weights then sum to less than one.
         score: maps queries and keys to logits.
         params: parameters of the score.
 

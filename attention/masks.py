@@ -31,7 +31,7 @@ def causal(queries: int, keys: int, offset: int | Int[Array, ""] = 0) -> Bool[Ar
 
 
 def combine(*masks: Bool[Array, "..."] | None) -> Bool[Array, "..."] | None:
-    """Logical AND of the masks that are not `None`, or `None` if all are."""
+    """Logical AND of the masks that are not `None`, or `None` if all masks are."""
     present = [mask for mask in masks if mask is not None]
     if not present:
         return None
@@ -42,10 +42,10 @@ def combine(*masks: Bool[Array, "..."] | None) -> Bool[Array, "..."] | None:
 
 
 def segments(query_ids: Int[Array, "*B T"], key_ids: Int[Array, "*B S"]) -> Bool[Array, "*B T S"]:
-    """Restrict queries to keys of their own segment, for rows that hold several sequences.
+    """Restrict queries to keys of their own segment, for packed rows.
 
     Args:
         query_ids: `[*B, T]`, segment of each query.
-        key_ids: `[*B, S]`, segment of each key; 0 is padding, which no query may look at.
+        key_ids: `[*B, S]`, segment of each key; 0 is padding, which no query attends to.
     """
     return (query_ids[..., :, None] == key_ids[..., None, :]) & (key_ids > 0)[..., None, :]

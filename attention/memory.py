@@ -1,7 +1,7 @@
 """Addressing and writing an external memory of N rows.
 
 Source: Graves et al. 2014, "Neural Turing Machines", sec. 3. The addressing mechanism is a chain of
-four steps (fig. 2), each a function here; the softmax of the first is `attention.soft`:
+four functions (fig. 2); `attention.soft` normalizes the result of `similarity`:
 
     similarity -> interpolate -> shift -> sharpen
 
@@ -66,7 +66,7 @@ def address(
 def similarity(
     keys: Float[Array, "*B H M"], memory: Float[Array, "*B M N"], strength: Float[Array, "*B H"]
 ) -> Float[Array, "*B H N"]:
-    """`β K[k, M(i)]`, the cosine similarity of keys and rows (eq. 5 and 6; `scores.content`).
+    """Cosine similarity of keys and rows, `β K[k, M(i)]` (eq. 5 and 6; `scores.content`).
 
     Args:
         keys: k, one per head.
@@ -84,7 +84,7 @@ def similarity(
 def interpolate(
     content: Float[Array, "*B H N"], previous: Float[Array, "*B H N"], gate: Float[Array, "*B H"]
 ) -> Float[Array, "*B H N"]:
-    """`g w^c + (1 - g) w_{t-1}` (eq. 7).
+    """Interpolated weightings, `g w^c + (1 - g) w_{t-1}` (eq. 7).
 
     Args:
         content: w^c, content weightings.
@@ -100,12 +100,12 @@ def interpolate(
 def shift(
     weights: Float[Array, "*B H N"], shifts: Float[Array, "*B H J"]
 ) -> Float[Array, "*B H N"]:
-    """Circular convolution, `w(i) = Σ_j w(j) s(i - j)` (eq. 8).
+    """Circular convolution with the shifts, `w(i) = Σ_j w(j) s(i - j)` (eq. 8).
 
     Args:
         weights: `[*B, H, N]`.
         shifts: `[*B, H, J]`, weights of the J = 2R + 1 shifts by -R ... R. A shift of 1 moves the
-            weight of row i to row i + 1, and that of the last row to the first.
+            weight of row i to row i + 1, and the weight of the last row to row 0.
 
     Returns:
         Weightings `[*B, H, N]`.
@@ -114,7 +114,7 @@ def shift(
         ValueError: if the number of shifts is even.
     """
     if shifts.shape[-1] % 2 == 0:
-        raise ValueError(f"shifts are by -R ... R, an odd number, not {shifts.shape[-1]}")
+        raise ValueError(f"the number of shifts, by -R ... R, must be odd, not {shifts.shape[-1]}")
     radius = shifts.shape[-1] // 2
     shifted = jnp.zeros_like(weights)
     for j in range(2 * radius + 1):
@@ -125,7 +125,7 @@ def shift(
 def sharpen(
     weights: Float[Array, "*B H N"], sharpness: Float[Array, "*B H"]
 ) -> Float[Array, "*B H N"]:
-    """`w(i)^γ / Σ_j w(j)^γ` (eq. 9), computed in log space to avoid underflow.
+    """Sharpened weightings, `w(i)^γ / Σ_j w(j)^γ` (eq. 9), computed in log space.
 
     Args:
         weights: `[*B, H, N]`, nonnegative.
@@ -134,6 +134,7 @@ def sharpen(
     Returns:
         Weightings `[*B, H, N]` in float32, which sum to one.
     """
+    # In log space, because `w ** γ` would underflow.
     logs = jnp.log(jnp.maximum(weights.astype(jnp.float32), TINY))
     return soft(sharpness[..., None].astype(jnp.float32) * logs)
 
@@ -144,7 +145,9 @@ def write(
     erase: Float[Array, "*B H M"],
     add: Float[Array, "*B H M"],
 ) -> Float[Array, "*B M N"]:
-    """`M(i) Π_h (1 - w_h(i) e_h) + Σ_h w_h(i) a_h`: all heads erase, then all heads add.
+    """Update the memory to `M(i) Π_h (1 - w_h(i) e_h) + Σ_h w_h(i) a_h`.
+
+    All heads erase before any head adds.
 
     Source: Graves et al. 2014, eq. 3 and 4, and the remark on several heads below them.
 
@@ -165,7 +168,7 @@ def write(
 
 @jax.custom_vjp
 def _erase(memory, weights, erase):
-    """`M (1 - e w^T)` of one head."""
+    """Erase step of one head, `M (1 - e w^T)`."""
     return memory * (1 - erase[..., None] * weights[..., None, :])
 
 
@@ -174,7 +177,7 @@ def _erase_forward(memory, weights, erase):
 
 
 def _erase_backward(residuals, g):
-    """Gradients by weights and erase as matrix products instead of sums of broadcast arrays."""
+    """Compute gradients of weights and erase as matrix products, not sums of broadcast arrays."""
     memory, weights, erase = residuals
     d_outer = -g * memory
     return (

@@ -2,8 +2,8 @@
 
     project_heads -> attend_heads -> merge_heads
 
-The head axis precedes the position axis, `[*B, H, T, K]`, so that every kernel on `[*B, T, K]` also
-works on heads. Keys and values are projected once and passed in projected.
+The head axis precedes the position axis, `[*B, H, T, K]`, so that functions of `[*B, T, K]` arrays
+also work on heads. The caller projects keys and values once.
 """
 
 from typing import Literal, NamedTuple
@@ -31,7 +31,7 @@ class KeyValues(NamedTuple):
 def project_heads(
     x: Float[Array, "*B S D"], kernel: Float[Array, "D H K"], bias: Float[Array, "H K"]
 ) -> Float[Array, "*B H S K"]:
-    """`x W_h + b_h` for every head h."""
+    """Project the input for every head h, `x W_h + b_h`."""
     d, h, k = kernel.shape
     return split_heads(affine(x, kernel.reshape(d, h * k), bias.reshape(h * k)), h)
 
@@ -39,7 +39,7 @@ def project_heads(
 def merge_heads(
     contexts: Float[Array, "*B H T V"], kernel: Float[Array, "H V D"], bias: Float[Array, " D"]
 ) -> Float[Array, "*B T D"]:
-    """`Concat(head_1, ..., head_H) W^O + b`."""
+    """Project the concatenated heads, `Concat(head_1, ..., head_H) W^O + b`."""
     h, v, d = kernel.shape
     return affine(concatenate_heads(contexts), kernel.reshape(h * v, d), bias)
 
@@ -58,7 +58,7 @@ def attend_heads(
         queries: `[*B, H, T, K]`.
         memory: keys `[*B, H, S, K]` and values `[*B, H, S, V]`.
         mask: broadcastable to `[*B, H, T, S]`, true where a query may attend.
-        causal: query t attends to keys 0 .. t.
+        causal: whether query t attends to keys 0 .. t only.
         implementation: `xla`, with explicit weights; `blockwise`, in O(T + S) memory; `cudnn`, the
             fused kernel of NVIDIA GPUs (16-bit types only; needs exactly one batch axis).
 
@@ -106,7 +106,7 @@ def split_heads(projected: Float[Array, "*B S F"], heads: int) -> Float[Array, "
 
 
 def concatenate_heads(contexts: Float[Array, "*B H T V"]) -> Float[Array, "*B T F"]:
-    """`Concat(head_1, ..., head_H)`, the inverse of `split_heads`."""
+    """Concatenated heads, `Concat(head_1, ..., head_H)`; the inverse of `split_heads`."""
     contexts = jnp.swapaxes(contexts, -2, -3)
     return contexts.reshape(*contexts.shape[:-2], -1)
 
@@ -114,7 +114,9 @@ def concatenate_heads(contexts: Float[Array, "*B H T V"]) -> Float[Array, "*B T 
 def affine(
     x: Float[Array, "*B D"], kernel: Float[Array, "D F"], bias: Float[Array, " F"] | None = None
 ) -> Float[Array, "*B F"]:
-    """`x W + b` at every position, in the dtype of `x`; the gradient of b is summed in its dtype.
+    """Affine map `x W + b` at every position, in the dtype of `x`.
+
+    The gradient of b is summed in the dtype of b.
 
     Batch axes are flattened to one matrix product: XLA's CPU backend lowers a contraction over
     several axes, such as the gradient of W, to copies and small products that take up to four times

@@ -37,7 +37,7 @@ def point(
         score: maps queries and keys to logits.
         params: parameters of the score.
         mask: broadcastable to `[*B, T, S]`, true where a key may be chosen.
-        bound: C, bound of the logits; 0 for none.
+        bound: C, bound of the logits; 0 for unbounded logits.
 
     Returns:
         `[*B, T, S]` in float32, -inf where a key may not be chosen.
@@ -47,7 +47,7 @@ def point(
 
 
 def clip(logits: Float[Array, "*B T S"], bound: float) -> Float[Array, "*B T S"]:
-    """`C tanh(u)`, which bounds the logits to keep the entropy of a policy high early in training.
+    """Bounded logits, `C tanh(u)`, which keep the entropy of a policy high early in training.
 
     Source: Bello et al. 2016, appendix A.
 
@@ -67,7 +67,7 @@ def glimpse(
     params: Any = None,
     mask: Bool[Array, "*#B #T #S"] | None = None,
 ) -> Float[Array, "*B T V"]:
-    """`g = Σ_i p_i r_i`, an attention read of the inputs that replaces the pointing query.
+    """Glimpse `g = Σ_i p_i r_i`, an attention read of the inputs that replaces the query.
 
     Source: Bello et al. 2016, appendix A.
 

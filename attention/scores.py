@@ -1,8 +1,9 @@
 """Scores: logits of every pair of a query and a key.
 
 Every score is a pure function `score(queries, keys, params)` of projected queries and keys and of
-its own parameters, `None` if it has none. Because all scores share this signature, masks, heads,
-caches, local windows and the O(T + S) evaluation in `blockwise.py` work for each of them.
+its own parameters, which are `None` for a score without parameters. Because all scores share
+this signature, masks, heads, caches, local windows and the O(T + S) evaluation in `blockwise.py`
+work for each score.
 
 The caller projects the keys once per sequence. With projected keys, `general` is a dot product;
 `location` is a dot product with keys that depend on the position only.
@@ -133,7 +134,7 @@ def content(
 
 
 def inverse_norm(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """`1 / sqrt(|x|² + EPSILON²)` along an axis, in float32, so that zero vectors give no NaN."""
+    """Inverse norm along an axis, `1 / sqrt(|x|² + EPSILON²)`, finite for zero vectors."""
     x = x.astype(jnp.float32)
     return lax.rsqrt(jnp.sum(x * x, axis=axis) + EPSILON**2)
 
@@ -144,8 +145,8 @@ def additive(
 ) -> Float[Array, "*B T S"]:
     """Additive score with one hidden layer, `v · tanh(q + k)`.
 
-    Source: Bahdanau et al. 2015, app. A.1.2. With the projections of queries and keys as two halves
-    of one matrix it is "concat" of Luong et al. 2015, sec. 3.1.
+    Source: Bahdanau et al. 2015, app. A.1.2. If the projections of queries and keys are the two
+    halves of one matrix, the score is "concat" of Luong et al. 2015, sec. 3.1.
 
     Args:
         queries: `[*B, T, A]`, the decoder states times W_a.
@@ -171,8 +172,8 @@ def _additive_forward(queries, keys, params):
 def _additive_backward(residuals, d_logits):
     """Recompute the hidden layer one query at a time, so that `[T, S, A]` is never stored.
 
-    The gradient of v keeps its batch axes until the end of the loop: with sequences sharded over
-    devices, it then needs one all-reduce instead of one per query.
+    The gradient of v keeps its batch axes until the end of the loop. If sequences are sharded over
+    devices, this gradient then needs one all-reduce instead of one per query.
     """
     queries, keys, params = residuals
 

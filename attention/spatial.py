@@ -61,7 +61,7 @@ def attend_map(
 def gated_residual(
     maps: Float[Array, "*B Y X C"], contexts: Float[Array, "*B Y X C"], gate: Float[Array, ""]
 ) -> Float[Array, "*B Y X C"]:
-    """`x + γ o` with a learned scalar γ, initially 0 (Zhang et al. 2019, eq. 3)."""
+    """Gated residual `x + γ o` with a learned scalar γ, initially 0 (Zhang et al. 2019, eq. 3)."""
     return maps + gate.astype(maps.dtype) * contexts.astype(jnp.result_type(maps))
 
 
@@ -75,9 +75,9 @@ def max_pool(maps: Float[Array, "*B Y X C"]) -> Float[Array, "*B Y//2 X//2 C"]:
     """Max pooling over 2 x 2 windows with stride 2.
 
     The forward pass is one reduction: XLA's CPU backend may fuse a `maximum` of slices into its
-    consumers and recompute it at every read. The VJP is that of two pairwise maxima, each of which
-    compares its two inputs; the VJP of `max` compares the inputs with a recomputed maximum, which
-    XLA may have rounded differently, so that no input equals it.
+    consumers and recompute it at every read. The VJP differentiates two pairwise maxima, which
+    compare their inputs with each other. The VJP of `max` would compare the inputs with a
+    recomputed maximum, which XLA may round differently, so that no input equals the maximum.
     """
     *batch, rows, columns, channels = maps.shape
     windows = maps.reshape(*batch, rows // 2, 2, columns // 2, 2, channels)
@@ -99,10 +99,10 @@ max_pool.defvjp(
 
 
 def _store_positions_last(x: Float[Array, "*B S K"]) -> Float[Array, "*B S K"]:
-    """Return `x` unchanged, with its two last axes transposed in memory.
+    """Return `x` unchanged, with its last two axes transposed in memory.
 
-    The gradient of the dot product by `x` is then a product of a short and a wide matrix, three
+    The gradient of `x` in the dot product is then a product of a short and a wide matrix, three
     times as fast on a CPU as XLA's product of a tall and a narrow one. The barrier keeps XLA from
-    cancelling the two transpositions.
+    canceling the two transpositions.
     """
     return lax.optimization_barrier(x.swapaxes(-1, -2)).swapaxes(-1, -2)

@@ -1,4 +1,4 @@
-"""Models: `flax.nnx` modules that hold the weights of the kernels in `attention`."""
+"""Models: `flax.nnx` modules that hold weights and call the functions in `attention`."""
 
 from models.encoder_decoder import Attention, EncoderDecoder
 from models.seq2seq.luong import Luong

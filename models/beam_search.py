@@ -43,13 +43,14 @@ def beam_search(
     The length penalty is `lp(Y) = ((5 + |Y|) / 6) ** alpha`, where |Y| includes `eos`. Source:
     Vaswani et al. 2017, sec. 6.1; Wu et al. 2016, eq. 14.
 
-    Each step selects the 2W best extensions of every sentence. Those among the first W that end
-    with `eos` are added to the finished hypotheses, and the best W without `eos` stay live. The
-    search of a sentence ends when it has W finished hypotheses. At the last position of its limit
-    only `eos` is allowed. A width of 1 is greedy decoding.
+    Each step selects the 2W best extensions of every sentence. If one of the first W
+    extensions ends with `eos`, it is added to the finished hypotheses. The best W extensions
+    without `eos` stay live. The search of a sentence ends when the sentence has W finished
+    hypotheses. At position `limit - 1` of a sentence, only `eos` is allowed. A width of 1 is
+    greedy decoding.
 
     Args:
-        step: logits of the next token of every beam, given its last token.
+        step: returns the logits of the next token of every beam, given the last token.
         cache: pytree of arrays `[B, W, ...]`; entries are reordered with their beams.
         limits: maximum number of tokens of each sentence, including `eos`; from 1 to `length`.
         length: T, static maximum number of tokens.
@@ -92,7 +93,7 @@ def beam_search(
         tokens = lax.dynamic_update_slice_in_dim(tokens, token[..., None], position, axis=2)
 
         ends = token == eos
-        # Sentences that are done keep their hypotheses while the loop runs for the others.
+        # Finished sentences keep their hypotheses while the loop runs for the others.
         finishes = ends & (jnp.arange(best.shape[-1]) < width) & is_searching(state)[:, None]
         new_scores = jnp.where(finishes, best / penalty(position + 1.0), -jnp.inf)
         finished_scores, rank = top_k(
@@ -148,7 +149,7 @@ top_k.def_partition(_partition_top_k, sharding_rule="b n -> b k, b k")
 def chunked_top_k(
     x: Float[Array, "B N"], count: int, chunk: int = 128
 ) -> tuple[Float[Array, "B _"], Int[Array, "B _"]]:
-    """Compute `lax.top_k` by chunks, several times faster on a CPU if N is a vocabulary or more.
+    """Compute `lax.top_k` by chunks, which is several times faster on a CPU for a large N.
 
     The `count` largest elements lie in the `count` chunks with the largest maxima. Only these
     chunks are sorted; all others are read once, for their maxima.

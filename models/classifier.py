@@ -1,6 +1,6 @@
 """Small convolutional classifier, whose features replace Inception's in the evaluation of images.
 
-It serves datasets that differ much from photographs, and runs without Inception's weights.
+The classifier is for datasets that differ from photographs, and needs no Inception weights.
 """
 
 from typing import NamedTuple
@@ -23,14 +23,14 @@ class ClassifierOutput(NamedTuple):
 
 
 class Classifier(nnx.Module):
-    """3 x 3 convolutions, each of which halves the map until it is 4 x 4, and two dense layers.
+    """Classifier of 3 x 3 convolutions, which halve the map down to 4 x 4, and two dense layers.
 
     Args:
         resolution: rows and columns R of an image, 4 · 2^n.
         channels: number of image channels, C.
         classes: N.
-        width: output channels of the first convolution; each further one doubles them, up to eight
-            times `width`.
+        width: output channels of the first convolution; each further convolution doubles the
+            channels, up to eight times `width`.
         features: width of the penultimate layer, F.
         key: PRNG key of the initial weights.
     """

@@ -1,9 +1,9 @@
 """Convolution and batch normalization of feature maps `[B, Y, X, C]`.
 
 Convolutions followed by mean pooling, or preceded by nearest-neighbor upsampling, are fused with
-the resampling, with the same result for less than half of the products: upsampling by a polyphase
-decomposition into 2 x 2 kernels, pooling by a 4 x 4 kernel with stride 2. On a CPU
-`models.matmul_convolutions` is faster still.
+the resampling, with the same result and less than half of the multiplications: upsampling by a
+polyphase decomposition into 2 x 2 kernels, pooling by a 4 x 4 kernel with stride 2. On a CPU,
+`models.matmul_convolutions` is faster.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def mean_pool(x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 C"]:
 def convolve_upsampled(
     x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
 ) -> Float[Array, "B 2*Y 2*X D"]:
-    """`convolve(upsample(x), weights)` with 16 products per input position instead of 36.
+    """Compute `convolve(upsample(x), weights)` with 16 multiplications per input instead of 36.
 
     Polyphase decomposition: outputs in even and odd rows and columns are four 2 x 2 convolutions of
     `x`, whose results are interleaved.
@@ -78,7 +78,7 @@ def convolve_upsampled(
 def convolve_pooled(
     x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
 ) -> Float[Array, "B Y//2 X//2 D"]:
-    """`mean_pool(convolve(x, weights))` with 16 products per output position instead of 36."""
+    """Compute `mean_pool(convolve(x, weights))` with 16 multiplications per output, not 36."""
     kernel = jnp.einsum("jk,il,klcd->jicd", _POOLED, _POOLED, weights)
     return convolve(x, kernel, stride=2, padding=((1, 1), (1, 1)))
 
@@ -94,7 +94,7 @@ class ConvFunctions(NamedTuple):
 def conv_functions() -> ConvFunctions:
     """Return the fastest implementation: matrix products on a CPU, XLA's convolutions elsewhere.
 
-    The platform is that of the abstract mesh, if one is set: plans are made for other machines.
+    The platform of the abstract mesh takes precedence, because plans are for other machines.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     if (device.platform if device else jax.default_backend()) == "cpu":
@@ -141,7 +141,7 @@ class Conv(nnx.Module):
         return self._add_bias(conv_functions().pooled(x, self.kernel[...]))
 
     def _add_bias(self, x):
-        """Add in float32, so that the bias gradient, a sum over positions, is in float32 too."""
+        """Add the bias in float32, so that its gradient, a sum over positions, is in float32."""
         return (x + self.bias[...]).astype(x.dtype)
 
 
@@ -157,8 +157,8 @@ class BatchNorm(nnx.Module):
 
     Source: Dumoulin et al. 2017 and Miyato & Koyama 2018 for class-conditional gain and bias.
 
-    There are no running averages. The moments are those of the batch, which are returned, or an
-    argument.
+    There are no running averages. The moments are computed from the batch and returned, or passed
+    as an argument.
 
     Args:
         channels: C.
@@ -177,7 +177,7 @@ class BatchNorm(nnx.Module):
         labels: Int[Array, " B"] | None = None,
         moments: Moments | None = None,
     ) -> tuple[Float[Array, "B Y X C"], Moments]:
-        """Normalize the map by `moments`, or by those of the batch; also returns the moments."""
+        """Normalize the map by `moments` or the moments of the batch; also return the moments."""
         x32 = x.astype(jnp.float32)
         if moments is None:
             mean, square = x32.mean((0, 1, 2)), (x32 * x32).mean((0, 1, 2))

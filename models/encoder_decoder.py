@@ -40,7 +40,7 @@ class Segments(NamedTuple):
 
 
 class EncoderDecoder(Protocol):
-    """A `flax.nnx` module; callers treat values of type `Any` as opaque.
+    """Encoder-decoder, a `flax.nnx` module; callers treat values of type `Any` as opaque.
 
     Attributes:
         pad: token id of padding.

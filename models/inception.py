@@ -30,7 +30,7 @@ def apply(weights: Weights, images: Float[Array, "B Y X 3"]) -> ClassifierOutput
     """
 
     def conv(name, x, outputs, kernel=(1, 1), stride=1, padding="SAME"):
-        del outputs  # follows from the weights
+        del outputs  # given by the shape of the weights
         norm = {part: weights[f"{name}.bn.{part}"] for part in _NORM}
         scale = norm["weight"] * lax.rsqrt(norm["running_var"] + EPSILON)
         x = convolve(x, weights[f"{name}.conv.weight"].transpose(2, 3, 1, 0), stride, padding)
@@ -55,7 +55,7 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def resize(images: Float[Array, "B Y X 3"]) -> Float[Array, "B 299 299 3"]:
-    """Bilinear interpolation without antialiasing, as PyTorch's."""
+    """Resize images by bilinear interpolation without antialiasing, as in PyTorch."""
     shape = (len(images), RESOLUTION, RESOLUTION, 3)
     return jax.image.resize(images, shape, "bilinear", antialias=False)
 

@@ -28,12 +28,12 @@ def glorot(
 
 
 def split_key(key: PRNGKeyArray | None, parts: int) -> list[PRNGKeyArray | None]:
-    """Split a key, or return `None` for each part where there is no key (no dropout)."""
+    """Split a key; without a key (no dropout), return `None` for each part."""
     return [None] * parts if key is None else list(jax.random.split(key, parts))
 
 
 def hash_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "*B"]:
-    """Random bits as a hash of each element's index and two words of `key`.
+    """Random bits, the hash of each element's index and two words of `key`.
 
     Two rounds of a low-bias 32-bit mixer (Wellons 2018) over a Weyl sequence. Use it for dropout
     masks only, not for initialization or sampling: XLA fuses it into its consumer, whereas
@@ -53,7 +53,7 @@ def hash_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "*B"]:
 def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*B"]:
     """Zero each element with probability `rate` and scale the others by 1 / (1 - rate).
 
-    Without a key, as in evaluation, it is the identity (Srivastava et al. 2014).
+    Without a key, as in evaluation, return `x` unchanged (Srivastava et al. 2014).
 
     Args:
         x: any shape.
@@ -69,7 +69,7 @@ def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Flo
 def sinusoids(length: int, width: int) -> Float[Array, "T D"]:
     """Sinusoidal positional encodings (Vaswani et al. 2017, sec. 3.5).
 
-    Sine in even and cosine in odd channels.
+    Even channels are sines and odd channels are cosines.
     """
     position = np.arange(length)[:, None]
     angle = position / 10_000 ** (np.arange(0, width, 2) / width)
@@ -94,7 +94,7 @@ class LayerNorm(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-    """`max(0, x W1 + b1) W2 + b2` at each position (Vaswani et al. 2017, eq. 2).
+    """Feed-forward network, `max(0, x W1 + b1) W2 + b2` (Vaswani et al. 2017, eq. 2).
 
     W2 is stored transposed, `[D, F]`: XLA's CPU backend computes its gradient, a product of two
     tall matrices, 1.5 times faster with the narrower matrix on the left.
@@ -114,16 +114,16 @@ class FeedForward(nnx.Module):
 
 
 class MultiHeadAttention(nnx.Module):
-    """The projections of multi-head attention around the kernels of `attention.multihead`.
+    """Multi-head attention: projections around `attention.attend_heads`.
 
-    Keys and values are projected by `project` and passed in projected, so that a decoder may cache
-    them.
+    The caller projects keys and values by `project`, so that a decoder may cache them.
 
     Query, key and value matrices are initialized as one matrix of the three side by side, as in
-    PyTorch (one weight of 3D rows) and fairseq (gain 1 / sqrt 2): Glorot's bound with the fan-out
-    of all three, smaller by sqrt 2 than for each alone. Attention that starts larger saturates the
-    softmax and slows post-norm training: on Multi30k by the recipe of Wu et al. 2021, dev BLEU
-    after 2,000 updates is 27.7 with the joint bound and 8.7 with separate ones.
+    PyTorch (one weight of 3D rows) and fairseq (gain 1 / sqrt 2): Glorot's bound uses the
+    fan-out of all three matrices, and is smaller by sqrt 2 than the bound of one matrix. Larger
+    initial logits saturate the softmax and slow post-norm training: on Multi30k by the
+    recipe of Wu et al. 2021, dev BLEU after 2,000 updates is 27.7 with the joint bound and 8.7
+    with separate bounds.
 
     Deviation from Vaswani et al. 2017, sec. 3.2.2: every projection has a bias. The bias of the
     keys has no effect, since it adds the same constant to all logits of a query.
@@ -168,7 +168,7 @@ class MultiHeadAttention(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """One matrix for source, target and softmax (Vaswani et al. 2017, sec. 3.4).
+    """Embedding matrix shared by source, target and softmax (Vaswani et al. 2017, sec. 3.4).
 
     Initialized from N(0, 1 / D), so that the embedding, which is multiplied by sqrt(D), has unit
     variance and the first logits are of order 1.
@@ -179,7 +179,7 @@ class Embedding(nnx.Module):
         self.table = param(table, ("vocab", "embed"))
 
     def __call__(self, tokens: Int[Array, "*B T"], dtype: jnp.dtype) -> Float[Array, "*B T D"]:
-        """Embed tokens, times sqrt(D)."""
+        """Embed tokens and multiply the embeddings by sqrt(D)."""
         # The lookup precedes the cast, so that gradients of repeated tokens are summed in float32.
         embedded = self.table[...][tokens].astype(dtype)
         return embedded * jnp.asarray(embedded.shape[-1] ** 0.5, dtype)

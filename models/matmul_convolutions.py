@@ -1,13 +1,14 @@
 """3 x 3 convolutions as matrix products of shifted feature maps, for CPUs.
 
-XLA's convolutions take up to twice as long on a CPU, above all their gradients.
+On a CPU, XLA's convolutions take up to twice as long, in particular their gradients.
 
 The positions of a map are the rows of one matrix product. The shifts of the kernel taps are applied
 before the product, where shifted copies of the map are stacked (im2col, `_stack_shifts`), or after
-it, where shifted outputs of the taps are summed (`_sum_shifts`). Each is the transpose of the
-other, so gradients have the same form.
+it, where shifted outputs of the taps are summed (`_sum_shifts`). The two operations are transposes
+of each other, so gradients have the same form.
 
-Along an axis, tap 0 of a kernel reads the position before the output position, tap 2 the one after.
+Along an axis, tap 0 of a kernel reads the position before the output position, and tap 2
+reads the position after the output position.
 """
 
 import math
@@ -24,8 +25,8 @@ def convolve(
 ) -> Float[Array, "B Y X D"]:
     """Cross-correlation with zero padding.
 
-    Shifts are stacked along one axis and summed along the other. With few input channels both are
-    stacked, with few output channels both are summed.
+    Shifts are stacked along one axis and summed along the other. With few input channels, the
+    shifts of both axes are stacked. With few output channels, the shifts of both axes are summed.
     """
     weights = weights.astype(x.dtype)
     inputs, outputs = weights.shape[2:]
@@ -39,7 +40,7 @@ def convolve(
 def convolve_upsampled(
     x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
 ) -> Float[Array, "B 2*Y 2*X D"]:
-    """`convolve(upsample(x), weights)` with 9 products per input position instead of 36."""
+    """Compute `convolve(upsample(x), weights)` with 9 multiplications per input instead of 36."""
     taps = _matmul(x, weights.astype(x.dtype).transpose(2, 0, 1, 3))
     return _sum_shifts_upsampled(_sum_shifts_upsampled(taps, 1), 2)
 
@@ -47,7 +48,7 @@ def convolve_upsampled(
 def convolve_pooled(
     x: Float[Array, "B Y X C"], weights: Float[Array, "3 3 C D"]
 ) -> Float[Array, "B Y//2 X//2 D"]:
-    """`mean_pool(convolve(x, weights))` with 9 products per output position instead of 36.
+    """Compute `mean_pool(convolve(x, weights))` with 9 multiplications per output, not 36.
 
     The inputs that a tap reads for the 2 x 2 pooled outputs are summed before the product.
     """

@@ -41,7 +41,7 @@ class MemoryAccess(NamedTuple):
 
 
 class LSTMController(nnx.Module):
-    """Stacked LSTM with skip connections from the input to all layers and from all to the output.
+    """Stacked LSTM with skip connections from input to layers and from layers to output.
 
     Source: Graves 2013, "Generating Sequences with Recurrent Neural Networks", sec. 2, without
     peepholes. Initial states are learned (Graves et al. 2014, sec. 4).
@@ -77,7 +77,7 @@ class LSTMController(nnx.Module):
     def weights(self) -> dict[str, Float[Array, "_ G"]]:
         """Kernels of all layers with their biases, for `step`.
 
-        The external input is part of this product at every step: it has so few channels that a
+        Every step multiplies the external input by these kernels. The input has few channels, so a
         separate projection of all steps would take longer.
         """
         return {
@@ -111,7 +111,7 @@ class LSTMController(nnx.Module):
     def __call__(self, x: Float[Array, "T B I"], steps: Int[Array, ""]) -> Float[Array, "T B C"]:
         """Hidden states of all layers and steps, for a controller without read vectors.
 
-        The layers run one after the other, so that the inputs of each are projected in one product.
+        The layers run one after the other, so that one product projects all inputs of a layer.
         """
 
         def step(matmul, consts, carry, projected):
@@ -158,7 +158,7 @@ class FeedForwardController(nnx.Module):
         return {"hidden": append_bias(kernel, self.bias[...])}
 
     def init_carry(self, batch: int) -> tuple[()]:
-        """Empty carry."""
+        """Empty carry of a controller without state."""
         del batch
         return ()
 
@@ -196,7 +196,7 @@ class LSTMBaseline(nnx.Module):
     def __call__(
         self, inputs: Float[Array, "T B I"], steps: Int[Array, ""], key: PRNGKeyArray
     ) -> Float[Array, "T B O"]:
-        """Logits of every step; the arguments are those of `NTM`."""
+        """Logits of every step; see `NTM.__call__` for the arguments."""
         del key
         return affine_time_major(
             self.controller(inputs, steps), self.output[...], self.output_bias[...]
@@ -297,7 +297,7 @@ class NTM(nnx.Module):
     def with_memory_access(
         self, inputs: Float[Array, "T B I"], steps: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[Float[Array, "T B O"], MemoryAccess]:
-        """Logits and memory access of every step; the arguments are those of `__call__`."""
+        """Logits and memory access of every step; see `__call__` for the arguments."""
         states, memory_access = self._scan(inputs, steps, key, self._step_with_memory_access)
         return self._logits(states, memory_access.read_vectors), memory_access
 

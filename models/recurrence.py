@@ -63,7 +63,7 @@ def rnn_scan(
 
 
 def _loop(body, carry, xs, steps, reverse):
-    """`lax.scan` over the first `steps` of `xs`."""
+    """Run `lax.scan` over the first `steps` steps of `xs`."""
     if steps is None:
         return lax.scan(body, carry, xs, reverse=reverse)
 
@@ -91,8 +91,8 @@ def make_matmul(weights: dict[str, Float[Array, "I O"]]) -> MatMul:
 def append_bias(kernel: Float[Array, "I O"], bias: Float[Array, " O"]) -> Float[Array, "I+1 O"]:
     """Append a bias as the last row of a kernel, which then multiplies `append_one(x)`.
 
-    As part of a matrix the bias gets its gradient after the loop. As one of `consts` its gradient
-    would be summed at every step, with an all-reduce if examples are sharded over devices.
+    The gradient of a bias in a kernel is computed after the loop. The gradient of a bias in
+    `consts` would be summed at every step, with an all-reduce if examples are sharded over devices.
     """
     return jnp.concatenate([kernel, bias[None]])
 
@@ -104,9 +104,9 @@ def append_one(x: Float[Array, "*B I"]) -> Float[Array, "*B I+1"]:
 
 @jax.custom_vjp
 def _saved_matmul(x, transposed, result):
-    """`x @ weight`, given its saved result.
+    """Product `x @ weight`, given its saved result.
 
-    The cotangent goes to `x` and, unchanged, to `result`; the weight itself gets none.
+    The cotangent goes to `x` and, unchanged, to `result`; the weight receives no cotangent.
     """
     del x, transposed
     return result
@@ -207,7 +207,7 @@ def _sum_of_outer_products(length, x, g):
     """`sum x_t^T g_t` over the first `length` steps and all examples, in float32.
 
     The axes of steps and examples are not merged, so that examples may be sharded over devices:
-    each device reduces its own, followed by one all-reduce.
+    each device sums over its own examples before one all-reduce.
     """
     axes = tuple(range(x.ndim - 1))
     return jnp.tensordot(x[:length], g[:length], (axes, axes), preferred_element_type=jnp.float32)
@@ -240,7 +240,8 @@ def lstm_cell(
     """Hidden and cell state of an LSTM with forget gate (Gers et al. 2000), without peepholes.
 
     Args:
-        preactivations: of the input, forget and output gates and the candidate, `[*B, 4H]`.
+        preactivations: inputs of the nonlinearities of the input, forget and output gates and of
+            the candidate, `[*B, 4H]`.
         cell: cell state of the previous step.
     """
     hidden = cell.shape[-1]

@@ -3,7 +3,7 @@
 Source: Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks".
 
 A model marks the weights that are to be normalized with `spectral_param`. `normalize` is a function
-of its parameters, applied before the model is called; the singular vectors of the power iteration
+of the parameters, applied before the model is called; the singular vectors of the power iteration
 are arguments and results.
 """
 
@@ -28,8 +28,8 @@ def power_iteration(
 ) -> tuple[Float[Array, ""], Float[Array, " C"]]:
     """Estimate the largest singular value and update its right singular vector.
 
-    Source: Miyato et al. 2018, alg. 1, with one iteration per use of the weights. The gradient of
-    the estimate is that of `v · W u` with constant u and v. For the exact singular vectors it is
+    Source: Miyato et al. 2018, alg. 1, with one iteration per use of the weights. The estimate is
+    `v · W u`, differentiated with constant u and v. For exact singular vectors, its gradient is
     the gradient of the singular value.
 
     Args:
@@ -52,7 +52,7 @@ def init_vectors(params: nnx.State, key: PRNGKeyArray) -> SingularVectors:
 
 
 def normalize(params: nnx.State, vectors: SingularVectors) -> tuple[nnx.State, SingularVectors]:
-    """Divide the marked weights by their singular values; also returns the new vectors."""
+    """Divide the marked weights by their largest singular values; also return the new vectors."""
     normalized, new_vectors = {}, {}
     for path, variable in _spectral_params(params).items():
         value = variable[...]

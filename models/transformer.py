@@ -24,7 +24,7 @@ Norm = Literal["post", "pre"]
 
 
 class Memory(NamedTuple):
-    """Source of the decoder's cross-attention."""
+    """Encoder outputs, projected for the cross-attention of the decoder."""
 
     layers: list[KeyValues]  # projected once, per decoder layer
     segments: Int[Array, "B S"]  # 0 at padding
@@ -34,7 +34,7 @@ class Residual(nnx.Module):
     """Residual connection and layer normalization around a sub-layer.
 
     Post-norm is `LayerNorm(x + Dropout(Sublayer(x)))` as printed (sec. 3.1 and 5.4). Pre-norm is
-    `x + Dropout(Sublayer(LayerNorm(x)))`, which trains deep stacks more easily.
+    `x + Dropout(Sublayer(LayerNorm(x)))`, which makes deep stacks easier to train.
     """
 
     def __init__(self, width: int, norm: Norm, rate: float):
@@ -137,7 +137,7 @@ class DecoderLayer(nnx.Module):
         memory_mask: Bool[Array, "B 1 1 S"],
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W D"], KeyValues]:
-        """One new position of every beam, with a cache `[B, W, H, T, K]` of the earlier ones.
+        """Compute one position of every beam, with a cache `[B, W, H, T, K]` of earlier positions.
 
         In the cross-attention the W beams are W queries of one sentence, so the keys of the source
         are stored once per sentence.
@@ -168,8 +168,8 @@ class Transformer(nnx.Module):
         encoder_layers, decoder_layers: N.
         dropout: P_drop, on sub-layer outputs and on embeddings plus positions.
         norm: `post` as printed, or `pre` with a final norm on each stack.
-        dtype: of the activations; weights, norms and softmax stay in float32.
-        implementation: of attention; see `attention.attend_heads`. Decoding steps use `xla`.
+        dtype: dtype of the activations; weights, norms and softmax stay in float32.
+        implementation: see `attention.attend_heads`. Decoding steps use `xla`.
         key: PRNG key of the weights.
 
     Raises:
@@ -251,7 +251,9 @@ class Transformer(nnx.Module):
         key: PRNGKeyArray | None = None,
         segments: Segments | None = None,
     ) -> tuple[Float[Array, "B T D"], tuple[Weights, Weights]]:
-        """Decode all positions in parallel with teacher forcing: position t sees targets before t.
+        """Decode all positions in parallel with teacher forcing.
+
+        Position t depends on the targets before t.
 
         Args:
             target: `[B, T]` tokens, unshifted, padded with `pad`.
@@ -260,7 +262,7 @@ class Transformer(nnx.Module):
             segments: of packed rows; by default each row is one sentence.
 
         Returns:
-            The states under the softmax, and the self- and cross-attention weights of each layer.
+            The pre-softmax states, and the self- and cross-attention weights of each layer.
         """
         keys = split_key(key, len(self.decoder) + 1)
         segments = segments or Segments.from_tokens(target, self.pad)
@@ -308,9 +310,9 @@ class Transformer(nnx.Module):
         return self.embedding.logits(states), Attention(encoder, decoder, cross)
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
-        """Attention weights of every layer, whichever implementation training uses."""
+        """Attention weights of every layer, computed by the implementation `xla`."""
         plain = nnx.clone(self)
-        plain.implementation = "xla"  # the others do not return weights
+        plain.implementation = "xla"  # the other implementations do not return weights
         return plain(source, target)[1]
 
     @property
@@ -337,7 +339,7 @@ class Transformer(nnx.Module):
         memory: Memory,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W V"], list[KeyValues]]:
-        """Decode one target position of every beam; equal to that position of the full pass.
+        """Decode one target position of every beam, equal to the same position of the full pass.
 
         Args:
             tokens: `[B, W]`, the tokens before `position`; `bos` at position 0.

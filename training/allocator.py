@@ -10,9 +10,9 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 def configure_malloc() -> None:
     """Make glibc reuse freed memory instead of returning it to the operating system.
 
-    XLA allocates its CPU temporaries again at every step. By default, glibc maps each large one
-    with mmap, and the page faults of the first access can take a sixth of the step time. A single
-    arena is used because the additional per-thread arenas cannot hold blocks of that size.
+    XLA allocates its CPU temporaries again at every step. By default, glibc maps each large
+    temporary with mmap, and the page faults of the first access can take a sixth of the step time.
+    A single arena is used because the additional per-thread arenas cannot hold blocks of that size.
 
     Has no effect without glibc.
     """

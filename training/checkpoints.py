@@ -27,7 +27,7 @@ DIRECTORY = "checkpoints"
 
 
 class Restored(NamedTuple):
-    """A restored checkpoint, and a message that names skipped or averaged checkpoints, or ''."""
+    """Restored checkpoint, and a message that names skipped or averaged checkpoints, or ''."""
 
     state: Any
     record: dict
@@ -35,7 +35,7 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of a run.
+    """Checkpoints of a run.
 
     Args:
         workdir: run directory.
@@ -147,7 +147,7 @@ class Checkpoints:
                 (the latest state with averaged parameters, see `average`).
 
         Returns:
-            None if there are no checkpoints.
+            The restored checkpoint, or None if there are no checkpoints.
 
         Raises:
             UserError: if all checkpoints are corrupted.
@@ -297,7 +297,7 @@ def checksums(tree: Any) -> jax.Array:
 
 @contextlib.contextmanager
 def _silence_corruption() -> Iterator[None]:
-    """Suppress what TensorStore and orbax print about a corrupted checkpoint.
+    """Suppress the messages of TensorStore and orbax about a corrupted checkpoint.
 
     The error that they raise is reported by the caller. Their threads and coroutines print further
     messages until the garbage collector has removed them, so if reading fails, the process-wide
@@ -316,7 +316,7 @@ def _silence_corruption() -> Iterator[None]:
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     sys.unraisablehook = hook
     yield
-    stack.close()  # not in a `finally`: an error must leave both in place
+    stack.close()  # not in a `finally`: after an error, hook and filter must stay
 
 
 def _incomplete(directory: epath.Path) -> dict[int, epath.Path]:

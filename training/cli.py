@@ -41,7 +41,7 @@ UPPER_BOUNDS = dict.fromkeys(FRACTIONS, 1) | {"seed": 2**32 - 1}
 
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
-    """Parse flags, for `app.run(main, flags_parser=parse_flags)`; exits with code 2 on mistakes.
+    """Parse flags, for `app.run(main, flags_parser=parse_flags)`; exit with code 2 on mistakes.
 
     A '~/' at the start of a value is expanded, because shells do not expand it after '='.
 
@@ -70,7 +70,7 @@ def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = No
 
 
 def run_main(function: Callable[[], int | None]) -> int:
-    """Run the main function of an entry point; returns the exit code and prints expected errors."""
+    """Run the main function of an entry point, print expected errors, and return the exit code."""
     try:
         return function() or 0
     except Interrupted as error:
@@ -113,7 +113,7 @@ def check_config_flags(argv: list[str]) -> None:
     """Check that `--config` names a config file and that every `--config.key` is valid.
 
     Raises:
-        UserError: naming the closest valid key.
+        UserError: if a flag is invalid; the message names the closest valid key.
     """
     file = dict(iter_flags(argv)).get("config", "")
     if not file:

@@ -56,12 +56,12 @@ def make_terminal(*, quiet: bool = False) -> Terminal:
 
 
 class Console:
-    """Prints the progress and the results of a run.
+    """Terminal output of the progress and the results of a run.
 
     Args:
         steps: total number of training steps.
         unit: unit of a batch's items, in the plural: 'tokens'.
-        quiet: print nothing, as on all hosts but the first.
+        quiet: whether to print nothing, as on all hosts but the first.
     """
 
     def __init__(self, steps: int, unit: str, *, quiet: bool = False):
@@ -105,7 +105,7 @@ class Console:
 
     @contextmanager
     def pause_timer(self, status: str) -> Iterator[None]:
-        """Exclude the time spent inside from the throughput; the bar shows `status` meanwhile."""
+        """Exclude the time of the context from the throughput, and show `status` in the bar."""
         start = time.perf_counter()
         self._progress.update(self._bar, status=status)
         yield
@@ -118,7 +118,7 @@ class Console:
         self._progress.update(self._bar, completed=step)
 
     def report(self, step: int, loss: float) -> dict[str, float]:
-        """Show the loss and the throughput since the last report; returns the throughput."""
+        """Show the loss and the throughput since the last report; return the throughput."""
         now = time.perf_counter()
         seconds = max(now - self._clock, 1e-9)
         rate, fraction = self._items / seconds, self._flops / seconds / self._peak
@@ -134,7 +134,7 @@ class Console:
         return {"items_per_second": rate, "flops_utilization": fraction}
 
     def table(self, metrics: Mapping[str, float], paper: Mapping[str, float]) -> None:
-        """Print a table of a run's metrics and the paper's."""
+        """Print a table of the metrics of a run and of the paper."""
         table = Table("metric", box=None, header_style="bold", pad_edge=False)
         table.add_column("ours", justify="right")
         table.add_column("paper", justify="right")

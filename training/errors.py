@@ -34,7 +34,7 @@ def config_section(name: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type name if the message is empty.
 
-    The line is limited to 200 characters and has no final full stop.
+    The line is limited to 200 characters and has no final period.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
 

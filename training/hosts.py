@@ -105,7 +105,7 @@ def _all_gather_bytes(data: bytes) -> list[bytes]:
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Callable[[int], int]]:
-    """Catch signals to stop; yield a function from a step to the signal received, or 0.
+    """Catch stop signals; yield a function of the step that returns the received signal, or 0.
 
     The function must be called after each step. All hosts get the same result at the same step,
     even if the signal reached only one of them.

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 @runtime_checkable
 class Job(Protocol):
-    """A submitted command. `concurrent.futures.Future` implements this protocol."""
+    """Submitted command. `concurrent.futures.Future` implements this protocol."""
 
     def running(self) -> bool:
         """Return whether the command is executing, neither pending nor done."""
@@ -29,7 +29,7 @@ class Job(Protocol):
 
 
 class Command(NamedTuple):
-    """A command line with the name of its run; its output is appended to `log`."""
+    """Command line with the name of its run; its output is appended to `log`."""
 
     name: str
     argv: Sequence[str]
@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 @runtime_checkable
 class Launcher(Protocol):
-    """A backend that runs several commands in parallel."""
+    """Backend that runs several commands in parallel."""
 
     def submit(self, commands: Sequence[Command]) -> list[Job]:
         """Queue commands."""
@@ -57,7 +57,7 @@ class Resources(NamedTuple):
 
 
 class LocalLauncher:
-    """Runs commands as processes of this machine, each on its own cores and GPUs."""
+    """Launcher of processes on this machine, each with its own cores and GPUs."""
 
     def __init__(self, parallel: int):
         self._resources: queue.SimpleQueue[Resources] = queue.SimpleQueue()
@@ -73,8 +73,8 @@ class LocalLauncher:
         resources = self._resources.get()
         self._thread.environment = resources.environment
         if resources.cores:
-            # Affects this thread and the processes it starts. XLA starts as many threads as its
-            # process has cores.
+            # The affinity applies to this thread and its child processes. XLA starts as
+            # many threads as its process has cores.
             os.sched_setaffinity(0, resources.cores)
 
     def submit(self, commands: Sequence[Command]) -> list[Job]:
@@ -109,7 +109,7 @@ class LocalLauncher:
 
 
 def partition_resources(parallel: int) -> list[Resources]:
-    """Partition cores and GPUs over parallel processes; processes share them if too few exist."""
+    """Partition cores and GPUs over parallel processes, which share them if there are too few."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     gpus = visible_gpus()
     # Processes that share a GPU must not each preallocate its memory.

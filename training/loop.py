@@ -60,10 +60,10 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
 
 @runtime_checkable
 class ChecksDivergence(Protocol):
-    """A task that detects further signs of divergence than a non-finite loss."""
+    """Task that detects further signs of divergence than a non-finite loss."""
 
     def check_divergence(self, metrics: dict[str, Any]) -> str:
-        """Return why the run should stop, given the metrics of a step, or ''."""
+        """Return the reason to stop the run, given the metrics of a step, or ''."""
         ...
 
 
@@ -118,8 +118,8 @@ class Trainer:
             UserError: if the run diverges.
             Interrupted: after a stop signal, once the state is saved.
         """
-        every, last = self.config.train, self.config.train.steps
-        if self.step and self.step % every.eval_every == 0:
+        options, last = self.config.train, self.config.train.steps
+        if self.step and self.step % options.eval_every == 0:
             self.evaluate_dev()  # in case the process ended between saving and evaluating
         batches = self.task.batches("train", self.step) if self.step < last else iter(())
         batch = self.next_batch(batches) if self.step < last else None
@@ -133,8 +133,8 @@ class Trainer:
             if in_flight:
                 self.read(in_flight)
             in_flight = InFlightMetrics(self.step, metrics, step_flops)
-            evaluating = self.step % every.eval_every == 0
-            saving = self.step % every.checkpoint_every == 0 or self.step == last
+            evaluating = self.step % options.eval_every == 0
+            saving = self.step % options.checkpoint_every == 0 or self.step == last
             signal = stop(self.step)
             if evaluating or saving or signal:
                 self.read(in_flight)  # before saving, so that no diverged state is saved
@@ -183,7 +183,7 @@ class Trainer:
             self.writer.write(step, self.seconds(), values | throughput)
 
     def check_divergence(self, step: int, metrics: dict[str, Any]) -> str:
-        """Return why the run should stop at this step, or ''."""
+        """Return the reason to stop the run at this step, or ''."""
         for name in ("loss", "grad_norm"):
             if name in metrics and not math.isfinite(metrics[name]):
                 return (
@@ -212,7 +212,7 @@ class Trainer:
         return metrics
 
     def finish(self) -> dict:
-        """Average parameters, evaluate, write figures and `summary.json`; returns the summary."""
+        """Average parameters, evaluate, write figures and `summary.json`; return the summary."""
         self.checkpoints.wait()
         state, metrics = self.state, self.writer.metrics_at(self.step, "dev/")
         if self.config.train.average > 1:

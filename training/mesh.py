@@ -40,10 +40,10 @@ def available_cpus() -> int:
 def set_cpu_device_count(count: int) -> None:
     """Split the CPU into `count` JAX devices. Must precede any other use of JAX.
 
-    XLA's CPU backend parallelizes large operations over cores, but hardly the small ones of a loop
-    over time steps. With one device per core, each core computes its own part of the batch without
-    synchronization. Has no effect on other backends, on a CPU with fewer than `count` cores, or if
-    `XLA_FLAGS` already sets a device count.
+    XLA's CPU backend parallelizes large operations over cores, but hardly parallelizes the small
+    operations of a loop over time steps. With one device per core, each core computes its own part
+    of the batch without synchronization. Has no effect on other backends, on a CPU with
+    fewer than `count` cores, or if `XLA_FLAGS` already sets a device count.
     """
     forced = re.search(rf"{DEVICE_COUNT_FLAG}=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if not forced:
@@ -110,7 +110,7 @@ def memory_per_device() -> float:
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Return the bytes one device holds of a tree of sharded arrays, or their shapes."""
+    """Return the bytes per device of a tree of sharded arrays or of their shapes."""
     return sum(
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
     )
@@ -136,7 +136,7 @@ def partition_spec(
     A dimension stays replicated if its size is not divisible by the mesh axis, or if an earlier
     dimension already uses that mesh axis.
     """
-    if len(axes) != len(shape):  # unnamed, or a statistic whose rank differs from its parameter's
+    if len(axes) != len(shape):  # no names, or a statistic of a different rank than its parameter
         return PartitionSpec()
     spec = []
     for size, name in zip(shape, axes, strict=True):
@@ -156,7 +156,7 @@ def abstract_state(state: Any, mesh: Mesh) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Replicate every array over all devices of the mesh, including those of other hosts."""
+    """Replicate every array over all devices of the mesh, including devices of other hosts."""
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(lambda x: x, out_shardings=replicated)(tree)
 

@@ -21,7 +21,7 @@ FILENAME = "metrics.jsonl"
 
 
 def read(workdir: str) -> list[dict]:
-    """Read all lines of `metrics.jsonl`, without those that a crash truncated or corrupted."""
+    """Read all lines of `metrics.jsonl`, except lines that a crash truncated or corrupted."""
     path = Path(workdir) / FILENAME
     lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
@@ -33,7 +33,7 @@ def read(workdir: str) -> list[dict]:
 
 
 class MetricWriter:
-    """Appends the metrics of a run that starts or resumes at `step`.
+    """Writer of the metrics of a run that starts or resumes at `step`.
 
     Existing lines with a later step are removed, because the run repeats those steps.
 

@@ -105,7 +105,7 @@ METHODS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "rmsprop": rmsprop
 def make_schedule(
     schedule: str, peak: float, warmup_steps: int, steps: int | None
 ) -> optax.Schedule:
-    """Make the function from the number of past updates (initially 0) to the learning rate."""
+    """Create a function that maps the number of past updates to the learning rate."""
     if schedule not in SCHEDULES:
         raise UserError(
             f"Unknown optimizer.schedule {schedule!r}; choose from {', '.join(SCHEDULES)}."

@@ -59,7 +59,7 @@ class Plan(NamedTuple):
         activations: temporary memory of a step, including gradients.
         total: peak memory.
         flops: FLOPs of a step on all devices.
-        collectives: `{kind: (executions per step, bytes received)}`.
+        collectives: `{kind: (executions per step, bytes of the results)}`.
         out_of_memory: message of the compiler if the step does not fit, otherwise empty.
         compile_seconds: wall time of the compilation.
         compile_cpu_seconds: CPU time of the compilation.
@@ -139,7 +139,7 @@ def make_plan(task: Any, batch: Any, sizes: Mapping[str, int], hardware: str) ->
 
 
 def _format_shapes(batch: Any) -> str:
-    """Format names of arrays by their shape, as 'source, target: 96 x 256'."""
+    """Format the names of arrays grouped by shape, such as 'source, target: 96 x 256'."""
     names: dict[tuple[int, ...], list[str]] = {}
     for path, x in jax.tree.leaves_with_path(batch):
         names.setdefault(x.shape, []).append(jax.tree_util.keystr(path, simple=True))
@@ -174,7 +174,7 @@ def _peak_memory(memory: Any) -> int:
 
 
 def resolve_hardware(hardware: str) -> tuple[Sequence[jax.Device], Chip]:
-    """Return the devices that a hardware name stands for, and their type.
+    """Return the devices that a hardware name stands for, and their `Chip`.
 
     Raises:
         UserError: if the name is unknown, or the TPU compiler is not installed.

@@ -1,6 +1,7 @@
 """Figures of sweeps, for `figure(results)` of a sweep file.
 
-Repetitions with other seeds are shown by their mean, with one dot each. Failed runs are omitted.
+Repetitions with different seeds are shown by their mean and one dot per repetition. Failed runs are
+omitted.
 """
 
 import re

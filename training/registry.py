@@ -23,7 +23,7 @@ def lookup(
         options: names of the options in that section.
 
     Raises:
-        UserError: if the entry does not exist, does not have an option, or lacks one.
+        UserError: if the entry does not exist, or an option is unknown or missing.
     """
     if name not in registry:
         raise UserError(

@@ -25,7 +25,7 @@ CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
 INITIAL_FILES = {CONFIG, LOCK, "log.txt"}
 # Errors of file systems that do not support locks.
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-# Config keys that may change when a run is resumed, because they do not affect its numbers.
+# Config keys that may change when a run is resumed, because they do not affect the training.
 MUTABLE_KEYS = re.compile(r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
@@ -55,7 +55,7 @@ def make_writable_dir(path: Path) -> None:
 
 
 def open_workdir(config: Any, workdir: str) -> None:
-    """Create the directory of a new run, or check that of a resumed run; writes `config.json`.
+    """Create the directory of a new run, or check an existing one; write `config.json`.
 
     Raises:
         UserError: if it is not writable, or belongs to a run with a different config.
@@ -68,7 +68,7 @@ def open_workdir(config: Any, workdir: str) -> None:
 
 @contextlib.contextmanager
 def lock_workdir(workdir: str) -> Iterator[None]:
-    """Lock the run directory against other training processes; of several hosts, the first locks.
+    """Lock the run directory against other training processes; only the primary process locks.
 
     Raises:
         UserError: if another process holds the lock, or the directory is not writable.
@@ -117,7 +117,7 @@ def check_same_config(config: Any, workdir: str) -> None:
     may be reused with any config.
 
     Raises:
-        UserError: naming the first key whose values differ.
+        UserError: if the configs differ; the message names the first key whose values differ.
     """
     path = Path(workdir)
     if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= INITIAL_FILES:
@@ -163,7 +163,7 @@ def read_summary(workdir: str) -> dict | None:
 def write_summary(
     workdir: str, config: Any, metrics: dict[str, float], steps: int, seconds: float
 ) -> dict:
-    """Write `summary.json`, from which the tables of results are made, and return its contents."""
+    """Write `summary.json`, the source of the result tables, and return its contents."""
     summary = {
         "config": config.name,
         "metrics": metrics,
@@ -184,7 +184,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a non-empty JSON object from a file.
 
     Raises:
-        UserError: if the file cannot be read, or contains anything else.
+        UserError: if the file cannot be read, or does not contain such an object.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -206,7 +206,7 @@ def write_json(path: Path, value: Any) -> None:
 def device() -> str:
     """Describe the hardware: '8 x TPU v5e', or processor name and available cores.
 
-    Starts with '2 hosts, ' if there are several.
+    The description starts with '2 hosts, ' if the run has several hosts.
     """
     several = f"{jax.process_count()} hosts, " if jax.process_count() > 1 else ""
     kind = jax.devices()[0].device_kind

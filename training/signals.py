@@ -29,7 +29,7 @@ def detach_closed_terminal() -> None:
 
 @contextlib.contextmanager
 def catch_stop_signals() -> Iterator[list[int]]:
-    """Yield a list to which the first signal is appended; a second one has its usual effect.
+    """Yield a list to which the first signal is appended; a second one has its original effect.
 
     A second signal within `DUPLICATE_SECONDS` is ignored: a cluster may signal both a process and
     its parent, which forwards the signal.

@@ -37,7 +37,7 @@ MAX_TIMEOUTS = 1000  # requeues of a run that reached its time limit
 
 
 class SlurmLauncher:
-    """Submits runs, and finds the jobs of runs submitted earlier.
+    """Launcher that submits runs, and finds the jobs of runs submitted earlier.
 
     Args:
         workdir: directory of the sweep, on a file system that all nodes share.
@@ -71,7 +71,7 @@ class SlurmLauncher:
         return {name: self._job(name) for name in self._job_ids}
 
     def cancel(self) -> int:
-        """Cancel all active jobs, which save and end; return their number."""
+        """Cancel all active jobs, which save a checkpoint first; return the number of jobs."""
         job_ids = [job_id for name, job_id in self._job_ids.items() if self._is_active(name)]
         if job_ids:
             run_command("scancel", *job_ids)
@@ -163,12 +163,12 @@ class ResumableCommand:
             time.sleep(0.2)
         while code in (128 + signal.SIGTERM, -signal.SIGTERM):
             # Slurm sent SIGTERM and is about to end this job. It requeues the job only if the job
-            # has not ended by itself, so wait to be killed.
+            # has not ended by itself, so the job waits for SIGKILL.
             time.sleep(1)
         return code
 
     def checkpoint(self) -> Any:
-        """Stop the command, which saves, and requeue it; submitit calls this at the time limit."""
+        """Stop the command, which saves first, and requeue it; called at the time limit."""
         import submitit
 
         os.kill(self.pid, signal.SIGTERM)
@@ -198,7 +198,7 @@ class Queue:
 
 
 class SlurmJob:
-    """A job of the array; implements `training.launchers.Job`."""
+    """Job of the array; implements `training.launchers.Job`."""
 
     def __init__(self, job_id: str, folder: Path, queue: Queue):
         self._job_id, self._folder, self._queue = job_id, folder, queue
@@ -210,7 +210,7 @@ class SlurmJob:
         return self._queue.state(self._job_id) in TERMINAL_STATES
 
     def result(self) -> int:
-        """Return the command's exit code, or that of SIGKILL if the job left none."""
+        """Return the command's exit code, or the code of SIGKILL if there is no result file."""
         path = self._folder / f"{self._job_id}_0_result.pkl"
         if not path.exists():
             return 128 + signal.SIGKILL

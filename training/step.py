@@ -37,6 +37,6 @@ def init_state(task: Any, abstract: Any, key: Any) -> Any:
 
 
 def trace_train_step(train_step: Any, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
-    """Trace a jitted training step for arguments of these shapes; arrays may be abstract."""
+    """Trace a jitted training step for arguments of these shapes; the arrays may be abstract."""
     with jax.set_mesh(mesh):  # so that a task can query how its batch is sharded
         return train_step.trace(state, batch, key, np.int32(0))

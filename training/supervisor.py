@@ -30,7 +30,7 @@ def is_supervised() -> bool:
 
 
 def supervise(command: Sequence[str]) -> int:
-    """Run a command, forward signals to stop to it, and return its exit code.
+    """Run a command, forward stop signals to it, and return its exit code.
 
     If the command is aborted (SIGABRT), `PEER_FAILURE` is printed on its behalf.
     """

@@ -40,7 +40,7 @@ class Run(NamedTuple):
     Attributes:
         config: path of the config file.
         labels: values that identify the run in table and figure, {"score": "dot", "seed": 0}. Runs
-            that differ only in `seed` are repetitions. The values joined form the run's name, with
+            that differ only in `seed` are repetitions. The joined values form the run's name, with
             characters that are unsafe in a file name replaced by "_".
         overrides: config values, {"model.score": "dot"}.
         paper: the paper's results, by metric.
@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A run, its `summary.json` if it has finished, and the lines of its `metrics.jsonl`."""
+    """Run, its `summary.json` if it has finished, and the lines of its `metrics.jsonl`."""
 
     run: Run
     summary: dict | None
@@ -76,7 +76,7 @@ class Sweep(NamedTuple):
 
 
 class ScheduledRun(NamedTuple):
-    """A validated run with its command line and run directory."""
+    """Validated run with its command line and run directory."""
 
     run: Run
     flags: list[str]
@@ -172,7 +172,7 @@ def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, 
 
     Raises:
         UserError: if a run directory is not writable.
-        Interrupted: after a signal to stop, once every run has saved and ended.
+        Interrupted: after a stop signal, once every run has saved and ended.
     """
     status = StatusTable()
     unfinished = [item for item in scheduled if item.summary() is None]
@@ -293,7 +293,7 @@ def markdown_table(results: Sequence[Result], metrics: Sequence[str]) -> str:
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
-    """Format '0.98 ± 0.01'; a single value without deviation, no value as a dash."""
+    """Format values as '0.98 ± 0.01', a single value as '0.98', and no values as a dash."""
     if not values:
         return "–"
     mean = sum(values) / len(values)

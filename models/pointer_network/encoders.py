@@ -79,7 +79,7 @@ class TransformerEncoder(nnx.Module):
     """Transformer encoder without positional encodings; the decoder starts from the mean output.
 
     Source: Kool et al. 2019, "Attention, Learn to Solve Routing Problems!", sec. 3.1. Deviation:
-    layer normalization in place of batch normalization, at the same places (post-norm).
+    layer normalization instead of batch normalization, at the same positions (post-norm).
 
     Args:
         hidden: H.
@@ -129,7 +129,7 @@ def make_encoder(
         key: PRNG key of the weights.
 
     Raises:
-        ValueError: for an unknown kind, or a number of layers or heads that it does not support.
+        ValueError: for an unknown kind, or an unsupported number of layers or heads.
     """
     if kind not in get_args(EncoderName):
         raise ValueError(f"encoder must be one of {', '.join(get_args(EncoderName))}, not {kind!r}")
@@ -154,8 +154,8 @@ def run_lstm(
 
     Args:
         lstm: the layer.
-        projected: projected inputs, time-major as the scan reads them: they are the largest array
-            here, and transposing them would cost memory traffic.
+        projected: projected inputs, time-major, because a transposition of this array, the largest
+            one here, would cost memory traffic.
         carry: initial hidden and cell state.
         steps: number of steps, at most T; may be traced.
 

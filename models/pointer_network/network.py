@@ -5,8 +5,8 @@ Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learnin
 
 The outputs C_1, ..., C_m ("choices") are indices: 0, ..., N - 1 for the points and N for the end
 token, so S = N + 1 logits per step. As a decoder input, index N is the start token. All examples
-of a batch have the same number of points, `count`, which may be traced and less than N: one program
-serves all sizes.
+of a batch have the same number of points, `count`, which may be traced and less than N: one
+compiled program covers all sizes.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ MaskFn = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
 
 
 class ProjectedKeys(NamedTuple):
-    """Keys and values of one attention, for the points and, last, the end token."""
+    """Keys and values of one attention for the points, followed by the end token."""
 
     keys: Float[Array, "B S K"]  # W1 e_j
     values: Float[Array, "B S H"]  # e_j
@@ -42,7 +42,7 @@ class Memory(NamedTuple):
     """Encoder outputs and their projections, computed once and read by every decoding step."""
 
     inputs: Float[Array, "B S D"]  # decoder inputs of each index
-    projected_inputs: Float[Array, "B S G"]  # their terms of the LSTM's pre-activations
+    projected_inputs: Float[Array, "B S G"]  # input terms of the LSTM's pre-activations
     glimpses: list[ProjectedKeys]
     pointer: ProjectedKeys
     initial_state: tuple[Float[Array, "B H"], Float[Array, "B H"]]
@@ -169,8 +169,8 @@ class PointerNet(nnx.Module):
         """Compute log-probabilities of all indices at every step, given the previous choices.
 
         Each example has W sequences of choices over the same points, which are encoded once. The
-        LSTM does not depend on the attention, so one scan computes its states and one batched
-        attention all logits.
+        LSTM does not depend on the attention, so one scan computes all states and one batched
+        attention computes all logits.
 
         Args:
             points: `[B, N, 2]`.
@@ -214,7 +214,7 @@ class PointerNet(nnx.Module):
         return affine(inputs, jnp.stack([*lstm.input[...], lstm.bias[...], self.start_token[...]]))
 
     def _logits(self, memory, states, mask):
-        """Compute the logits of decoder states `[B, T, H]`; T are steps, or beams of one step."""
+        """Compute the logits of decoder states `[B, T, H]` of T steps, or T beams of one step."""
         *glimpse_scorers, scorer = self.scorers
         for glimpse_scorer, projected in zip(glimpse_scorers, memory.glimpses, strict=True):
             queries = affine(states, glimpse_scorer.query[...])
@@ -243,7 +243,7 @@ class PointerNet(nnx.Module):
         mask_fn: MaskFn,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W S"], DecoderState]:
-        """Compute one decoding step of every beam; equal to that step of the full pass.
+        """Compute one decoding step of every beam, equal to the same step of the full pass.
 
         Args:
             choices: previous choices, N at position 0.
@@ -284,9 +284,9 @@ class PointerNet(nnx.Module):
             length: T, at least `steps`; static.
             mask_fn: mask of the next choices.
             has_end_token: whether a sequence ends at its first end token; otherwise all `steps`
-                steps run, without a test for the end.
+                steps run, without a check for the end token.
             key: PRNG key of the samples.
-            samples: W, number of samples per example, for which it is encoded once.
+            samples: W, number of samples per example; each example is encoded once.
 
         Returns:
             Choices `[B, W, T]`, filled with N from the end token on.
@@ -343,8 +343,8 @@ class PointerNet(nnx.Module):
         choices, log_probs = beam_search(
             lambda last, state, position: self.decode_step(last, state, memory, mask_fn, position),
             self.init_cache(memory, width),
-            # One step more: `beam_search` ends every sequence with `eos`, also where the problem
-            # has no end token.
+            # One more step, because `beam_search` ends every sequence with `eos`, even if the
+            # problem has no end token.
             jnp.full(len(points), steps + 1),
             length=length + 1,
             width=width,

@@ -48,7 +48,7 @@ class SelfAttention(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """Residual block of as many weights as `SelfAttention`, the control of the paper's Table 1.
+    """Residual block with as many weights as `SelfAttention`, the control of the paper's Table 1.
 
     Two 3 x 3 convolutions. The number of channels between them is chosen so that the weights add up
     to the 1.25 C² of the attention block.
@@ -117,7 +117,7 @@ class UpBlock(nnx.Module):
         Args:
             x: `[B, Y, X, C]`.
             labels: classes `[B]`, or `None`.
-            moments: of both batch norms; `None` in place of one stands for those of the batch.
+            moments: moments for each of the two batch norms; `None` for the moments of the batch.
 
         Returns:
             The map `[B, 2 Y, 2 X, D]`, and the moments that the two batch norms used.
@@ -177,6 +177,6 @@ def check_attention_resolution(resolution: int, sizes: list[int], network: str) 
     """
     if resolution not in sizes:
         raise ValueError(
-            f"attention_resolution must be that of a map of the {network}, one of "
+            f"attention_resolution must be the resolution of a {network} map, one of "
             f"{', '.join(map(str, sizes))}, not {resolution}"
         )

@@ -20,8 +20,8 @@ from models.spectral_norm import spectral_param
 class Discriminator(nnx.Module):
     """Projection discriminator: maps images and their classes to scores, high for real images.
 
-    `φ(x) · (w + v_y) + b`, with the embedding v_y of class y and the sum φ of the last map over its
-    positions (Miyato & Koyama 2018, eq. 3).
+    The score is `φ(x) · (w + v_y) + b`, with the embedding v_y of class y and the sum φ of the
+    last map over its positions (Miyato & Koyama 2018, eq. 3).
 
     Args: as for `Generator`.
     """

@@ -30,7 +30,7 @@ class GeneratorOutput(NamedTuple):
 
 
 class Generator(nnx.Module):
-    """Maps latents and classes to images.
+    """Generator that maps latents and classes to images.
 
     Args:
         resolution: rows and columns of an image, 4 · 2^n.
@@ -91,7 +91,7 @@ class Generator(nnx.Module):
         Args:
             latents: z, standard normal.
             labels: class of each image; `None` for an unconditional generator.
-            moments: of all batch norms in order; `None` for those of the batch.
+            moments: moments for each batch norm in order; `None` for the moments of the batch.
         """
         given = moments or (None,) * (2 * len(self.blocks) + 1)
         x = affine(latents.astype(self.dtype), self.dense[...], self.dense_bias[...])

@@ -38,7 +38,7 @@ class AlignmentOutput(NamedTuple):
 
 
 class SamplingState(NamedTuple):
-    """Randomness of sampled alignments; without it they use the argmax, as in evaluation."""
+    """State of sampled alignments; without a state, as in evaluation, the argmax is used."""
 
     key: PRNGKeyArray
     use_expectation: Bool[Array, " B"]  # sentences with soft weights instead of samples
@@ -63,7 +63,7 @@ class AttentionLayer(nnx.Module):
         score: name of a score of `attention.scores`.
         alignment: `soft`, `hard`, `straight_through`, `local_m`, `local_p`, or `none`: the control
             without attention, in which every state reads the encoder's summary, a fixed vector.
-        width: A, of the hidden layer of the additive score and of local-p.
+        width: A, width of the hidden layer of the additive score and of local-p.
         max_source_length: number of source positions of the location-based score.
         half_width: D of local alignments, whose window has 2D + 1 positions.
         expectation_probability: probability that a sentence uses soft weights in training with
@@ -73,7 +73,7 @@ class AttentionLayer(nnx.Module):
 
     Raises:
         ValueError: if the score or alignment is unknown, if the score requires equal widths, or if
-            the Gaussian window has no width.
+            the half-width of a Gaussian window is less than 1.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class AttentionLayer(nnx.Module):
         used_score = score if alignment != "none" else None
         key_width = {"additive": a, "general": q}.get(used_score or "")
         # Symbols of Bahdanau et al. 2015 (W_a, U_a, v_a) and Luong et al. 2015 (W_p, v_p). For the
-        # general score, `key` is Luong's W_a; for the location-based score, `location` is.
+        # general score, `key` is Luong's W_a; for the location-based score, `location` is W_a.
         self.query = matrix(keys[0], q, a) if used_score == "additive" else None  # W_a
         self.key = matrix(keys[1], m, key_width) if key_width else None  # U_a
         self.vector = vector(keys[2]) if used_score == "additive" else None  # v_a
@@ -149,8 +149,8 @@ class AttentionLayer(nnx.Module):
         """Parameters other than `weights`, `[B, ...]`, for the `consts` of `rnn_scan`.
 
         One copy per sentence collects the gradient of that sentence inside the loop, and the copies
-        are summed after it. With sentences sharded over devices, this needs one all-reduce instead
-        of one per step.
+        are summed after the loop. If sentences are sharded over devices, this needs one
+        all-reduce instead of one per step.
         """
         named = {"vector": self.vector, "center_vector": self.center_vector}
         params = {name: weight[...] for name, weight in named.items() if weight is not None}
@@ -188,7 +188,7 @@ class AttentionLayer(nnx.Module):
             source: from `project`.
             queries: decoder states of T target positions, or of T beams at one position.
             positions: target position of each query.
-            sampling: randomness of sampled alignments.
+            sampling: state of sampled alignments.
 
         Returns:
             Contexts c_i and the alignment.

@@ -1,8 +1,9 @@
 """Base class of the recurrent encoder-decoders of `rnnsearch` and `luong`.
 
-The two decoders differ in the place of attention. In RNNsearch attention is part of the recurrence:
-the context read by state s_{i-1} is an input of state s_i. In Luong's model attention follows the
-recurrence, so without input feeding all target positions attend in one call after the loop.
+The two decoders differ in the position of attention. In RNNsearch, attention is part of the
+recurrence: the context read by state s_{i-1} is an input of state s_i. In Luong's model,
+attention follows the recurrence, so without input feeding all target positions attend in one call
+after the loop.
 
 Decoder steps work on arrays `[B, W, ...]`, W beams per sentence; in training W = 1.
 """
@@ -33,7 +34,7 @@ class Memory(NamedTuple):
 
     source: ProjectedSource
     initial_state: Float[Array, "B _"]  # initial states of all decoder layers, concatenated
-    sampling: SamplingState | None  # of sampled alignments
+    sampling: SamplingState | None  # `None` if no alignments are sampled
 
 
 class Seq2Seq(nnx.Module):
@@ -45,10 +46,10 @@ class Seq2Seq(nnx.Module):
         hidden: H, width of the decoder states.
         initial_width: width of the concatenated initial states of all decoder layers.
         output_width: width of the pre-softmax states.
-        encoder: see `models.seq2seq.encoders.make_encoder`; `width` is M, of the annotations.
+        encoder: see `models.seq2seq.encoders.make_encoder`; `width` is M.
         attention: see `models.seq2seq.attention_layer.AttentionLayer`.
         dropout: rate of dropout on embeddings, between layers and on the pre-softmax states.
-        dtype: of the activations; weights and softmax stay in float32.
+        dtype: dtype of the activations; weights and softmax stay in float32.
         key: PRNG key of the weights.
 
     Raises:
@@ -102,7 +103,7 @@ class Seq2Seq(nnx.Module):
 
         Args:
             source: `[B, S]` tokens, padded with `pad`.
-            key: for dropout and sampled alignments; `None` in evaluation.
+            key: PRNG key for dropout and sampled alignments; `None` in evaluation.
 
         Returns:
             The memory for `decode`, and no encoder attention weights.
@@ -138,7 +139,7 @@ class Seq2Seq(nnx.Module):
         Args:
             target: `[B, T]` tokens, unshifted, padded with `pad`.
             memory: from `encode`.
-            key: for dropout; `None` in evaluation.
+            key: PRNG key for dropout; `None` in evaluation.
 
         Returns:
             The pre-softmax states and the alignment.

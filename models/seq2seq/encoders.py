@@ -22,11 +22,11 @@ class RecurrentEncoder(nnx.Module):
     Args:
         layer: `GRU` or `LSTM`.
         embedding: width of the inputs.
-        width: M, of the annotations; with two directions, each contributes half.
+        width: M, width of the annotations; each of two directions contributes half.
         layers: number of layers.
         direction: `forward`; `reverse`, the reversed source of Sutskever et al. 2014; or `both`
             (Schuster & Paliwal 1997; Bahdanau et al. 2015, sec. 3.2).
-        rate: of dropout on the inputs of each layer but the first.
+        rate: dropout rate on the inputs of each layer but the first.
         key: PRNG key of the weights.
 
     Raises:
@@ -87,9 +87,9 @@ class SelfAttentionEncoder(nnx.Module):
 
     Args:
         embedding: width of the inputs.
-        width: M, of the annotations.
+        width: M, width of the annotations.
         layers: number of layers.
-        rate: of dropout on the outputs of the sub-layers.
+        rate: dropout rate on the outputs of the sub-layers.
         key: PRNG key of the weights.
 
     Raises:
@@ -138,7 +138,8 @@ def make_encoder(
     """Create an encoder: `gru`, `lstm`, or `self_attention`, which ignores `direction`.
 
     Raises:
-        ValueError: if the kind or direction is unknown, or the width is not divisible.
+        ValueError: if the kind or direction is unknown, or the width is not divisible by the
+            number of directions or heads.
     """
     if kind == "self_attention":
         return SelfAttentionEncoder(embedding, width, layers, rate, key=key)

@@ -17,11 +17,11 @@ class LuongState(NamedTuple):
     """Carry of the decoder."""
 
     layers: list[tuple[Float[Array, "B W H"], Float[Array, "B W H"]]]  # hidden and cell states
-    h_tilde: Float[Array, "B W H"] | None  # of the previous position, with input feeding
+    h_tilde: Float[Array, "B W H"] | None  # h~_{t-1}; `None` without input feeding
 
 
 class Luong(Seq2Seq):
-    """Luong et al. 2015, sec. 3.
+    """Encoder-decoder of Luong et al. 2015, sec. 3.
 
         h_t  = LSTM(h_{t-1}, E y_{t-1})                or, with input feeding (sec. 3.3),
         h_t  = LSTM(h_{t-1}, [E y_{t-1}; h~_{t-1}])
@@ -136,7 +136,7 @@ class Luong(Seq2Seq):
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "B T D"], AlignmentOutput]:
-        """See `Seq2Seq.decode`; without input feeding, attention is one call after the scan."""
+        """Decode as in `Seq2Seq`; without input feeding, attention is one call after the scan."""
         key_input, key_steps, key_output = split_key(key, 3)
         length = target.shape[1]
         y_prev = self._embed_shifted(target, key_input)
@@ -171,7 +171,7 @@ class Luong(Seq2Seq):
         memory: Memory,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W V"], LuongState]:
-        """Decode one target position of every beam; equal to that position of `decode`."""
+        """Decode one target position of every beam, equal to the same position of `decode`."""
         projected_y = self.layers[0].project_inputs(
             self._embed(self.target_embedding, tokens, None)
         )

@@ -12,7 +12,7 @@ from models.seq2seq.base import Memory, Options, Seq2Seq, sampling_at, to_batch_
 
 
 class RNNsearch(Seq2Seq):
-    """Bahdanau et al. 2015, sec. 3.1 and app. A.2.2.
+    """Encoder-decoder of Bahdanau et al. 2015, sec. 3.1 and app. A.2.2.
 
         c_i  = sum_j alpha_ij h_j
         s_i  = GRU(s_{i-1}, W E y_{i-1} + C c_i)
@@ -90,7 +90,7 @@ class RNNsearch(Seq2Seq):
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "B T D"], AlignmentOutput]:
-        """See `Seq2Seq.decode`; one scan over the target positions."""
+        """Decode as in `Seq2Seq`, by one scan over the target positions."""
         key_input, key_output = split_key(key, 2)
         y_prev = self._embed_shifted(target, key_input)
         projected_y = jnp.swapaxes(self.cell.project_inputs(y_prev), 0, 1)[:, :, None]
@@ -112,7 +112,7 @@ class RNNsearch(Seq2Seq):
         memory: Memory,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W V"], Float[Array, "B W H"]]:
-        """Decode one target position of every beam; equal to that position of `decode`."""
+        """Decode one target position of every beam, equal to the same position of `decode`."""
         y_prev = self._embed(self.target_embedding, tokens, None)
         s, (s_prev, c, _) = self._step(
             make_matmul(self._weights()),

@@ -4,7 +4,7 @@ Source: Mishra et al. 2018, "A simple neural attentive meta-learner", sec. 3 and
 
 Every block has two equivalent forms: `__call__` over a whole sequence, for training, and `step`
 with a cache, for acting. A step recomputes nothing: the convolution caches the projections of past
-inputs, attention its keys and values.
+inputs, and attention caches its keys and values.
 """
 
 import math
@@ -157,7 +157,7 @@ class Cache(NamedTuple):
 class Backbone(nnx.Module):
     """Sequence of blocks, each of which receives the output of the previous one.
 
-    `TC(D)` stands for dense blocks of D filters with dilations 1, 2, 4, ..., ceil(log2 T) of them,
+    `TC(D)` stands for ceil(log2 T) dense blocks of D filters with the dilations 1, 2, 4, ...,
     so that the receptive field covers the sequence (sec. 3.1). In the paper the dilations start at
     2, which skips every other step; here they start at 1, as in most other implementations.
     `GRU(H)` is a recurrent layer.
@@ -240,8 +240,8 @@ def parse_blocks(blocks: str) -> list[tuple[str, tuple[int, ...]]]:
 class SNAIL(nnx.Module):
     """Policy and value function: an embedding, a backbone, and output heads.
 
-    With the single block `GRU(256)` it is RL². In both papers the value function is a separate
-    model; here it shares the backbone of the policy.
+    With the single block `GRU(256)`, the model is RL². In both papers the value function is a
+    separate model. Here the value function shares the backbone of the policy.
 
     Args:
         inputs: I, input channels of a step.

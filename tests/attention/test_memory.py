@@ -95,7 +95,7 @@ def test_one_hot_shift_is_a_circular_permutation(radius, by, seed):
 
 
 def test_even_number_of_shifts_is_rejected():
-    with pytest.raises(ValueError, match="an odd number, not 2"):
+    with pytest.raises(ValueError, match="must be odd, not 2"):
         shift(jnp.ones((1, 4)), jnp.ones((1, 2)))
 
 
