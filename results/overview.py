@@ -35,7 +35,7 @@ def main(workdirs: Sequence[str]) -> None:
         ("Pointer Network: predicted and optimal tour", [predicted, optimal]),
         ("SAGAN: attention of four positions of a digit", images["attention"].axes[:5]),
     )
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     parts = np.asarray(figure.subfigures(2, 2)).flat
     for part, (title, sources) in zip(parts, panels, strict=True):
         part.suptitle(title, fontsize=11)
@@ -77,11 +77,11 @@ def copy_axes(source: Axes, target: Axes) -> None:
     target.set_title(source.get_title(), fontsize=9)
     target.set_xlabel(source.get_xlabel(), fontsize=9)
     target.set_ylabel(source.get_ylabel(), fontsize=9)
-    labels = [text.get_text() for text in source.get_xticklabels()]
-    if any(labels) and not _numeric(labels):
+    labels = _tick_labels(source.get_shared_x_axes().get_siblings(source), "x")
+    if labels and not _numeric(labels):
         target.set_xticks(source.get_xticks(), labels, rotation=90, fontsize=8)
-        texts = [text.get_text() for text in source.get_yticklabels()]
-        target.set_yticks(source.get_yticks(), texts, fontsize=8)
+        labels = _tick_labels(source.get_shared_y_axes().get_siblings(source), "y")
+        target.set_yticks(source.get_yticks(), labels, fontsize=8)
     elif not len(source.get_xticks()):
         target.set(xticks=[], yticks=[])
     if not source.axison:
@@ -97,6 +97,15 @@ def _first_of_each_row(figure: Figure) -> list[Axes]:
     """First panel of each row of a figure with a grid of panels."""
     specs = [(axes, axes.get_subplotspec()) for axes in figure.axes]
     return [axes for axes, spec in specs if spec is not None and spec.is_first_col()]
+
+
+def _tick_labels(siblings: Sequence[Axes], axis: str) -> list[str]:
+    """Return the tick labels of a shared axis, which only the outer panels show."""
+    for axes in siblings:
+        labels = [text.get_text() for text in getattr(axes, f"get_{axis}ticklabels")()]
+        if any(labels):
+            return labels
+    return []
 
 
 def _numeric(labels: Sequence[str]) -> bool:
