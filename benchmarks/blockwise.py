@@ -2,9 +2,9 @@
 
 The peer is `attention.attend`, which materializes the `[T, S]` weights. Two cases: causal
 dot-product attention of one head of width 64 over 8,192 positions; and additive attention of width
-512 over 4,096 positions, for which the peer needs 32 GiB. There the peer is compiled but not run,
-and results are compared at an eighth of the length. Memory is the temporary memory of the compiled
-program as reported by XLA, without arguments and results.
+512 over 4,096 positions, for which the peer needs 32 GiB. In the second case the peer is compiled
+but not run, and results are compared at an eighth of the length. Memory is the temporary memory of
+the compiled program as reported by XLA, without arguments and results.
 """
 
 import statistics

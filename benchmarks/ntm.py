@@ -1,4 +1,4 @@
-"""Training speed of a Neural Turing Machine beside PyTorch: `python -m benchmarks.ntm`.
+"""Training speed of a Neural Turing Machine, compared with PyTorch: `python -m benchmarks.ntm`.
 
 The workload is the copy task of configs/ntm_copy.py: batches of 16 sequences of 1 to 20 vectors,
 with one length per batch; an LSTM controller of width 100, one read and one write head, and a

@@ -2,7 +2,7 @@
 
     python -m benchmarks.sagan
 
-Two sizes: that of configs/sagan_digits.py, and the widths of configs/sagan_cifar10.py. Both
+Two sizes: the widths of configs/sagan_digits.py, and the widths of configs/sagan_cifar10.py. Both
 implementations train the same networks on the same images: spectral normalization with one power
 iteration per use, hinge losses, an update of the discriminator and one of the generator with Adam
 (fused in PyTorch), and a moving average of the generator's weights. PyTorch uses the channels-last
@@ -228,7 +228,7 @@ def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Print a table and a JSON line for each size, or for those named on the command line."""
+    """Print a table and a JSON line for each size, or for the sizes named on the command line."""
     for name in sys.argv[1:] or SIZES:
         size = SIZES[name]
         implementations: dict[str, timing.Implementation] = {

@@ -35,7 +35,7 @@ def batches(size: int, length: int, vocabulary: int) -> Batches:
 
 
 def packed(padded: Batches, row: int) -> Batches:
-    """Pack the same sentences into rows, in as many batches; the last one repeats some rows."""
+    """Pack the same sentences into rows, in equally many batches; the last one repeats rows."""
     from tasks.translation.data.packing import PackedBatches
     from tasks.translation.data.tokenized import Sentences, TokenizedPairs
 

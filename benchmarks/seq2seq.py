@@ -1,4 +1,4 @@
-"""Training and decoding speed of RNNsearch beside PyTorch: `python -m benchmarks.seq2seq`.
+"""Training and decoding speed of RNNsearch, compared with PyTorch: `python -m benchmarks.seq2seq`.
 
 The benchmark runs at the size of configs/seq2seq_nmt.py and at a larger one that is dominated by
 matrix products. Both implementations have the same padded batches of sentences of half to all of

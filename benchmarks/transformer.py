@@ -1,6 +1,6 @@
-"""Training speed of a Transformer, ours and PyTorch's: `python -m benchmarks.transformer`.
+"""Training speed of a Transformer, compared with PyTorch: `python -m benchmarks.transformer`.
 
-The models have the same sizes, dropout at the same places, the same loss (without padding) and
+The models have the same sizes, dropout at the same positions, the same loss (without padding) and
 Adam, fused in PyTorch. The sentences have 16 to 32 tokens. Ours trains on packed rows, as
 `train.py` does, and on padded batches; `torch.nn.Transformer` on padded batches, as is usual, eager
 and compiled, and compiled on the packed rows. The throughput counts target tokens without padding.

@@ -1,8 +1,8 @@
 """Pointer network on the traveling salesman problem with 20 cities, trained by REINFORCE.
 
 Paper: Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", table 2:
-greedy tour length 3.89. The encoder, and so the reported reference, is that of Kool et al. 2019,
-"Attention, Learn to Solve Routing Problems!", table 1: 3.85, an optimality gap of 0.34%, after 128
+greedy tour length 3.89. The encoder follows Kool et al. 2019, "Attention, Learn to Solve Routing
+Problems!", so `config.paper` is from its table 1: 3.85, an optimality gap of 0.34%, after 128
 million instances. Their rollout baseline is {"kind": "rollout", "update_every": 250, "instances":
 1_000}; the leave-one-out baseline is described in tasks/pointing/tsp_reinforce.py.
 

@@ -1,4 +1,4 @@
-"""A self-attention GAN on CIFAR-10.
+"""Self-attention GAN on CIFAR-10.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. The paper has no
 results on CIFAR-10. Sizes follow StudioGAN's SAGAN (attention at 16 x 16 in both networks, width

@@ -1,4 +1,4 @@
-"""A small self-attention GAN that generates handwritten digits.
+"""Small self-attention GAN that generates handwritten digits.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks": the model of sec. 3 at 32 x 32,
 with the paper's losses and spectral normalization. The dataset is the 1,797 digits of scikit-learn,
@@ -34,10 +34,10 @@ def get_config(variant: str = "") -> ConfigDict:
         "width": {"generator": 12, "discriminator": 8},
         "latent_size": 64,
         "attention": "self",  # or none, residual
-        "attention_resolution": 16,  # of the map at the attention position, in both networks
+        "attention_resolution": 16,  # resolution of the maps with attention, in both networks
         "dtype": "float32",
-        "ema_decay": 0.998,  # of the generator's moving average
-        "moment_batches": 16,  # for the moments of its batch norms
+        "ema_decay": 0.998,  # decay of the generator's moving average
+        "moment_batches": 16,  # batches for the moments of its batch norms
     }
     adam = {
         "method": "adam",
@@ -53,7 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "discriminator": adam | {"learning_rate": 1.2e-3},
     }
     # A run stops if, for `patience` consecutive steps, the discriminator's loss or the diversity of
-    # the generated images, relative to that of the real images, is below its minimum.
+    # the generated images, relative to the real images, is below its minimum.
     config.divergence = {"patience": 300, "min_loss": 0.01, "min_diversity": 0.05}
     config.evaluation = {
         "samples": 2500,

@@ -1,4 +1,4 @@
-"""A self-attention GAN on the user's images.
+"""Self-attention GAN on the user's images.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64. DIR contains
 `train/CLASS/` and `test/CLASS/`, or lacks either level. For images without classes add

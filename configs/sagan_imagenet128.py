@@ -1,8 +1,8 @@
-"""The self-attention GAN of the paper, on ImageNet at 128 x 128.
+"""Self-attention GAN of the paper, on ImageNet at 128 x 128.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", Table 1, attention at 64 x 64
 (feat_64): FID 18.65 and Inception Score 52.52, of 50,000 images after a million steps of 256
-images. All sizes are the paper's, or those of the authors' code where the paper has none.
+images. All sizes are from the paper, or from the authors' code if the paper has none.
 
     python -m tasks.prepare imagenet2012 --data_dir=DIR   # once; see README
     python train.py --config=configs/sagan_imagenet128.py --config.data.data_dir=DIR \

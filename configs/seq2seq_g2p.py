@@ -10,7 +10,7 @@ the current CMUdict. It is harder: its best known public result is a WER of 0.31
 
 Expected: `test/wer` at most 0.31 and `test/per` at most 0.075.
 
-The model is that of the paper with 2 layers of width 256 instead of 3 of width 512: a bidirectional
+The model follows the paper, with 2 layers of width 256 instead of 3 of width 512: a bidirectional
 LSTM encoder, Luong's decoder without input feeding, and Bahdanau's additive score. Local attention:
 `--config.model.attention.alignment=local_m` or `local_p`.
 

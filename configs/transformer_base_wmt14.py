@@ -38,7 +38,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "buckets": (16, 24, 32, 40, 56, 80, 128, 256),
         "batch_size_multiple": 32,
     }
-    # 24,576 tokens a side; the paper's batches hold about 25,000. Up to 32 devices share the rows.
+    # 24,576 tokens per side; the paper's batches hold about 25,000. Up to 32 devices can share a
+    # batch.
     config.packing = {"rows": 96, "source_length": 256, "target_length": 256}
     config.example = "The Law will never be perfect, but its application should be just."
 
@@ -71,8 +72,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.lengths = (10, 20, 30, 40, 50, 100)
     config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "extra": 50}
 
-    # The paper averages the last 5 checkpoints, written every 10 minutes: 1,500 steps at its 0.4 s
-    # a step.
+    # The paper averages the last 5 checkpoints, written every 10 minutes: 1,500 steps at
+    # the paper's 0.4 s per step.
     config.train = {
         "steps": 100_000,
         "accumulate": 1,

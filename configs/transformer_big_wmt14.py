@@ -2,7 +2,7 @@
 
 Paper: Vaswani et al. 2017, "Attention Is All You Need", Table 2: BLEU 28.4 on newstest2014, after
 3.5 days on 8 P100 GPUs. See configs/transformer_base_wmt14.py for the variant of BLEU, the corpus
-and the commands; this file sets what differs.
+and the commands; this file sets the values that differ.
 
     python train.py --config=configs/transformer_big_wmt14.py --config.data.data_dir=DIR
 

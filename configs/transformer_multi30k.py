@@ -1,10 +1,10 @@
 """Transformer-Tiny on Multi30k English-German, text only.
 
 Paper: Wu et al. 2021, "Good for Misconceived Reasons", Table 1, text-only Transformer-Tiny on
-test2016: BLEU 41.02 of tokenized, lowercased text (`test/bleu_tok_lc`). The architecture is that of
-Vaswani et al. 2017. Their recipe: 4 + 4 layers of width 128, joint BPE of 10,000 tokens on
+test2016: BLEU 41.02 of tokenized, lowercased text (`test/bleu_tok_lc`). The architecture follows
+Vaswani et al. 2017. Recipe of Wu et al.: 4 + 4 layers of width 128, joint BPE of 10,000 tokens on
 lowercased text, dropout 0.3, inverse square root schedule with peak 5e-3 after 2,000 updates, mean
-of the last 10 checkpoints, beam 5. Their updates have 4,096 tokens on each of two GPUs.
+of the last 10 checkpoints, beam 5. Their updates use 4,096 tokens on each of two GPUs.
 
     python train.py --config=configs/transformer_multi30k.py --config.data.dir=FOLDER
 

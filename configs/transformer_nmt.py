@@ -1,9 +1,9 @@
-"""A small Transformer on number words, English to German: a first run without downloads.
+"""Small Transformer on number words, English to German: a first run without downloads.
 
 "Twenty-one" is "einundzwanzig", one-and-twenty: to translate, a head of the cross-attention swaps
-tens and units, as the figure `attention_cross.png` shows. The model is that of Vaswani et al. 2017
-at a small size; no paper prints a figure for this corpus. Expected: `test/exact_match` of at least
-0.99.
+tens and units, as the figure `attention_cross.png` shows. The model is a small version of the
+Transformer of Vaswani et al. 2017; no paper has a result on this corpus. Expected:
+`test/exact_match` of at least 0.99.
 
     python train.py --config=configs/transformer_nmt.py --workdir=runs/nmt
 

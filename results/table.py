@@ -2,7 +2,7 @@
 
     python -m results.table
 
-README.md has a row per printed headline figure (`HEADLINES`), and results/README.md has all runs.
+README.md has a row per published headline result (`HEADLINES`), and results/README.md has all runs.
 """
 
 import importlib
@@ -18,19 +18,19 @@ from training.console import format_duration
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-TOLERANCE = 0.01  # relative difference from the printed figure that counts as a match
+TOLERANCE = 0.01  # relative difference from the published result that counts as a match
 
 
 class Headline(NamedTuple):
-    """A figure that a paper prints, and the run that reproduces it.
+    """Result that a paper reports, and the run that reproduces it.
 
     Attributes:
         paper: authors and year.
-        task: what is measured.
+        task: name of the task and its size.
         metric: name of the metric in `summary.json`.
         folder: subdirectory of `results/`.
         run: name of the run in a sweep, without its seed.
-        printed: the figure, if `summary.json` does not have it.
+        printed: the published result, if `summary.json` does not have it.
     """
 
     paper: str
@@ -150,7 +150,7 @@ def headline_table() -> str:
 
 
 def full_table() -> str:
-    """Format a row for each run and each metric that selects its checkpoint or is printed."""
+    """Format a row for each run and each metric that selects its checkpoint or is published."""
     rows = []
     for group in read_groups():
         run = f"[{group.folder}]({group.folder})" + f" {group.run}" * bool(group.run)
@@ -194,9 +194,9 @@ def selection_metric(config: str) -> str:
 
 
 def compare(ours: list[float], printed: float | None, metric: str) -> str:
-    """Format the difference from the printed figure, as '-4.55 (miss)'.
+    """Format the difference from the published result, as '-4.55 (miss)'.
 
-    A match is within `TOLERANCE`, or within the rounding of the printed figure.
+    A match is within `TOLERANCE`, or within the rounding of the published result.
     """
     if printed is None or not ours:
         return "–"

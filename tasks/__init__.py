@@ -26,10 +26,9 @@ def build(config: Any, workdir: str) -> Any:
 
 
 def build_abstract(config: Any, workdir: str) -> Any:
-    """Build a task of which only the shapes are needed.
+    """Build a task for tracing, without reading the data if the module supports it.
 
-    A module may define `build_abstract` for this, which does not read the data; otherwise its
-    `build` is called.
+    Calls `build_abstract` of the module, or `build` if the module does not define it.
     """
     module = _import_task(config.task)
     return getattr(module, "build_abstract", module.build)(config, workdir)

@@ -1,4 +1,4 @@
-"""The interface between a task and the training loop, and the base class of supervised tasks."""
+"""Interface between a task and the training loop, and the base class of supervised tasks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -20,9 +20,9 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Task(Protocol):
-    """A model with its data, its training step and its metrics. The loop uses nothing else."""
+    """Model with its data, training step and metrics: the interface that the loop uses."""
 
-    unit: str  # what metrics['items'] counts, in the plural: 'tokens'
+    unit: str  # unit of metrics['items'], in the plural: 'tokens'
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class HasLargestBatch(Protocol):
-    """A task whose largest batch is known without its data."""
+    """Task whose largest batch is known without its data."""
 
     def largest_batch(self) -> Batch:
         """Return the shapes of the training batch that needs the most memory."""
@@ -71,7 +71,10 @@ class HasLargestBatch(Protocol):
 
 
 def largest_batch(task: Any) -> Batch:
-    """Return the shapes of a task's largest training batch, or of its first if that is unknown."""
+    """Return the shapes of a task's largest training batch.
+
+    If the task does not define `largest_batch`, the shapes are those of its first batch.
+    """
     if isinstance(task, HasLargestBatch):
         return task.largest_batch()
     first = next(task.batches("train", 0))
@@ -80,7 +83,7 @@ def largest_batch(task: Any) -> Batch:
 
 @runtime_checkable
 class Translator(Protocol):
-    """A task that can translate sentences of the user (`eval.py --translate`)."""
+    """Task that translates the user's sentences (`eval.py --translate`)."""
 
     def translate(self, state: Any, sentences: Sequence[str]) -> tuple[list[str], int]:
         """Translate sentences.
@@ -101,7 +104,7 @@ class Solution(NamedTuple):
 
 @runtime_checkable
 class InstanceSolver(Protocol):
-    """A task that can solve problem instances of the user (`eval.py --instance`)."""
+    """Task that solves the user's problem instances (`eval.py --instance`)."""
 
     solution_suffix: str  # of the solution file: '.tour'
 
@@ -114,7 +117,8 @@ class Supervised:
     """Base class of tasks that are trained on a loss; subclasses define `init_params` and `loss`.
 
     `loss` returns the sum over a batch and the sum of the weights, not their quotient: with
-    `accumulate` microbatches of unequal weights, the gradient is still that of the whole batch.
+    `accumulate` microbatches of unequal weights, the gradient equals the gradient of the whole
+    batch.
 
     Args:
         optimizer: see `training.optimizer.build`.
@@ -139,7 +143,7 @@ class Supervised:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """No split by default."""
+        """Return no splits by default."""
         return ()
 
     def describe(self) -> dict[str, str]:
@@ -212,7 +216,7 @@ def microbatches(x: Array, count: int) -> Array:
 
 
 def example_indices(batch_size: int) -> Iterator[Batch]:
-    """Yield the batches of a task whose training step generates the data: only example indices."""
+    """Yield example indices as batches, for tasks whose training step generates the data."""
     while True:
         yield {"index": np.arange(batch_size)}
 

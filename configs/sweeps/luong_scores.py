@@ -1,13 +1,13 @@
 """Scores and alignments of Luong et al. 2015: models of tables 1 and 4.
 
-The paper's results are of WMT 2014 English-German and models with 4 layers of width 1000. The
+The paper's results are on WMT 2014 English-German, for models with 4 layers of width 1000. The
 corpus here is Multi30k, so only the order of the models is comparable. Table 4 omits the concat
 score, whose implementation in the paper did not perform well. The additive score is the same
 function, so the additive models have no result to compare with.
 
     python sweep.py --sweep=configs/sweeps/luong_scores.py --parallel=2 --config.data.dir=DIRECTORY
 
-Sized for a laptop: 13 runs of about an hour on two CPU cores, a third of it with
+Sized for a laptop: 13 runs of about an hour on two CPU cores, a third of the time with
 `--config.train.steps=1300`.
 """
 

@@ -1,4 +1,4 @@
-"""Self-attention, a residual block of as many weights, or neither, by attention resolution.
+"""Self-attention, a residual block with as many weights, or neither, by attention resolution.
 
 After Zhang et al. 2019, Table 1, on digits at 32 x 32 instead of ImageNet at 128 x 128. Both
 networks have maps of 8 x 8 and 16 x 16.

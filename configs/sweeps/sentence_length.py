@@ -1,9 +1,9 @@
 """Accuracy by sentence length with and without attention: Bahdanau et al. 2015, figure 2.
 
 RNNsearch is compared with the encoder-decoder of Cho et al. 2014, which has one fixed vector for
-the source. In the paper, the BLEU of RNNsearch does not depend on the sentence length, and that of
-the control decreases from about 20 words. Here the metric is exact match of English-German number
-words by source length in tokens. Dashed lines are numbers with more digits than in training.
+the source. In the paper, the BLEU of RNNsearch does not depend on the sentence length, and the BLEU
+of the control decreases from about 20 words. Here the metric is exact match of English-German
+number words by source length in tokens. Dashed lines are numbers with more digits than in training.
 
     python sweep.py --sweep=configs/sweeps/sentence_length.py --parallel=2
 

@@ -34,8 +34,8 @@ def load(*, source: str, image_size: int, data_dir: str) -> Mapping[str, Classes
 def omniglot(size: int, data_dir: str) -> Mapping[str, Classes]:
     """Load Omniglot, with each character rotated by 0, 90, 180 and 270 degrees as four classes.
 
-    The test split is Omniglot's evaluation set, whose alphabets are disjoint from those of the
-    training set (Lake et al. 2015). The papers instead split the 1,623 characters at random.
+    The test split is Omniglot's evaluation set, whose alphabets do not occur in the training set
+    (Lake et al. 2015). The papers instead split the 1,623 characters at random.
     """
     import tensorflow_datasets  # slow to import, and not needed for other sources
     from PIL import Image

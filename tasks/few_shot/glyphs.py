@@ -42,8 +42,8 @@ ROTATIONS = 4
 def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P"]]]:
     """Render the images of each class, by split; ink is 255.
 
-    Of similar classes, such as rotations of O or the same letter in two scripts, only the first is
-    kept. As test and dev come first, no training class is similar to a class of theirs.
+    Only the first of several similar classes is kept, such as rotations of O or the same letter in
+    two scripts. Test and dev classes come first, so no training class is similar to one of them.
 
     Args:
         size: P, height and width of an image.

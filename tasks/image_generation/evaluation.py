@@ -45,10 +45,10 @@ class Reference(NamedTuple):
 class Evaluator:
     """Computes the metrics of generated images, compared with real images of the same classes.
 
-    - `fid`: Fréchet distance of the features from those of the training images (splits `train` and
-      `dev`) or the test images (`test`);
+    - `fid`: Fréchet distance between the features of generated images and of the training images
+      (splits `train` and `dev`) or the test images (`test`);
     - `inception_score`, `precision`, `recall`;
-    - `diversity`: within-class variance of the features, divided by that of the real images;
+    - `diversity`: within-class variance of the features, divided by the variance for real images;
     - `class_accuracy`: share of generated images that a classifier of the real images assigns to
       the class they are conditioned on; for `test` also `classifier_accuracy`, its accuracy on the
       real test images.
@@ -116,7 +116,7 @@ class Evaluator:
 
     @property
     def extractor(self) -> feature_extractors.FeatureExtractor:
-        """The feature extractor; a classifier is trained at the first access."""
+        """Feature extractor; a classifier is trained at the first access."""
         if self._extractor is None and self._inception_weights:
             self._extractor = feature_extractors.load_inception(self._inception_weights)
         if self._extractor is None:

@@ -1,4 +1,4 @@
-"""Networks whose features and logits the metrics of images are computed from."""
+"""Networks that compute the features and logits for the image metrics."""
 
 import hashlib
 import zipfile
@@ -36,13 +36,13 @@ INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weight
 
 
 class FeatureExtractor(NamedTuple):
-    """A trained network and its role in the evaluation.
+    """Trained network and its role in the evaluation.
 
     Attributes:
         apply: maps images in [-1, 1] to features and logits.
         suffix: suffix of the metric names: '_classifier', or '' for Inception.
-        predicts_labels: whether the logits are those of the dataset's own classes.
-        accuracy: of the predicted labels on the real test images.
+        predicts_labels: whether the logits are for the classes of the dataset.
+        accuracy: accuracy of the predicted labels on the real test images.
     """
 
     apply: Callable[[Float[Array, "B R R C"]], ClassifierOutput]
@@ -98,8 +98,8 @@ def load_classifier(
 ) -> FeatureExtractor:
     """Load the classifier of the real images from the run directory, or train it.
 
-    It depends on the dataset and the arguments, not on the seed of the run, so all runs of a
-    comparison are evaluated by the same classifier.
+    The classifier depends on the dataset and the arguments, not on the seed of the run, so all runs
+    of a comparison are evaluated by the same classifier.
 
     Args:
         images: the split `train` for training, and `test` for the accuracy.
@@ -136,7 +136,7 @@ def load_classifier(
 
 
 def _train(graphdef, params, batches, augmentation, steps, learning_rate):
-    """Minimize the cross-entropy of augmented images."""
+    """Train the classifier on augmented images and return its parameters."""
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def step(carry, batch, key):

@@ -46,7 +46,7 @@ def image_figure(
     Args:
         images: pixels by title.
         columns: number of images side by side.
-        width: of each image in inches.
+        width: width of each image in inches.
     """
     rows = -(-len(images) // columns)
     height = max(x.shape[0] / x.shape[1] for x in images.values()) * width + 0.3

@@ -85,7 +85,7 @@ class InceptionSums:
     def score(self) -> float:
         """Return the score of all images.
 
-        The usual mean over ten subsets differs from it in the first decimal.
+        Published scores are usually means over ten subsets, which differ in the first decimal.
         """
         marginal = self.marginal / self.count
         entropy = -(marginal * np.log(np.maximum(marginal, 1e-300))).sum()
@@ -99,9 +99,10 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2).
 
-    Precision is the share of generated images within the manifold of the real ones, recall the
-    share of real images within that of the generated ones. The manifold of a set is the union of
-    the balls around its members up to their `nearest`-th nearest neighbor in the set.
+    Precision is the fraction of generated images inside the manifold of the real images. Recall is
+    the fraction of real images inside the manifold of the generated images. The manifold of a set
+    is the union of the balls around its members up to their `nearest`-th nearest neighbor in the
+    set.
     """
     return (
         float(_in_manifold(generated, real, nearest).mean()),

@@ -30,7 +30,7 @@ class GeneratorFunctions:
     """Pure functions of the parameters of a generator.
 
     Args:
-        graphdef: of the generator.
+        graphdef: graph definition of the generator.
         latent_size: width of the latents, Z.
         classes: number of classes of the dataset.
         conditional: whether the generator is conditioned on the class.
@@ -65,7 +65,7 @@ class GeneratorFunctions:
 
         Args:
             params: spectrally normalized parameters.
-            moments: of the batch norms; `None` for those of the batch.
+            moments: moments of the batch norms; `None` to compute them from the batch.
             latents: `[B, Z]`.
             labels: ignored if the generator is unconditional.
         """
@@ -88,7 +88,7 @@ class GeneratorFunctions:
     def sampler(self, params) -> Sampler:
         """Return compiled functions that use the moments of these parameters.
 
-        Moments of the training steps belong to other parameters, so they are computed anew.
+        The moments of the training steps belong to earlier parameters, so they are not used.
         """
         moments = self._jit_moments(params)
         return Sampler(

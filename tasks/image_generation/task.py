@@ -37,7 +37,7 @@ from training.errors import UserError, config_section
 from training.prefetch import prefetch
 
 NETWORKS = ("generator", "discriminator")
-COLUMNS = 10  # of the image grids
+COLUMNS = 10  # columns of the image grids
 NEIGHBORS = 4  # real images beside a generated one
 QUERIES = ((0.2, 0.5), (0.5, 0.35), (0.5, 0.65), (0.8, 0.5))  # (down, right), fractions of the size
 
@@ -143,7 +143,7 @@ class ImageGeneration:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The test split."""
+        """Return the test split."""
         return ("test",)
 
     def samples(self, state: State) -> str:
@@ -227,7 +227,7 @@ class ImageGeneration:
         }
 
     def check_divergence(self, metrics: dict[str, Any]) -> str:
-        """Return why the run should stop, or ''."""
+        """Return the reason to stop the run, or '' to continue."""
         patience = self._divergence["patience"]
         if metrics["low_loss_steps"] >= patience:
             return (
@@ -250,7 +250,7 @@ class ImageGeneration:
         return prefetch(batches, start_step, THREADS)
 
     def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Return the shapes of a training batch, which all batches have."""
+        """Return the shapes of a training batch; all batches have the same shapes."""
         size, data = self.config.batch, self.config.data
         shape = (size, data.resolution, data.resolution, data.channels)
         return {
@@ -270,7 +270,7 @@ class ImageGeneration:
     def _generator_loss(self, params, vectors, discriminator, key, labels):
         """Hinge loss; also returns singular vectors, normalized parameters, and images.
 
-        `discriminator` are normalized parameters.
+        `discriminator` holds the normalized parameters of the discriminator.
         """
         params, vectors = spectral_norm.normalize(params, vectors)
         fake = self.generator.sample(params, None, key, labels).images
@@ -293,7 +293,7 @@ class ImageGeneration:
         return params, opt_state, value, optax.tree.norm(grads), auxiliaries
 
     def _update_ema(self, state, params):
-        """Update the moving average, whose decay is lower in the first steps, as TensorFlow's."""
+        """Update the moving average, with a lower decay in the first steps, as in TensorFlow."""
         step = state.step.astype(jnp.float32)
         decay = jnp.minimum(self.config.model.ema_decay, (1.0 + step) / (10.0 + step))
         average = lambda ema, new: decay * ema + (1.0 - decay) * new

@@ -1,4 +1,4 @@
-"""The five algorithmic memory tasks of Graves et al. 2014."""
+"""Five algorithmic memory tasks of Graves et al. 2014."""
 
 from tasks.memory.task import MemoryTask, build
 

@@ -1,4 +1,4 @@
-"""The five algorithmic tasks of Graves et al. 2014, sec. 4, generated on the device from a key.
+"""Five algorithmic tasks of Graves et al. 2014, sec. 4, generated on the device from a key.
 
 All sequences of a batch have the same sizes (length, number of repeats), which are sampled per
 batch. Arrays are padded to the longest possible sequence, and the number of steps is traced, so
@@ -131,7 +131,7 @@ class RepeatCopy(SequenceTask):
 
     size_names, bits = ("length", "repeats"), 6
     inputs, outputs = bits + 2, bits + 1
-    mean, stddev = 5.5, 8.25**0.5  # of the number of repeats
+    mean, stddev = 5.5, 8.25**0.5  # mean and standard deviation of the number of repeats
 
     def steps(self, sizes):
         return sizes["length"] * (sizes["repeats"] + 1) + 3
@@ -154,7 +154,7 @@ class Recall(SequenceTask):
     """Associative recall (sec. 4.3): given one of `items` items, reproduce the item after it.
 
     An item is three vectors. One delimiter channel marks the start of each item, another the start
-    and end of the query, which is any item but the last.
+    and end of the query. The query is any item except the last.
     """
 
     size_names, bits, item = ("items",), 6, 3
@@ -175,7 +175,7 @@ class Recall(SequenceTask):
         vectors = _random_vectors(key, self.item * self.max_sizes["items"], self.bits)
         block = self.item + 1
         end = block * items
-        query = self.item * jax.random.randint(query_key, (), 0, items - 1)  # its first vector
+        query = self.item * jax.random.randint(query_key, (), 0, items - 1)  # first vector of item
         offset = t % block - 1  # within the item; -1 at its delimiter
         item_inputs = _gather(vectors, t // block * self.item + offset, (t < end) & (offset >= 0))
         query_inputs = _gather(vectors, query + t - end - 1, _interval_mask(t, end + 1, self.item))
@@ -221,8 +221,8 @@ class NGrams(SequenceTask):
     def reference_metrics(self, batch: SequenceBatch) -> dict[str, Float[Array, " B"]]:
         """Compute the bits per sequence of the optimal estimator.
 
-        It predicts a one with probability `(N1 + 1/2) / (N0 + N1 + 1)`, where N0 and N1 count the
-        zeros and ones that followed the same context (eq. 10).
+        The estimator predicts a one with probability `(N1 + 1/2) / (N0 + N1 + 1)`, where N0 and N1
+        count the zeros and ones that followed the same context (eq. 10).
         """
 
         def cost(bits):  # [T], in bits
@@ -305,5 +305,5 @@ def _gather(vectors, indices, mask):
 
 
 def _stack_flags(*flags):
-    """One channel per flag, 1 where it is true."""
+    """Stack boolean flags as channels of zeros and ones."""
     return jnp.stack(flags, axis=-1).astype(jnp.float32)

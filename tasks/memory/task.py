@@ -59,7 +59,7 @@ class MemoryTask(Supervised):
                 + did_you_mean(name, SEQUENCE_TASKS)
             )
         sizes = dict(config.data.sizes)
-        create = functools.cache(SEQUENCE_TASKS[name])  # splits of the same sizes share a program
+        create = functools.cache(SEQUENCE_TASKS[name])  # equal splits share a compiled program
         with config_section("data"):
             self.tasks: dict[str, SequenceTask] = {"train": create(**sizes), "dev": create(**sizes)}
         with config_section("evaluation"):
@@ -94,7 +94,7 @@ class MemoryTask(Supervised):
         return nnx.state(self.create(key))
 
     def loss(self, params, batch, key):
-        """Cross-entropy in nats, summed over the batch; the same in bits as a metric."""
+        """Return the cross-entropy in nats, summed over the batch, and in bits as a metric."""
         data_key, model_key = jax.random.split(key)
         sequences, steps = sample_batch(self.tasks["train"], data_key, batch["index"])
         logits = nnx.merge(self.graphdef, params)(sequences.inputs, steps, model_key)

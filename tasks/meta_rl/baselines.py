@@ -19,7 +19,7 @@ from tasks.meta_rl import planners
 from tasks.meta_rl.environments import Bandit, Params, TabularMDP
 from tasks.meta_rl.trials import Agent, TimeStep
 
-DISCOUNT = 0.99  # of the Gittins index
+DISCOUNT = 0.99  # discount factor of the Gittins index
 LOOKAHEAD = 300  # pulls after the end of a trial that its dynamic program covers
 
 

@@ -1,8 +1,8 @@
 """Environments as pure functions of PRNG keys, each a distribution over tasks.
 
-An agent has one trial of several episodes to adapt to a sampled task. The interface is that of
-gymnax, except that the environment also samples the task (its `params`); `Gymnax` wraps any
-environment with that interface. All functions are for a single trial and are batched by `jax.vmap`.
+An agent has one trial of several episodes to adapt to a sampled task. The interface follows gymnax,
+except that the environment also samples the task (its `params`); `Gymnax` wraps any environment
+with that interface. All functions are for a single trial and are batched by `jax.vmap`.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ class MDP(NamedTuple):
     """Markov decision process with S states and A actions."""
 
     transitions: Float[Array, "S A S"]
-    rewards: Float[Array, "S A"]  # means of the rewards, whose variance is 1
+    rewards: Float[Array, "S A"]  # mean rewards; the variance is 1
 
 
 class TabularMDP:
@@ -135,13 +135,13 @@ class Maze:
     """Two-dimensional maze navigation, a substitute for the visual navigation of the papers.
 
     The papers use images of a three-dimensional maze (Mishra et al. 2018, sec. 5.2.4); here the
-    agent observes the 3 x 3 tiles around its position: which are walls, and which is the goal. As
-    in the papers, the agent must explore in the first episode and remember the goal in the second.
-    The rewards are the paper's: 1 at the goal, -0.01 per step, -0.001 for running into a wall.
+    agent observes the walls and the goal in the 3 x 3 tiles around its position. As in the papers,
+    the agent must explore in the first episode and remember the goal in the second. The rewards are
+    the paper's: 1 at the goal, -0.01 per step, -0.001 for running into a wall.
 
     Args:
         cells: cells per side; with the walls between them the grid has 2 cells + 1 tiles per side.
-        horizon: maximum number of steps per episode. A trial has twice as many; when the agent
+        horizon: maximum number of steps per episode. A trial has 2 * horizon steps; when the agent
             reaches the goal early, further episodes start in the remaining steps.
     """
 
@@ -188,7 +188,7 @@ class Maze:
         return (position, t + 1), self._observe(params, position), reward, done
 
     def _observe(self, params, position):
-        """Walls and goal among the 3 x 3 tiles around the position."""
+        """Return the walls and the goal in the 3 x 3 tiles around the position."""
         walls = jax.lax.dynamic_slice(params.walls, position - 1, (3, 3))
         goal_map = jnp.zeros(params.walls.shape).at[params.goal[0], params.goal[1]].set(1.0)
         goal = jax.lax.dynamic_slice(goal_map, position - 1, (3, 3))
@@ -201,7 +201,7 @@ class Gymnax:
     Args:
         environment: has `reset(key, params) -> observation, state` and `step(key, state, action,
             params) -> observation, state, reward, done, ...`, as returned by `gymnax.make`.
-        sample_task: samples its params from a key.
+        sample_task: samples the params of the environment from a key.
         num_actions: number of actions.
         observation_size: number of elements of an observation.
         num_episodes: episodes per trial.

@@ -2,7 +2,7 @@
 
 Baselines of Duan et al. 2016, sec. 3.2, and Mishra et al. 2018, table 4. Their prior is the true
 task distribution: a flat Dirichlet over transitions and N(1, 1) over mean rewards. They plan at the
-start of each episode, up to its horizon. The papers do not report all constants; ours are below.
+start of each episode, up to its horizon. The papers do not report all constants.
 """
 
 from functools import partial
@@ -17,8 +17,8 @@ from tasks.meta_rl.trials import Agent
 
 EPSILON = 0.1  # probability of a random action of the ε-greedy planner
 OPSRL_SAMPLES = 5  # posterior samples per plan
-UCRL2_SCALE = 0.5  # scale of the confidence intervals; those of the proof are too wide in practice
-DISCOUNT = 0.99  # of the optimum that the papers appear to normalize by
+UCRL2_SCALE = 0.5  # scale of the confidence intervals, which are too wide in the proof
+DISCOUNT = 0.99  # discount factor of the optimum by which the papers appear to normalize
 
 
 class Posterior(NamedTuple):
@@ -179,8 +179,8 @@ def _opsrl(horizon, key, posterior):
 def _ucrl2(horizon, key, posterior):
     """Plan for the most optimistic plausible MDP (Jaksch et al. 2010, fig. 1 and 2).
 
-    Rewards are within c / sqrt(n + 1) of their mean, transitions within c sqrt(S / (n + 1)) of
-    theirs in L1 distance.
+    Mean rewards are within c / sqrt(n + 1) of the posterior mean, and transition probabilities
+    within c sqrt(S / (n + 1)) of the posterior mean in L1 distance.
     """
     del key
     mean, states = posterior.mean, posterior.transition_counts.shape[-1]

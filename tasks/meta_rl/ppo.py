@@ -2,7 +2,7 @@
 
 Source: Schulman et al. 2017, "Proximal policy optimization algorithms"; advantages from Schulman et
 al. 2016, "High-dimensional continuous control using generalized advantage estimation". A trial is
-treated as one long episode, because exploration in one episode pays off in the next ones.
+treated as one long episode, because exploration in one episode raises the rewards of later ones.
 """
 
 from typing import NamedTuple

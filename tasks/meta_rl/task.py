@@ -88,7 +88,7 @@ class MetaRL:
     # Training.
 
     def init(self, key: Array) -> TrainState:
-        """Parameters and optimizer state at step 0."""
+        """Return the parameters and the optimizer state at step 0."""
         params = nnx.state(self.create(key))
         return TrainState(jnp.int32(0), params, self.optimizer.init(params))
 

@@ -159,7 +159,7 @@ class PointerTask(Supervised):
         target_mask = self.problem.target_mask(choices, size)
         steps = self.problem.max_steps(count)
         if self.problem.has_end_token:
-            steps = jnp.max(jnp.sum(target_mask, axis=-1))  # of the longest solution
+            steps = jnp.max(jnp.sum(target_mask, axis=-1))  # steps of the longest solution
         chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 0), (0, 1)))
         mask_fn = self.problem.valid_mask if self.config.mask_invalid else self.problem.padding_mask
         mask = mask_fn(chosen, jnp.arange(length)[:, None], count)
@@ -320,6 +320,6 @@ def sequence_log_prob(
         choices: padded solutions.
         mask: target mask of the steps.
     """
-    # A one-hot mask and not a gather, whose gradient would be a scatter.
+    # A one-hot mask instead of a gather, because the gradient of a gather is a scatter.
     chosen = mask[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
     return jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(-2, -1))

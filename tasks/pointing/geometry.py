@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# The intermediate arrays of a batch of 128 then have about 10^7 elements.
+# At these sizes, the intermediate arrays of a batch of 128 have about 10^7 elements.
 MAX_HULL_POINTS, MAX_DELAUNAY_POINTS = 50, 12
 
 
 def convex_hull(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Array, "B T"]:
-    """Compute the vertices of convex hulls, counter-clockwise from the one of the lowest index.
+    """Compute the vertices of convex hulls, counter-clockwise from the vertex of lowest index.
 
     The segment from i to j is an edge if all other points are on its left. The order of the
     vertices follows Vinyals et al. 2015, sec. 3.1.
@@ -49,7 +49,7 @@ def convex_hull(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Arr
 
 
 def delaunay(points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Int[Array, "B T"]:
-    """Compute Delaunay triangulations, with the triangles sorted by the x of their incenters.
+    """Compute Delaunay triangulations, with the triangles sorted by incenter x.
 
     A triple is a Delaunay triangle if its circumcircle contains no other point. The indices of a
     triangle are in ascending order. Both orders follow Vinyals et al. 2015, sec. 3.2.

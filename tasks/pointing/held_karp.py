@@ -1,15 +1,15 @@
 """Exact batched solver of the traveling salesman problem on the device.
 
 Source: Held & Karp 1962, "A Dynamic Programming Approach to Sequencing Problems". The table has an
-entry for every set of cities and every city in it: the length of the shortest path that starts at
-the first city, visits the set and ends at that city. Filling it takes O(n² 2^n) operations.
+entry for every set of cities and every city of the set: the length of the shortest path that starts
+at the first city, visits the set and ends at that city. Filling it takes O(n² 2^n) operations.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-MAX_POINTS = 12  # beyond, the table of a batch of 128 does not fit into the CPU caches
+MAX_POINTS = 12  # for more points, the table of a batch of 128 does not fit into the CPU caches
 
 
 def held_karp(
@@ -27,8 +27,8 @@ def held_karp(
             later cities are not visited.
 
     Returns:
-        The cities in visiting order, padded with N: from the first city in the direction of
-        `counter_clockwise`. And the lengths of the tours.
+        The cities in visiting order, counter-clockwise from the first city and padded with N; and
+        the lengths of the tours.
     """
     distances = jnp.moveaxis(_distances(points), 0, -1)  # [N, N, B]
     others, batch = points.shape[1] - 1, points.shape[0]
@@ -37,7 +37,7 @@ def held_karp(
     def fill(cities, table):
         paths = [jnp.full(batch, jnp.inf)]  # no path returns to the first city
         for j in range(others):
-            # If j is not in the set, XOR adds it: a later entry, which is still infinite.
+            # If j is not in the set, XOR gives a larger set, whose entry is still infinite.
             before = lax.dynamic_index_in_dim(table, cities ^ (1 << j), keepdims=False)
             paths.append(jnp.min(before + distances[:, j + 1], axis=0))
         return lax.dynamic_update_index_in_dim(table, jnp.stack(paths), cities, 0)
@@ -65,8 +65,7 @@ def held_karp(
 def counter_clockwise(points: Float[Array, "B N 2"], order: Int[Array, "B N"]) -> Int[Array, "B N"]:
     """Reverse the tours whose signed area is negative, keeping the first city.
 
-    Of the two directions of a tour, the model is then trained on one that it can tell from the
-    points.
+    The direction of every tour then follows from its points, so the model can learn it.
 
     Args:
         points: `[B, N, 2]`.

@@ -69,7 +69,7 @@ class Problem:
     ) -> Bool[Array, "*B S"]:
         """Mask of the existing points, and of the end token if the problem has one.
 
-        The arguments are those of `valid_mask`.
+        The arguments are the same as for `valid_mask`.
         """
         del position
         exists = jnp.arange(chosen.shape[-1]) < count

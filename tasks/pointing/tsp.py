@@ -32,9 +32,9 @@ def build(config: Any, workdir: str) -> "TSP":
 class TSP(PointerTask):
     """Traveling salesman task.
 
-    Metrics by number of cities: `length`, the mean tour length; `optimal`, that of the reference
-    tours; `gap`, the optimality gap `length / optimal - 1`; `valid`, the fraction of valid tours if
-    decoding is unconstrained.
+    Metrics by number of cities: `length`, the mean tour length; `optimal`, the mean length of the
+    reference tours; `gap`, the optimality gap `length / optimal - 1`; `valid`, the fraction of
+    valid tours if decoding is unconstrained.
     """
 
     solution_suffix = ".tour"

@@ -5,9 +5,9 @@ better). Baselines:
 
 - `rollout`: length of the greedy tour of the best policy so far (Kool et al. 2019, "Attention,
   Learn to Solve Routing Problems!", sec. 4). Every `update_every` steps, the current policy is
-  compared with it on `instances` new instances.
+  compared with the best policy on `instances` new instances.
 - `leave_one_out`: mean length of the other tours sampled for the same instance (Kool et al. 2019,
-  "Buy 4 REINFORCE Samples, Get a Baseline for Free!"). It needs no additional decoding.
+  "Buy 4 REINFORCE Samples, Get a Baseline for Free!"). This baseline needs no additional decoding.
 """
 
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ def build(config: Any, workdir: str) -> "TSPReinforce":
 
 
 class TSPReinforce(TSP):
-    """Traveling salesman task with a policy gradient; the metrics are those of `TSP`."""
+    """Traveling salesman task with a policy gradient; the metrics are the same as for `TSP`."""
 
     def __init__(self, config: Any, workdir: str):
         if not config.mask_invalid:
@@ -87,7 +87,7 @@ class TSPReinforce(TSP):
         return self.config.reinforce.baseline.kind == "rollout"
 
     def train_step(self, state, batch, key):
-        """Update the policy by REINFORCE, and the rollout baseline if it is due."""
+        """Update the policy by REINFORCE, and the rollout baseline every `update_every` steps."""
         key_points, key_samples, key_baseline = jax.random.split(key, 3)
         cities, count = self.sample_points(batch, key_points)
         tours = self.decode_tours(state.params, cities, count, key_samples)

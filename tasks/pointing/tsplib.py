@@ -16,7 +16,7 @@ class Instance(NamedTuple):
     """Contents of a `.tsp` file."""
 
     name: str
-    node_ids: list[int]  # of the file, which may start anywhere
+    node_ids: list[int]  # city numbers in the file; the first may be any number
     cities: Float[np.ndarray, "N 2"]
 
 

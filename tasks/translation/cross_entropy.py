@@ -24,15 +24,15 @@ def linear_cross_entropy(
     The target distribution puts `1 - smoothing` on the label and spreads `smoothing` evenly over
     the vocabulary (Szegedy et al. 2016, sec. 7; Vaswani et al. 2017, sec. 5.4).
 
-    The logits `[*B, V]` are never stored: a loop computes them for `chunk` positions at a time.
-    The loss is a scalar, so its gradients are its derivatives times a scalar cotangent; they are
-    computed in the forward loop, and the backward pass does not need the logits again.
+    The logits `[*B, V]` are never stored: a loop computes them for `chunk` positions at a time. The
+    forward loop also computes the derivatives of the loss. The loss is a scalar, so the backward
+    pass only multiplies them by a scalar cotangent and does not recompute the logits.
 
     Args:
         states: `[*B, D]`, input of the output layer.
         table: `[V, D]`, output embedding.
         labels: `[*B]` tokens.
-        valid: `[*B]`, positions that count.
+        valid: `[*B]`, positions that contribute to the loss.
         smoothing: in [0, 1).
         chunk: positions whose logits are held at a time.
     """
@@ -89,12 +89,12 @@ def _forward(smoothing, chunk, states, table, labels, valid):
     def body(carry, position):
         loss, d_states, d_table = carry
         x, label, weight = _slice(chunk, position, states, labels, valid)
-        loss_here, d_logits = _loss_and_d_logits(smoothing, x, table, label, weight)
+        chunk_loss, d_logits = _loss_and_d_logits(smoothing, x, table, label, weight)
         d_logits = d_logits.astype(states.dtype)
         d_x = jnp.einsum("bv,vd->bd", d_logits, table)
         d_states = lax.dynamic_update_slice_in_dim(d_states, d_x, position, 0)
         d_table += jnp.einsum("bv,bd->vd", d_logits, x, preferred_element_type=jnp.float32)
-        return (loss + loss_here, d_states, d_table), None
+        return (loss + chunk_loss, d_states, d_table), None
 
     start = (jnp.zeros(()), jnp.zeros(states.shape, states.dtype), jnp.zeros(table.shape))
     loss, d_states, d_table = _scan(body, start, chunk, labels)
@@ -110,7 +110,7 @@ _chunked_cross_entropy.defvjp(_forward, _backward)
 
 
 def _loss_and_d_logits(smoothing, x, table, label, weight):
-    """Loss of a chunk and its derivative by the logits, softmax minus target."""
+    """Loss of a chunk and its derivative with respect to the logits, softmax minus target."""
     logits = jnp.einsum("bd,vd->bv", x, table, preferred_element_type=jnp.float32)
     largest = logits.max(-1, keepdims=True)
     exponentials = jnp.exp(logits - largest)
@@ -132,7 +132,7 @@ def _slice(chunk, position, states, labels, valid):
 
 
 def _scan(body, start, chunk, labels):
-    """Scan over the chunks. Within `shard_map` the carry varies over the axes that labels do."""
+    """Scan over the chunks. Within `shard_map` the carry varies over the axes of the labels."""
     varying = tuple(jax.typeof(labels).manual_axis_type.varying)
     start = jax.tree.map(lambda x: lax.pcast(x, varying, to="varying"), start)
     return lax.scan(body, start, jnp.arange(0, labels.size, chunk))[0]

@@ -25,7 +25,7 @@ from tasks.translation.data.vocabulary import PAD
 from tasks.translation.task import Translation
 from training.state import TrainState
 
-DECAY = 0.9  # of the baseline (Xu et al. 2015, sec. 4.1)
+DECAY = 0.9  # decay of the moving-average baseline (Xu et al. 2015, sec. 4.1)
 
 
 def build(config: Any, workdir: str) -> "HardAttention":

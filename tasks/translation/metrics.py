@@ -50,8 +50,8 @@ def exact_match(hypotheses: Sequence[str], references: References, language: str
 def per(hypotheses: Sequence[str], references: References, language: str) -> float:
     """Compute the phoneme error rate: edits to the closest references over their total length.
 
-    Source: Toshniwal & Livescu 2016. Of equally close references they choose the first in the
-    lexicon; here the shortest is chosen, so that the order of the references has no effect.
+    Source: Toshniwal & Livescu 2016. If several references are equally close, the paper uses the
+    first in the lexicon. This function uses the shortest, so that the order has no effect.
     """
     del language
     edits, lengths = np.sum(_closest(hypotheses, references), axis=0)

@@ -52,12 +52,12 @@ def build(config: Any, workdir: str) -> "Translation":
 
 
 def build_abstract(config: Any, workdir: str) -> "Translation":
-    """Define the model only; without the corpus where the config gives the vocabulary size."""
+    """Define the model, without opening the corpus if the config gives the vocabulary size."""
     return Translation(config, Path(workdir))
 
 
 class Translation(Supervised):
-    """An encoder-decoder trained on sentence pairs; see `tasks.base.Task`.
+    """Encoder-decoder trained on sentence pairs; see `tasks.base.Task`.
 
     The vocabulary is trained once on both sides of the training split and stored in the run
     directory, as are the token ids and the packing plan. A model that supports packing trains on
@@ -101,7 +101,7 @@ class Translation(Supervised):
         if config.packing and not abstract.supports_packing:
             raise UserError(
                 f"The architecture '{config.architecture}' cannot train on packed rows: remove "
-                "the config's packing config_section, so that it trains on batching.buckets."
+                "the options of the packing section, so that the model trains on batching.buckets."
             )
 
     def check_data(self) -> None:
@@ -110,7 +110,7 @@ class Translation(Supervised):
 
     @cached_property
     def corpus(self) -> Mapping[str, Pairs]:
-        """Sentence pairs by split. Opened at first use, since translating does not need them."""
+        """Sentence pairs by split, opened at the first access: `translate` does not need them."""
         return corpora.load(**self.config.data)
 
     @cached_property
@@ -119,7 +119,7 @@ class Translation(Supervised):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Vocabulary of the run directory, trained unless weights that depend on it exist."""
+        """Vocabulary of the run directory, trained if neither its file nor a checkpoint exists."""
         kind, options = select_vocabulary(**self.config.vocabulary)
         path = self.workdir / "vocabulary.model"
         if path.exists() or any((self.workdir / checkpoints.DIRECTORY).glob("[0-9]*")):
@@ -157,7 +157,7 @@ class Translation(Supervised):
         return loss, tokens, {}
 
     def _teacher_force(self, params, batch, key):
-        """Return the model, its states under the softmax, and the decoder's attention."""
+        """Return the model, the inputs of its output layer, and the decoder's attention."""
         model = nnx.merge(self.graphdef, params)
         key_source, key_target = jax.random.split(key)
         source, target = (self._segments(batch, side) for side in ("source", "target"))
@@ -166,7 +166,7 @@ class Translation(Supervised):
 
     @staticmethod
     def _segments(batch, side):
-        """Segments of packed rows as an optional argument; none for bucketed batches."""
+        """Return the segments of packed rows in a tuple, which is empty for bucketed batches."""
         if f"{side}_segments" not in batch:
             return ()
         return (Segments(batch[f"{side}_segments"], batch[f"{side}_positions"]),)
@@ -182,7 +182,7 @@ class Translation(Supervised):
         return prefetch(BucketedBatches(pairs, seed=self.config.seed, **batching), start_step)
 
     def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of a packed batch, or of a batch of the longest sentences."""
+        """Return the shapes of a packed batch, or of a batch of the longest sentences."""
         if self.config.packing:
             size, lengths = self.config.packing.rows, self._row
         else:
@@ -253,7 +253,7 @@ class Translation(Supervised):
         return {name: values[name] for name in self.config.metrics} | by_length
 
     def _by_length(self, pairs, hypotheses, references):
-        """Compute the first metric for sources longer than one edge, up to the next."""
+        """Compute the first metric for each interval of source lengths."""
         name, edges = self.config.metrics[0], self.config.lengths
         if name not in metrics.TEXT_METRICS:
             return {}
@@ -274,7 +274,7 @@ class Translation(Supervised):
             The translations in order (an empty string for an empty sentence), and how many
             sentences were truncated to the longest bucket.
         """
-        # No larger batch than the sentences need.
+        # Limit the batch size to the number of sentences.
         budget = min(self.config.batching.tokens, len(sentences) * max(self.longest))
         return self._translate(state.params, sentences, self.config.decode.width, tokens=budget)
 
@@ -288,7 +288,7 @@ class Translation(Supervised):
         return translations, truncated
 
     def _decode(self, params, pairs, width, key=None, **batching):
-        """Return the output tokens of every source in order, and the references' NLL and size."""
+        """Return the output tokens of every source in order, and the references' NLL and length."""
         outputs: list[Any] = [None] * len(pairs)
         nll = tokens = 0.0
 
@@ -333,7 +333,7 @@ class Translation(Supervised):
     # Figures and samples.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """Heat maps of every head's attention weights for the example sentence of the config."""
+        """Plot every head's attention weights for the example sentence of the config."""
         sentence = self.config.example
         pair = TextPairs([sentence], self._translate(state.params, [sentence], width=1)[0])
         first = np.array([0])

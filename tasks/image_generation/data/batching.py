@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from tasks.image_generation.data.sources import ImageSource, InMemoryImages
 from training.errors import UserError
 
-THREADS = 2  # that decode images ahead of training
+THREADS = 2  # threads that decode images ahead of training
 
 
 class RandomBatches:
@@ -58,7 +58,7 @@ def gather(images: ImageSource, indices) -> dict[str, np.ndarray]:
 def sequential_batches(
     images: ImageSource, batch_size: int, count: int
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Yield the first `count` images in full batches, and how many images of each batch count.
+    """Yield the first `count` images in full batches, with the number of valid images per batch.
 
     If `count` exceeds the number of images, they are repeated from the first.
     """

@@ -25,7 +25,7 @@ TEST_EVERY = 5  # datasets without a test split hold out every fifth image
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """A dataset of labeled images."""
+    """Dataset of labeled images."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def folder(resolution: int, channels: int, *, dir: str) -> Mapping[str, ImageFil
     """
     root = Path(dir).expanduser()
     if not (dir and root.is_dir()):
-        raise UserError(f"data.dir={dir!r} is not a directory: set it to that of the images.")
+        raise UserError(f"data.dir={dir!r} is not a directory: choose the image directory.")
     has_splits = (root / "train").is_dir() and (root / "test").is_dir()
     folders = sorted(path.name for path in root.iterdir() if path.is_dir())
     if not has_splits and folders and {name.lower() for name in folders} <= SPLIT_NAMES:
@@ -224,10 +224,10 @@ def tfds(
     Args:
         resolution: R.
         channels: C.
-        dataset: its name, such as 'cifar10'.
+        dataset: name of the dataset, such as 'cifar10'.
         data_dir: directory or bucket of the prepared dataset; '' for the default of
             tensorflow-datasets.
-        test_split: its split that is the test split, such as 'test' or 'validation'.
+        test_split: split of the dataset that becomes `test`, such as 'test' or 'validation'.
     """
     import tensorflow_datasets  # takes half a second, and no other source needs it
 

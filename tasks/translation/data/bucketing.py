@@ -1,9 +1,8 @@
 """Sentence pairs as padded batches of few shapes, for recurrent models and for decoding.
 
-A pair goes to the smallest bucket that holds both of its sides. The size of a batch is what the
-token budget allows for its bucket, so XLA compiles one program per bucket. Which pairs form batch i
-follows from the seed and i alone, so a run that starts at any step sees the batches of an
-uninterrupted run.
+A pair is assigned to the smallest bucket that fits both sides. The token budget determines the
+batch size of each bucket, so XLA compiles one program per bucket. The pairs of batch i depend only
+on the seed and i, so a resumed run sees the batches of an uninterrupted run.
 """
 
 import functools
@@ -33,14 +32,14 @@ class Buckets:
     """Sorts pairs into buckets and cuts them into batches.
 
     Args:
-        pairs: none longer than the last bucket.
+        pairs: tokenized pairs, none longer than the last bucket.
         buckets: ascending lengths, each one number for both sides or a pair (source, target).
         tokens: upper bound on the tokens of a batch on either side, padding included.
         batch_size_multiple: batch sizes are multiples of it, so that devices can share a batch. A
             bucket longer than `tokens / batch_size_multiple` exceeds the budget.
 
     Raises:
-        ValueError: a pair is longer than the last bucket.
+        ValueError: if a pair is longer than the last bucket.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Buckets:
 
 
 class BucketedBatches:
-    """An endless sequence of training batches; `batches[i]` depends on (seed, i) alone.
+    """Infinite sequence of training batches; `batches[i]` depends only on the seed and i.
 
     Every pair occurs exactly once in each epoch of `per_epoch` batches. The last batch of a bucket
     is completed with entries of PAD.
@@ -127,7 +126,7 @@ def evaluation_batches(
     tokens: int,
     batch_size_multiple: int = 8,
 ) -> Iterator[tuple[Batch, Int[np.ndarray, " M"]]]:
-    """One pass over the pairs in order of length.
+    """Yield batches of all pairs, each pair once, in order of length.
 
     Yields:
         A batch and the indices of the pairs in its first M entries, so that
@@ -150,16 +149,16 @@ def pad(
 
 
 def bucket_batch_size(shape: Lengths, tokens: int, batch_size_multiple: int) -> int:
-    """Batch size of a bucket under the token budget."""
+    """Compute the batch size of a bucket from the token budget."""
     multiples = tokens // max(shape) // batch_size_multiple
     return max(1, multiples) * batch_size_multiple
 
 
 def bucket_shapes(buckets: Sequence[int | Lengths]) -> tuple[Lengths, ...]:
-    """Buckets as (source, target) lengths.
+    """Convert buckets to (source, target) lengths.
 
     Raises:
-        UserError: they do not ascend.
+        UserError: if the lengths do not ascend.
     """
     shapes = tuple((b, b) if isinstance(b, int) else (int(b[0]), int(b[1])) for b in buckets)
     steps = zip(((1, 1), *shapes), shapes, strict=False)

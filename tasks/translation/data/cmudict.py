@@ -4,9 +4,9 @@ A source is `h e l l o`, a target `HH AH L OW`. Stress is removed, as in the pap
 pronunciations that differ only in stress are merged. Words with characters other than letters and
 apostrophes (`a.m.`, `able-bodied`: 1,126 of 126,052) are excluded: the papers have 27 graphemes.
 
-`train` has one pair per pronunciation; the other splits have one pair per word, and its
-`references` are all pronunciations. The split of a word depends on its spelling only, so it is the
-same in every edition of the dictionary.
+`train` has one pair per pronunciation; the other splits have one pair per word, and `references`
+has all its pronunciations. The split of a word depends on its spelling only, so it is the same in
+every edition of the dictionary.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ def _split(lexicon: Lexicon) -> dict[str, Lexicon]:
 
 
 def _read_directory(directory: Path) -> dict[str, Lexicon]:
-    """Read split files with lines `WORD  F OW N IY M Z`, such as those of 2007.
+    """Read split files with lines `WORD  F OW N IY M Z`, such as the files of the 2007 split.
 
     A file belongs to a split if `train`, `test`, `dev` or `valid` is a dot-separated part of its
     name, as in `cmudict.dic.train` or `test.txt.gz`. Without a dev file, dev words are held out

@@ -18,7 +18,7 @@ from training.files import atomic_write
 DEFAULT_DIR = "~/.cache/attention_atlas/multi30k"
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
 STEMS = {"train": "train", "dev": "val", "test": "test_2016_flickr"}
-# Of the decompressed text, because the bytes of a .gz file depend on the compressor.
+# Checksums of the decompressed text, because the bytes of a .gz file depend on the compressor.
 SHA256 = {
     "train.en": "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
     "train.de": "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72",

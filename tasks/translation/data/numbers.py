@@ -106,7 +106,7 @@ def numbers(
     test_long = list(itertools.islice(_longer_than(spelled, splits["train"]), held_out))
     if len(test_long) < held_out:
         raise UserError(
-            f"Too few numbers up to data.maximum={maximum} have longer words than those with "
+            f"Too few numbers up to data.maximum={maximum} have longer words than numbers with "
             f"data.nonzero_digits={nonzero_digits}: raise the former or lower the latter."
         )
     return splits | {"test_long": TextPairs(*map(list, zip(*test_long, strict=True)))}

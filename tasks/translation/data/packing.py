@@ -1,12 +1,12 @@
-"""Packs sentence pairs into rows of fixed length, with segment ids and positions.
+"""Packing of sentence pairs into rows of fixed length, with segment ids and positions.
 
 Several pairs share a row, as in T5 and MaxText: every batch has one shape, so XLA compiles one
 program, and almost no position is padding. Attention is masked by segment, so that a sentence
 attends to itself and its translation only (`attention.masks.segments`).
 
-The packing plan is computed once and stored beside the tokens. Each epoch permutes the rows. Which
-rows form batch i follows from the seed and i alone, so a run that starts at any step sees the
-batches of an uninterrupted run.
+The packing plan is computed once and stored beside the tokens. Each epoch permutes the rows. The
+rows of batch i depend only on the seed and i, so a resumed run sees the batches of an uninterrupted
+run.
 """
 
 import functools
@@ -24,7 +24,7 @@ from training.files import atomic_write
 
 Batch = dict[str, Int32[np.ndarray, "B _"]]
 
-OPEN_ROWS = 256  # rows that a pair may still join
+OPEN_ROWS = 256  # rows that are not closed, to which pairs are added
 CHUNK = 4096  # pairs that are sorted by length before they are placed
 
 
@@ -96,7 +96,7 @@ def load_plan(pairs: TokenizedPairs, row: Lengths) -> PackingPlan:
 
 
 class PackedBatches:
-    """An endless sequence of training batches; `batches[i]` depends on (seed, i) alone.
+    """Infinite sequence of training batches; `batches[i]` depends only on the seed and i.
 
     A batch holds `source` and `target` tokens `[B, S]` and `[B, T]`, and for each side
     `*_segments`, the number of the pair within its row from 1 on, and `*_positions`, the position
@@ -107,7 +107,7 @@ class PackedBatches:
         pairs: training pairs, none longer than a row.
         row: S and T, tokens of a row on either side.
         batch_size: B, rows of a batch.
-        seed: of the permutations.
+        seed: seed of the permutations.
     """
 
     def __init__(self, pairs: TokenizedPairs, row: Lengths, batch_size: int, seed: int):
@@ -126,7 +126,7 @@ class PackedBatches:
 
     @property
     def rows(self) -> int:
-        """Rows of an epoch."""
+        """Number of rows in an epoch."""
         return len(self.plan.ends)
 
     @property

@@ -5,8 +5,8 @@ import os
 from tasks.translation.data.pairs import RecordPairs
 from training.errors import UserError, first_line
 
-# Split names of tensorflow-datasets. A dataset without such a split has a hundredth of its training
-# data as that split, which is then not trained on.
+# Split names of tensorflow-datasets. If a dataset lacks a split, 1% of its training data is used
+# for the split and excluded from training.
 _SPLITS = {"dev": ("validation", "train[:1%]"), "test": ("test", "train[1%:2%]")}
 
 

@@ -42,8 +42,8 @@ class TokenizedPairs:
 
     Attributes:
         source: source sentences.
-        target: target sentences, as many.
-        cache: file that holds the token ids, beside which derived plans may be stored; `None` where
+        target: target sentences, one per source sentence.
+        cache: file that holds the token ids, beside which derived plans may be stored; `None` if
             the ids are in memory only.
     """
 
@@ -59,7 +59,7 @@ class TokenizedPairs:
         return len(self.source.lengths)
 
     def within(self, limit: Lengths) -> tuple["TokenizedPairs", int]:
-        """Drop pairs with an empty side or one over the limit; return the rest and the count."""
+        """Drop pairs with an empty or too long side; return the others and the number dropped."""
         keep = np.ones(len(self), bool)
         for side, longest in zip(self.sides, limit, strict=True):
             keep &= (side.lengths > 1) & (side.lengths <= longest)
@@ -105,7 +105,7 @@ def tokenize(
 
 
 def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Integer[np.ndarray, " total"]:
-    """Source 0, EOS, target 0, EOS, source 1, ... in one array. No text encodes to EOS."""
+    """Encode pairs as source 0, EOS, target 0, EOS, source 1, ...; no text encodes to EOS."""
     dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
     chunks = [np.empty(0, dtype)]
     for chunk in pairs.chunks():

@@ -132,7 +132,7 @@ class SubwordVocabulary(Vocabulary):
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
         sequences = [_strip_special(sequence) for sequence in ids]
-        return self._processor.decode(sequences) if sequences else []  # it would return ''
+        return self._processor.decode(sequences) if sequences else []  # decode([]) returns ''
 
     def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         """Return the token strings of ids; '▁' marks the start of a word."""
@@ -140,7 +140,7 @@ class SubwordVocabulary(Vocabulary):
 
 
 class SymbolVocabulary(Vocabulary):
-    """All space-separated symbols of the training text, such as letters and phonemes.
+    """Vocabulary of the space-separated symbols of the training text, such as letters and phonemes.
 
     A word that is not a symbol is encoded as its lowercase letters, so that `hello` is equivalent
     to `h e l l o`; unknown letters are UNK.
