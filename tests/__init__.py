@@ -2,4 +2,4 @@
 
 from beartype import BeartypeConf, beartype
 
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # accept an int where a float is due
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # accepts int for float

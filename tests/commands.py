@@ -31,7 +31,7 @@ class CommandResult(NamedTuple):
 
 
 def run_in_process(*argv: str, stdin: bytes = b"") -> CommandResult:
-    """Run `python *argv` in this process, without the time for a new interpreter and imports."""
+    """Run `python *argv` in this process, which avoids the startup time of an interpreter."""
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(ROOT))

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def map_batch(function, *arrays):
-    """Stack `function` of each example of the arrays; `None` is passed through."""
+    """Apply `function` to each example, and stack the results; `None` is passed through."""
     arrays = [x if x is None else np.asarray(x) for x in arrays]
     count = len(arrays[0])
     return np.stack([function(*(x if x is None else x[b] for x in arrays)) for b in range(count)])

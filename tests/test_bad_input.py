@@ -1,4 +1,4 @@
-"""Mistakes in a command, a run directory or a corpus give one sentence and exit code 2."""
+"""Invalid commands, run directories and corpora give a one-sentence error and exit code 2."""
 
 import contextlib
 import importlib
@@ -72,12 +72,12 @@ def train_on_text(tmp_path, text):
 # Configs.
 
 
-def test_misspelled_key_suggests_the_closest_in_a_process():
+def test_misspelled_train_key_suggests_the_closest_key():
     done = run_in_subprocess("train.py", SMOKE_CONFIG, "--config.model.widht=4")
     assert error_of(done).endswith("no key 'model.widht'. Did you mean 'model.width'?\n")
 
 
-def test_misspelled_key_of_a_run_suggests_the_closest(untrained_run):
+def test_misspelled_eval_key_suggests_the_closest_key(untrained_run):
     done = run_in_process("eval.py", f"--workdir={untrained_run}", "--config.decode.widht=4")
     assert error_of(done).endswith("no key 'decode.widht'. Did you mean 'decode.width'?\n")
 
@@ -94,7 +94,7 @@ def test_positional_argument_is_rejected(untrained_run):
     "flag",
     ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"],
 )
-def test_flag_of_another_type_is_rejected(flag, tmp_path):
+def test_unparsable_flag_is_rejected(flag, tmp_path):
     error_of(run_in_process("train.py", SMOKE_CONFIG, flag, f"--workdir={tmp_path / 'run'}"))
     assert not (tmp_path / "run").exists()
 
@@ -194,7 +194,7 @@ def test_run_without_checkpoint_is_not_evaluated(untrained_run, tmp_path):
     assert not (tmp_path / "vocabulary.model").exists()
 
 
-def test_lost_vocabulary_is_not_trained_again(untrained_run, tmp_path):
+def test_missing_vocabulary_is_not_trained_again(untrained_run, tmp_path):
     (tmp_path / "config.json").write_text((untrained_run / "config.json").read_text())
     (tmp_path / "checkpoints").symlink_to(untrained_run / "checkpoints")
     for command in ("eval.py",), ("train.py", SMOKE_CONFIG):

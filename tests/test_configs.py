@@ -44,7 +44,7 @@ each_config = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
 def load(file: Path, variant: str = "") -> ConfigDict:
-    """Load a config like the command line."""
+    """Load a config with the parser of the command line."""
     with contextlib.chdir(ROOT):
         return config_flags.ConfigFileFlagParser("config").parse(f"{file}{variant}")
 
@@ -246,7 +246,7 @@ def test_run_directory_restores_the_config(file, tmp_path):
 
 @each_config
 def test_every_key_is_read(file, load_smoke, keys_of_the_loop, evaluate, tmp_path):
-    """By building the task, tracing a step, evaluation, figures, or the training loop."""
+    """Keys are read by building the task, tracing a step, evaluation, figures or the loop."""
     config, read = load_smoke(file)
     task = tasks.build(config, str(tmp_path))
     state = jax.eval_shape(task.init, jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Every task trains on several devices like on one."""
+"""Training on several devices equals training on one device, for every task."""
 
 import importlib
 import json
@@ -53,7 +53,7 @@ def test_parameters_have_logical_axes_that_shard_the_model(config, tmp_path):
     assert shard_size < 0.6 * size
 
 
-def test_transformer_trains_on_a_mesh_like_on_one_device():
+def test_transformer_losses_on_a_mesh_equal_one_device():
     command = "-m tests.smoke_training --shapes 1,1,1 2,2,2 --configs transformer_nmt"
     [results] = commands.run_with_devices(8, *command.split()).values()
     expected, sharded = results["1,1,1"], results["2,2,2"]
@@ -64,8 +64,8 @@ def test_transformer_trains_on_a_mesh_like_on_one_device():
 
 
 @pytest.mark.skipif(mesh.available_cpus() < 2, reason="one core is one device")
-def test_two_cpu_devices_train_and_evaluate_like_one():
-    """A recurrent model, whose time loop runs within each shard of the batch."""
+def test_losses_and_metrics_on_two_cpu_devices_equal_one_device():
+    """The model is recurrent; its time loop runs within each shard of the batch."""
     command = "-m tests.smoke_training --shapes 1,1,1 2,1,1 --configs seq2seq_nmt --evaluate"
     done = commands.run_in_subprocess(*command.split(), "--cpu_devices=2")
     assert done.code == 0, done.errors
@@ -86,8 +86,8 @@ def smoke_results():
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["8,1,1", "1,8,1", "1,1,8"])
 @pytest.mark.parametrize("config", sorted(CONFIGS.values()))
-def test_eight_devices_train_like_one(config, shape, smoke_results):
-    """For eight steps, after which training amplifies the rounding errors."""
+def test_losses_on_eight_devices_equal_one_device(config, shape, smoke_results):
+    """Only eight steps are compared, because later steps amplify rounding errors."""
     expected, sharded = smoke_results[config]["1,1,1"], smoke_results[config][shape]
     assert len(set(expected["losses"])) == 8
     np.testing.assert_allclose(sharded["losses"], expected["losses"], rtol=1e-5)

@@ -21,7 +21,7 @@ def python_examples(document):
 
 @pytest.mark.parametrize("example", python_examples("README.md"))
 def test_example_of_the_readme_runs(example, tmp_path, monkeypatch):
-    """Except for `fit`, which other tests call with the same config."""
+    """`fit` is mocked, because other tests call it with the same config."""
     monkeypatch.chdir(tmp_path)
     with mock.patch("training.loop.fit", autospec=fit) as mocked:
         exec(example, {})
@@ -29,7 +29,7 @@ def test_example_of_the_readme_runs(example, tmp_path, monkeypatch):
 
 
 def test_example_task_of_contributing_trains(tmp_path, monkeypatch):
-    """A task from a module outside of the repository."""
+    """The task is a module outside of the repository."""
     import tasks
 
     (example,) = [x for x in python_examples("CONTRIBUTING.md") if "Supervised" in x]

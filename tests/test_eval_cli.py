@@ -61,7 +61,7 @@ def metrics_of(workdir, split):
 
 
 def test_json_is_one_line_with_the_metrics_of_the_summary(smoke_run):
-    """In a new process, because any other output would break a program that parses the line."""
+    """The command runs in a new process, so that its complete output is checked."""
     done = run_in_subprocess("eval.py", f"--workdir={smoke_run}", "--json")
     assert done.code == 0, done.errors
     assert done.errors == "note: Parameters are averaged over checkpoints 2, 4.\n"
@@ -122,7 +122,7 @@ def test_sentence_file_and_standard_input_have_the_same_translations(evaluate, t
 
 
 def test_truncated_sentences_are_counted(smoke_run, evaluate):
-    """The maximum length is 24 tokens, including the end of the sentence."""
+    """The maximum length is 24 tokens, including EOS."""
     from tasks.translation.data.vocabulary import SubwordVocabulary
 
     vocabulary = SubwordVocabulary.load(smoke_run / "vocabulary.model")
@@ -153,7 +153,7 @@ def test_corrupted_latest_checkpoint_is_skipped_with_a_note(smoke_run, tmp_path)
 
 
 def test_corrupted_checkpoints_cause_one_line_of_output(smoke_run, tmp_path):
-    """In a new process, because threads and coroutines of the reader may print until it ends."""
+    """The command runs in a new process, because reader threads may print until it exits."""
     copy = shutil.copytree(smoke_run, tmp_path / "copy")
     for file in ("2/state/manifest.ocdbt", "4/state/array_metadatas/process_0"):
         path = copy / "checkpoints" / file

@@ -1,6 +1,6 @@
 """A minimal task for tests: regression of a sine by an MLP, with data that depends on the step.
 
-Also a task module outside of `tasks` (`config.task = 'tests.toy'`), and a config file.
+The module is also a task outside of `tasks` (`config.task = 'tests.toy'`) and a config file.
 """
 
 import time

@@ -41,7 +41,7 @@ def ragged_mask(*batch):
 
 @unoptimized_jit
 def gradients(weight, mask, *arguments):
-    """Gradients of a weighted sum of the contexts by queries, keys and values."""
+    """Gradients of a weighted sum of the contexts with respect to queries, keys and values."""
     return jax.grad(lambda *x: jnp.sum(weight * attend(*x, mask=mask)[0]), (0, 1, 2))(*arguments)
 
 
@@ -51,13 +51,13 @@ def test_scaled_dot_equals_loops():
     np.testing.assert_allclose(actual, naive.map_batch(naive.scaled_dot, queries, keys), atol=1e-5)
 
 
-def test_scaled_dot_hand_computed():
+def test_scaled_dot_equals_hand_computed_values():
     queries = np.array([[1.0, 2.0, 3.0, 4.0]])
     keys = np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 0.0, 0.0, -1.0]])
     np.testing.assert_allclose(jit_scaled_dot(queries, keys), [[5.0, -1.0]])
 
 
-def test_soft_hand_computed():
+def test_soft_equals_hand_computed_values():
     logits = np.log([[1.0, 2.0, 5.0]])
     np.testing.assert_allclose(jit_soft(logits), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
     mask = np.array([[True, True, False]])
@@ -153,7 +153,7 @@ def test_attend_is_invariant_to_masked_keys_and_values(valid, other_keys, other_
 
 
 def test_gradients_equal_finite_differences():
-    """Differences of the float64 loops, so that the tolerance can be small."""
+    """Finite differences of the float64 loops permit a small tolerance."""
     arguments, mask, weight = inputs(), ragged_mask(), np.asarray(normal(5, T, V), np.float64)
     arrays = [np.asarray(x, np.float64) for x in arguments]
     for i, actual in enumerate(gradients(weight, mask, *arguments)):
@@ -210,8 +210,8 @@ def test_attend_accepts_user_defined_score_and_alignment():
         return jax.nn.one_hot(jnp.where(mask, logits, -jnp.inf).argmax(-1), S)
 
     def contexts(alignment):
-        form = unoptimized_jit(partial(attend, score=additive, alignment=alignment))
-        return form(q, k, v, params=params, mask=mask)[0]
+        function = unoptimized_jit(partial(attend, score=additive, alignment=alignment))
+        return function(q, k, v, params=params, mask=mask)[0]
 
     logits = np.where(mask, naive.additive(q, k, params), -np.inf)
     expected = naive.read(naive.soft(logits, mask), v)

@@ -65,9 +65,9 @@ def blocks(queries, keys, values, params, mask, score, causal, block=512):
     )
 
 
-def with_gradients(form, arguments, mask, **options):
-    """Contexts, and gradients by queries, keys, values and the parameters of the score."""
-    contexts, contexts_vjp = jax.vjp(lambda *x: form(*x, mask, **options), *arguments)
+def with_gradients(function, arguments, mask, **options):
+    """Contexts, and their gradients with respect to queries, keys, values and score parameters."""
+    contexts, contexts_vjp = jax.vjp(lambda *x: function(*x, mask, **options), *arguments)
     return contexts, contexts_vjp(jax.grad(weighted_sum)(contexts))
 
 
@@ -107,7 +107,7 @@ def test_values_and_gradients_equal_plain_attention(t, s, block, causal, kind, s
 
 
 @pytest.mark.parametrize("score", [scaled_dot, *PARAM_SHAPES])
-def test_each_score_with_ragged_blocks_and_a_causal_mask(score):
+def test_each_score_equals_plain_attention_with_ragged_blocks_and_causal_mask(score):
     contexts, _ = assert_equals_plain(11, 13, 4, True, "full", score)
     assert not np.asarray(contexts)[:, 1].any()
 
@@ -121,7 +121,7 @@ def test_large_logits_do_not_overflow():
 
 
 def test_bfloat16_accumulates_in_float32():
-    """The error relative to float32 is that of one rounding, not of one per block."""
+    """The error relative to float32 corresponds to one rounding, instead of one per block."""
     inputs = random_inputs(64, 64, dtype=jnp.bfloat16)
     in_float32 = (*(x.astype(np.float32) for x in inputs[:3]), None)
     run = unoptimized_jit(
@@ -134,7 +134,7 @@ def test_bfloat16_accumulates_in_float32():
     ):
         assert actual.dtype == jnp.bfloat16
         error = np.linalg.norm(np.asarray(actual, np.float32) - exact) / np.linalg.norm(exact)
-        assert error < 0.004  # one rounding is 0.001, 64 of them about 0.01
+        assert error < 0.004  # one rounding causes 0.001, 64 roundings about 0.01
 
 
 def test_heads_and_vmap_are_batch_axes():
@@ -143,31 +143,35 @@ def test_heads_and_vmap_are_batch_axes():
 
     @unoptimized_jit
     def run(q, k, v, mask):
-        form = lambda q, k, v, mask: blockwise.attend(q, k, v, mask=mask, block=3)
+        function = lambda q, k, v, mask: blockwise.attend(q, k, v, mask=mask, block=3)
         heads = mask[:, None]  # [B, 1, 1, S]
-        return attend(q, k, v, mask=heads)[0], form(q, k, v, heads), jax.vmap(form)(q, k, v, mask)
+        return (
+            attend(q, k, v, mask=heads)[0],
+            function(q, k, v, heads),
+            jax.vmap(function)(q, k, v, mask),
+        )
 
     expected, with_heads, vmapped = run(q, k, v, mask)
     np.testing.assert_allclose(with_heads, expected, atol=1e-5)
     np.testing.assert_allclose(vmapped, expected, atol=1e-5)
 
 
-def temporary_bytes(form, *shapes):
-    """Temporary memory of the compiled gradients; nothing is run."""
+def temporary_bytes(function, *shapes):
+    """Bytes of temporary memory of the compiled gradients, which are not executed."""
     argnums = tuple(range(len(shapes)))
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    loss = lambda *x: weighted_sum(form(*x))
+    loss = lambda *x: weighted_sum(function(*x))
     compiled = jax.jit(jax.grad(loss, argnums)).lower(*arguments).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
 def test_memory_is_linear_in_the_length():
-    """Causal and padded, with gradients."""
+    """The attention is causal and padded, and its gradients are included."""
 
-    def causal(form):
+    def causal(function):
         def run(q, k, v):
             mask = masks.padding(jnp.arange(q.shape[-2]) < q.shape[-2] - 1)
-            return form(q, k, v, None, mask, scaled_dot, True)
+            return function(q, k, v, None, mask, scaled_dot, True)
 
         return run
 
@@ -178,9 +182,9 @@ def test_memory_is_linear_in_the_length():
     assert block_bytes < 2.1 * temporary_bytes(causal(blocks), *[(1, 2, 4096, 32)] * 3)
 
 
-def test_memory_of_additive_attention():
+def test_additive_attention_does_not_store_its_hidden_layer():
     shapes = [(1, 4096, 512)] * 3 + [(512,)]
-    run = lambda form: lambda q, k, values, v: form(q, k, values, v, None, additive, False)
+    run = lambda function: lambda q, k, values, v: function(q, k, values, v, None, additive, False)
     plain_bytes = temporary_bytes(run(plain), *shapes)
     assert plain_bytes > 4096 * 4096 * 512 * 4  # the [T, S, A] hidden layer
     assert temporary_bytes(run(blocks), *shapes) < plain_bytes / 50

@@ -75,7 +75,7 @@ def test_positions_outside_the_windows_and_padding_have_no_effect():
 
 @unoptimized_jit
 def gradients(weight, valid, *arguments):
-    """Gradients of a weighted sum of the contexts by centers, keys, values and queries."""
+    """Gradients of a weighted sum of the contexts w.r.t. centers, keys, values and queries."""
     loss = lambda *x: jnp.sum(weight * attend(*x, valid, gaussian=True)[0])
     return jax.grad(loss, (0, 1, 2, 3))(*arguments)
 
@@ -88,7 +88,7 @@ def test_source_of_padding_only_gives_zeros_and_zero_gradients():
 
 
 def test_gradients_equal_finite_differences():
-    """Differences of the float64 loops; centers are away from the rounding boundaries."""
+    """Finite differences use the float64 loops; centers are away from rounding boundaries."""
     centers = np.array([[0.2, 1.3, 4.8, 6.0], [0.4, 1.1, 2.2, 2.9]])
     weight = np.asarray(normal(6, B, T, V), np.float64)
     actual = gradients(weight, VALID, np.float32(centers), KEYS, VALUES, Q)
@@ -132,7 +132,7 @@ def test_flops_do_not_grow_with_the_source_length():
                 ((1, length), jnp.bool_),
             )
         ]
-        form = jax.jit(partial(local.attend, half_width=D, gaussian=True))
-        return form.lower(*shapes).compile().cost_analysis()["flops"]
+        function = jax.jit(partial(local.attend, half_width=D, gaussian=True))
+        return function.lower(*shapes).compile().cost_analysis()["flops"]
 
     assert flops(4096) < 1.5 * flops(256)

@@ -21,7 +21,7 @@ def test_causal_allows_current_and_past_keys():
     assert bits(masks.causal(3, 3)) == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
-def test_causal_with_different_numbers_of_queries_and_keys():
+def test_causal_accepts_different_numbers_of_queries_and_keys():
     assert bits(masks.causal(2, 4)) == [[1, 0, 0, 0], [1, 1, 0, 0]]
     assert bits(masks.causal(4, 2)) == [[1, 0], [1, 1], [1, 1], [1, 1]]
 

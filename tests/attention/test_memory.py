@@ -34,7 +34,7 @@ def sigmoid(x):
 
 
 def random_inputs(seed, extreme=False):
-    """Memory, previous weightings and head parameters; with `extreme`, at their limits."""
+    """Memory, previous weightings and head parameters; `extreme` selects values at the limits."""
     rng = np.random.default_rng(seed)
     scale = 30.0 if extreme else 1.0
     normal = lambda *shape: np.float32(scale * rng.normal(size=shape))
@@ -56,7 +56,7 @@ def random_inputs(seed, extreme=False):
 
 @unoptimized_jit
 def addressing_steps(memory, previous, heads):
-    """Weightings after interpolation, shift, sharpening, and of `address`."""
+    """Weightings after interpolation, shift and sharpening, and the result of `address`."""
     gated = interpolate(jax.nn.softmax(memory[:, :H]), previous, heads.gate)
     shifted = shift(gated, heads.shift)
     return gated, shifted, sharpen(shifted, heads.sharpness), address(memory, previous, heads)
@@ -86,7 +86,7 @@ def test_weightings_sum_to_one_after_every_addressing_step(seed, extreme):
 @few_examples
 @given(st.integers(-2, 2), seeds)
 def test_one_hot_shift_is_a_circular_permutation(radius, by, seed):
-    """The opposite shift is its inverse."""
+    """The opposite shift inverts the permutation."""
     weights = softmax(np.random.default_rng(seed).normal(size=(B, 21)))
     one_hot = np.float32(np.tile(np.arange(-radius, radius + 1) == by, (B, 1)))
     shifted = jit_shift(weights, one_hot)
@@ -109,7 +109,7 @@ def test_write_to_bfloat16_memory_has_gradients_in_the_dtypes_of_the_arguments()
     np.testing.assert_array_equal(gradients[2], [[-3.0, -3.0]])
 
 
-def test_shift_sharpen_write_and_read_hand_computed():
+def test_shift_sharpen_write_and_read_equal_hand_computed_values():
     array = partial(np.array, dtype=np.float32)
     shifted = jit_shift(array([[0, 0, 0, 1]]), array([[0, 0.1, 0.9]]))
     np.testing.assert_allclose(shifted, [[0.9, 0, 0, 0.1]])

@@ -72,7 +72,7 @@ def test_point_accepts_any_score():
     keys = 3.0 * np.eye(S, dtype=np.float32)[None]
     for score, params in ((dot, None), (additive, np.ones(S, np.float32))):
         logits = jit_point(keys, keys, score=score, params=params)
-        # tanh saturates where query and key are both large, so their additive logit is the least.
+        # tanh saturates where query and key are both large, which gives the smallest logit.
         best = np.argmax(logits, -1) if score is dot else np.argmin(logits, -1)
         assert best.tolist() == [list(range(S))]
 

@@ -55,7 +55,7 @@ def test_logits_equal_loops(score, loops, params):
 
 @for_each_score
 def test_gradients_equal_finite_differences(score, loops, params):
-    """Differences of the float64 loops."""
+    """Finite differences use the float64 loops."""
     arguments, weight = (QUERIES, KEYS, *params), normal(3, B, T, S)
     _, gradients = logits_and_gradients(score)(weight, *arguments)
     arrays = [np.asarray(x, np.float64) for x in arguments]
@@ -82,7 +82,7 @@ def test_logits_of_bfloat16_inputs_are_float32(score, loops, params):
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(order=st.permutations(range(S)))
 def test_logits_do_not_depend_on_the_order_of_keys(score, loops, params, order):
-    """And so not on the other keys, such as padding."""
+    """The logit of a key is therefore independent of other keys, such as padding."""
     run, weight, order = logits_and_gradients(score), np.ones((B, T, S)), np.array(order)
     logits, _ = run(weight, QUERIES, KEYS, *params)
     permuted, _ = run(weight, QUERIES, KEYS[:, order], *params)
@@ -134,7 +134,7 @@ def test_additive_vjp_equals_autodiff(dtype, tolerance):
         assert error < tolerance
 
 
-def test_additive_with_a_vector_per_sequence():
+def test_additive_accepts_a_vector_per_sequence():
     """The gradient of a shared vector is the sum of the gradients per sequence."""
     v, weight = normal(4, K), normal(5, B, T, S)
     run = logits_and_gradients(additive)
@@ -168,7 +168,7 @@ def test_content_is_bounded_by_the_key_strength_and_zero_for_zero_vectors():
 
 
 def test_location_keys_match_positions_in_windows_and_blocks():
-    """Windows and blocks must slice the position keys with the source, not use the first ones."""
+    """Windows and blocks must slice the position keys together with the source."""
     keys, queries, values = normal(1, 6, K), normal(2, T, K), normal(3, 6, J)
     logits = naive.dot(queries, keys)
     centers = np.array([5.0, 0.0, 3.0])

@@ -99,13 +99,13 @@ def test_gradients_of_pooled_attention_equal_finite_differences():
     check_grads(jax.jit(contexts), (maps, weights), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
 
 
-def test_max_pool_hand_computed():
+def test_max_pool_equals_hand_computed_values():
     pooled = unoptimized_jit(max_pool)(np.arange(16.0).reshape(4, 4, 1))
     np.testing.assert_array_equal(pooled, [[[5], [7]], [[13], [15]]])
 
 
-def test_gradient_of_max_pool_equals_that_of_max():
-    """For windows without ties."""
+def test_gradient_of_max_pool_equals_gradient_of_max():
+    """The windows have no ties."""
     rng = np.random.default_rng(3)
     maps = np.float32(rng.permutation(B * Y * X * C).reshape(B, Y, X, C))
     weights = np.float32(rng.normal(size=(B, Y // 2, X // 2, C)))

@@ -26,7 +26,7 @@ def sample_tables(seed):
 def step(table, last, cache, position):
     """Compute logits that depend on the whole prefix through the cache.
 
-    The cache holds the sum of the tokens before the last one, and a buffer of all tokens.
+    The cache holds the sum of the tokens before the last token, and a buffer of all tokens.
     """
     history = cache["history"].at[:, :, position].set(last)
     prefix = cache["sum"] + (history * jnp.arange(1, LENGTH + 1)).sum(-1)
@@ -135,8 +135,8 @@ def constant_step(probabilities):
     return step
 
 
-def test_finished_sentence_is_unaffected_by_longer_ones():
-    """Greedy decoding ends the first sentence at once, although [3, EOS] has a larger score."""
+def test_finished_sentence_is_unaffected_by_longer_sentences():
+    """Greedy decoding ends the first sentence immediately, although [3, EOS] has a larger score."""
     short = [[0.0, 0.0, 0.51, 0.49], [0.0, 0.0, 0.98, 0.02], [0.0, 0.0, 0.98, 0.02]]
     long = [[0.1, 0.0, 0.2, 0.7], [0.1, 0.0, 0.2, 0.7], [0.1, 0.0, 0.7, 0.2]]
     assert np.log(0.51) < naive.length_normalized(np.log(0.49 * 0.98), 2, alpha=1.0)

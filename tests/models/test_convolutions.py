@@ -41,7 +41,7 @@ def test_convolution_is_cross_correlation_with_zero_padding():
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_upsampling_and_pooling():
+def test_upsample_and_mean_pool_equal_hand_computed_values():
     x = jnp.arange(4.0).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(
         upsample(x)[0, ..., 0], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
@@ -51,7 +51,7 @@ def test_upsampling_and_pooling():
 
 
 def values_and_gradients(functions, inputs, outputs):
-    """Results of the functions by name, and the gradients of a nonlinear loss by map and kernel."""
+    """Results of each function, and gradients of a nonlinear loss w.r.t. map and kernel."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 4, 6, inputs)), jnp.float32)
     weights = jnp.asarray(rng.normal(size=(3, 3, inputs, outputs)), jnp.float32)
@@ -73,7 +73,7 @@ def reference_values_and_gradients(inputs, outputs):
     return values_and_gradients(REFERENCES, inputs, outputs)
 
 
-# Few input channels, few output channels, and neither.
+# `matmul_convolutions` is tested with one input channel, one output channel, and several of both.
 @pytest.mark.parametrize(
     ("module", "inputs", "outputs"),
     [
@@ -92,7 +92,7 @@ def test_fused_convolutions_equal_their_definition(module, inputs, outputs):
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_layer_with_resampling_equals_layer_and_resampling(size):
+def test_fused_resampling_equals_separate_layer_and_resampling(size):
     layer = Conv(3, 5, size, key=KEY)
     layer.bias[...] = jnp.arange(5.0)
 
@@ -110,7 +110,7 @@ def test_layer_with_resampling_equals_layer_and_resampling(size):
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_bias_gradient_is_summed_in_float32(size):
-    """Over a thousand positions, of which a sum in bfloat16 would stop at 256."""
+    """A sum of ones over the positions would stop at 256 in bfloat16."""
     layer, x = Conv(3, 5, size, key=KEY), jnp.zeros((10, 10, 10, 3), jnp.bfloat16)
     positions = {Conv.__call__: 1_000, Conv.upsampled: 4_000, Conv.pooled: 250}
 
@@ -125,7 +125,7 @@ def test_bias_gradient_is_summed_in_float32(size):
 
 
 def test_implementation_follows_the_platform_of_the_mesh():
-    """Such as the abstract mesh of a plan for a TPU, made on a CPU."""
+    """A plan for a TPU uses an abstract TPU mesh on a CPU host."""
     tpu = jax.sharding.AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu")
     mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=tpu)
     assert conv_functions().plain is matmul_convolutions.convolve

@@ -9,7 +9,7 @@ import numpy as np
 from models import inception
 
 
-def test_number_of_weights_equals_that_of_torchvision():
+def test_number_of_weights_equals_torchvision():
     """23,834,568 for 1,000 classes, without batch-norm moments and auxiliary classifier."""
     shapes = inception.weight_shapes()
     trained = {name: shape for name, shape in shapes.items() if "running" not in name}

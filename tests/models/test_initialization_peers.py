@@ -1,6 +1,6 @@
-"""Distributions of initial weights beside PyTorch's, layer by layer.
+"""Distributions of initial weights compared with PyTorch, layer by layer.
 
-Every intended difference is listed with its reason and its size, the ratio of standard deviations.
+Each intended difference is documented with its reason and the ratio of standard deviations.
 """
 
 import jax
@@ -29,7 +29,7 @@ def same_distribution(one, other):
 
 @pytest.fixture(scope="module")
 def transformers():
-    """Weights by PyTorch's names: ours, and those of `nn.Transformer`."""
+    """Weights of `models.Transformer` and of `nn.Transformer`, keyed by PyTorch's names."""
     sizes = {
         "width": WIDTH,
         "hidden": HIDDEN,
@@ -55,14 +55,14 @@ def test_transformer_weights_have_the_distribution_of_pytorch(transformers):
 
 
 def test_separate_bounds_of_query_key_and_value_are_detected(transformers):
-    """The fault that this file guards against: attention that starts larger by sqrt 2."""
+    """Separate Glorot bounds would make the three matrices larger by a factor of sqrt 2."""
     ours, theirs = transformers
     name = "encoder.layers.0.self_attn.in_proj_weight"
     assert not same_distribution(2**0.5 * ours[name], theirs[name])
 
 
 def test_feed_forward_biases_start_at_zero(transformers):
-    """As in fairseq and Tensor2Tensor; `nn.Transformer` leaves them uniform in 1 / sqrt(fan-in)."""
+    """Fairseq and Tensor2Tensor use zeros; `nn.Transformer` uses U(±1 / sqrt(fan-in))."""
     ours, theirs = transformers
     for name in theirs:
         if name.endswith(("linear1.bias", "linear2.bias")):
@@ -70,7 +70,7 @@ def test_feed_forward_biases_start_at_zero(transformers):
 
 
 def test_embeddings_are_scaled_by_the_width():
-    """N(0, 1 / D), as in fairseq, where `nn.Embedding` has N(0, 1): a factor of 1 / sqrt(D)."""
+    """Embeddings are N(0, 1 / D), as in fairseq; `nn.Embedding` uses N(0, 1)."""
     ours = Transformer(**SIZES | {"vocabulary": 500, "width": WIDTH}, key=KEY).embedding.table[...]
     torch.manual_seed(0)
     theirs = torch.nn.Embedding(500, WIDTH).weight.detach().numpy()
@@ -79,9 +79,9 @@ def test_embeddings_are_scaled_by_the_width():
 
 @pytest.mark.parametrize("ours, theirs", [(LSTM, "LSTM"), (GRU, "GRU")])
 def test_recurrent_weights_are_larger_by_sqrt_3(ours, theirs):
-    """Glorot inputs and orthogonal recurrent matrices, where PyTorch has U(±1 / sqrt(H)).
+    """Input matrices are Glorot and recurrent matrices orthogonal; PyTorch uses U(±1 / sqrt(H)).
 
-    Orthogonal recurrent matrices are those of Bahdanau et al. 2015, app. B.1.
+    Orthogonal recurrent matrices follow Bahdanau et al. 2015, app. B.1.
     """
     layer = nnx.to_pure_dict(nnx.state(ours(WIDTH, WIDTH, key=KEY)))
     torch.manual_seed(0)
@@ -96,14 +96,14 @@ def test_recurrent_weights_are_larger_by_sqrt_3(ours, theirs):
 
 
 def test_forget_gates_start_with_a_bias_of_one():
-    """Jozefowicz et al. 2015, sec. 2.2; all other biases start at zero, uniform in PyTorch."""
+    """Jozefowicz et al. 2015, sec. 2.2; other biases start at zero. PyTorch's are uniform."""
     bias = np.asarray(LSTM(WIDTH, WIDTH, key=KEY).bias[...]).reshape(4, WIDTH)
     np.testing.assert_array_equal(bias, np.repeat([[0.0], [1.0], [0.0], [0.0]], WIDTH, axis=1))
     assert not np.asarray(GRU(WIDTH, WIDTH, key=KEY).bias[...]).any()
 
 
 def test_convolution_kernels_are_larger_by_sqrt_3():
-    """Glorot, as the SAGAN's authors' code; spectral normalization divides by the scale anyway."""
+    """Kernels are Glorot, as in the authors' code; spectral normalization removes the scale."""
     kernel = Conv(WIDTH, WIDTH, key=KEY).kernel[...]
     torch.manual_seed(0)
     theirs = torch.nn.Conv2d(WIDTH, WIDTH, 3).weight.detach().numpy()

@@ -14,7 +14,7 @@ from models import layers
 from tests import naive
 from tests.models.tiny import with_random_params
 
-ROWS, COLUMNS = 512, 1024  # of the masks
+ROWS, COLUMNS = 512, 1024  # shape of the masks
 SIGMAS = 5.0  # one false alarm in 1.7 million comparisons; the seeds are fixed
 
 
@@ -23,7 +23,7 @@ def normal(seed, *shape, dtype=jnp.float32):
 
 
 def test_sinusoids_equal_the_formula():
-    """PE(pos, 2i) = sin(pos / 10000^(2i/d)) and PE(pos, 2i + 1) = cos of the same."""
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)) and PE(pos, 2i + 1) = cos(pos / 10000^(2i/d))."""
     length, width = 50, 6
     expected = np.zeros((length, width))
     for position in range(length):
@@ -125,15 +125,15 @@ def binomial_bound(count, probability):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.9])
-def test_dropout_zeroes_the_given_share_and_preserves_the_mean(rate):
+def test_dropout_zeroes_the_given_fraction_and_preserves_the_mean(rate):
     dropped = np.asarray(drop(np.ones((ROWS, COLUMNS), np.float32), rate, jax.random.key(1)))
     assert abs((dropped == 0).mean() - rate) < binomial_bound(dropped.size, rate)
     np.testing.assert_allclose(np.unique(dropped), [0, 1 / (1 - rate)], rtol=1e-6)
     assert abs(dropped.mean() - 1) < binomial_bound(dropped.size, rate) / (1 - rate)
-    # The share is the same in every row and column.
+    # The fraction is the same in every row and column.
     for axis in (0, 1):
-        shares = (dropped == 0).mean(axis)
-        assert abs(shares - rate).max() < binomial_bound(dropped.shape[axis], rate)
+        fractions = (dropped == 0).mean(axis)
+        assert abs(fractions - rate).max() < binomial_bound(dropped.shape[axis], rate)
 
 
 def test_dropout_depends_on_the_key_only():
@@ -177,8 +177,8 @@ def bits():
 
 
 def test_each_bit_is_balanced(bits):
-    shares = bits.reshape(4, -1, 32).mean(1)
-    assert abs(shares - 0.5).max() < binomial_bound(64 * COLUMNS, 0.5)
+    fractions = bits.reshape(4, -1, 32).mean(1)
+    assert abs(fractions - 0.5).max() < binomial_bound(64 * COLUMNS, 0.5)
 
 
 def test_bits_of_consecutive_keys_are_independent(bits):

@@ -20,7 +20,7 @@ X = np.float32(np.random.default_rng(1).normal(size=(T, B, INPUTS)))
 
 @cache
 def ntm(controller="lstm", memory_init="constant", layers=1, **sizes):
-    """Graphdef and parameters of a model with random parameters, whose heads move at each step."""
+    """Graphdef and random parameters of a model; its heads move at each step."""
     sizes = {"heads": R, "memory_rows": N, "memory_width": M, "max_shift": 1} | sizes
     create = partial(
         NTM,
@@ -86,7 +86,7 @@ def head_parameters(interface):
 
 
 def ntm_loop(model, inputs):
-    """One sequence, one step and one head at a time."""
+    """Logits of one sequence, computed one step and one head at a time."""
     is_lstm = isinstance(model.controller, LSTMController)
     states = list(model.controller.initial_state[...]) if is_lstm else []
     memory, read_vectors = np.full((N, M), 1e-6), model.initial_read_vectors[...]
@@ -130,7 +130,7 @@ def test_sequences_of_a_batch_are_independent():
     assert np.abs(actual[:, 0] - expected[:, 0]).max() > 1e-3
 
 
-def test_feed_forward_ntm_remembers_only_in_the_memory():
+def test_feed_forward_ntm_has_no_state_besides_its_memory():
     """If every step erases the memory, an input affects the logits of two steps only."""
     graphdef, params = ntm("feed_forward")
     other = X.copy()

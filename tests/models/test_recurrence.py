@@ -25,7 +25,7 @@ MASK = np.arange(B * H).reshape(B, H) % 3 > 0
 
 
 def step(matmul, consts, carry, x):
-    """Products with one weight twice and another once; integers and masks in every pytree."""
+    """RNN step with repeated use of one weight, and with integers and masks in its pytrees."""
     (hidden, count), (keys, mask) = carry, consts
     mixed = matmul("u", hidden) + x["x"] + matmul("v", matmul("u", jnp.sin(hidden)))
     new = jnp.where(x["valid"][:, None], jnp.tanh(mixed) * keys, hidden) + 0.1 * count
@@ -38,7 +38,7 @@ def lax_scan(weights, consts, carry, xs, reverse):
 
 
 def loss_by(scan, weights, keys, hidden, x, reverse):
-    """Loss that depends on all outputs and the final carry; outputs and carry."""
+    """Return a loss of all outputs and the final carry, and these outputs and carry."""
     xs = {"x": x, "valid": jnp.asarray(VALID.T[: len(x)])}
     consts, carry = (keys, jnp.asarray(MASK)), (hidden, jnp.int32(0))
     (last, count), (ys, counts) = scan(weights, consts, carry, xs, reverse=reverse)
@@ -68,7 +68,7 @@ def test_rnn_scan_and_gradients_equal_lax_scan(reverse):
 
 
 def test_gradients_of_consts_accumulate_in_float32():
-    """The sum of a thousand ones; in bfloat16 it would be 256."""
+    """A sum of 1,000 ones in bfloat16 would stop at 256."""
 
     def add(matmul, consts, carry, x):
         del matmul, x
@@ -83,7 +83,7 @@ def test_gradients_of_consts_accumulate_in_float32():
 
 @pytest.fixture(scope="module", params=[False, True], ids=["forward", "reverse"])
 def traced_steps(request):
-    """Value and gradients of `rnn_scan` with a traced number of steps; and the direction."""
+    """Return a function for values and gradients with traced `steps`, and its direction."""
 
     @unoptimized_jit
     def run(steps, *arguments):

@@ -62,11 +62,11 @@ def test_states_and_gradients_equal_pytorch(kind, torch_layer, reverse):
 
     @unoptimized_jit
     def run(params, x):
-        def form(params, x):
+        def function(params, x):
             layer = nnx.merge(graphdef, params)
             return unroll(layer, x, jnp.asarray(valid), reverse=reverse)[0]
 
-        outputs, vjp = jax.vjp(form, params, x)
+        outputs, vjp = jax.vjp(function, params, x)
         return outputs, vjp(jnp.asarray(weight))
 
     outputs, (d_params, d_x) = run(params, x)

@@ -63,8 +63,8 @@ def test_error_decreases_over_successive_iterations(iterations):
     assert errors[-1] < 1e-3 < errors[0] and errors[-1] <= min(errors[:10])
 
 
-def test_gradient_equals_that_of_the_division_by_the_singular_value():
-    """With converged vectors, against finite differences of the exact quotient."""
+def test_gradient_equals_finite_differences_of_division_by_the_singular_value():
+    """The vectors are converged; the finite differences use the exact quotient."""
     w, coefficients, direction = np.random.default_rng(0).normal(size=(3, 6, 4))
     vector = jnp.asarray(np.linalg.svd(w)[2][0], jnp.float32)
 

@@ -1,4 +1,4 @@
-"""The Transformer: masking, packing, cached decoding, published sizes, and that it learns."""
+"""The Transformer: masking, packing, cached decoding, published sizes and training."""
 
 from functools import partial
 
@@ -40,13 +40,13 @@ def pad(tokens, columns):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_state_depends_on_earlier_targets_only(norm):
-    """By gradient. No target token occurs twice or in the source, so each has its own table row."""
+    """No target token occurs twice or in the source, so each has its own row of gradients."""
     graphdef, params = transformer(norm=norm)
     source, target = SOURCE[:1], TARGET[:1]
     probe = np.cos(np.arange(SIZES["width"]))
 
     @unoptimized_jit
-    def slopes(params):
+    def jacobian(params):
         def probed(params):
             model = nnx.merge(graphdef, params)
             memory, _ = model.encode(source)
@@ -54,7 +54,8 @@ def test_state_depends_on_earlier_targets_only(norm):
 
         return jax.jacrev(probed)(params)["embedding"]["table"][...]
 
-    influence = abs(np.asarray(slopes(params))).sum(-1)[:, np.asarray(target[0])]  # [state, target]
+    norms = abs(np.asarray(jacobian(params))).sum(-1)
+    influence = norms[:, np.asarray(target[0])]  # [state, target]
     past = np.tri(T, T, k=-1, dtype=bool)
     assert (influence[~past] == 0).all()
     assert (influence[past] > 1e-6).all()
@@ -72,9 +73,9 @@ def test_target_token_changes_later_logits_only(position):
 def test_source_token_changes_every_logit():
     before = logits(SOURCE, TARGET)
     for position in range(SOURCE.shape[1]):
-        moved = abs(logits(change(SOURCE, (0, position), 7), TARGET) - before)
-        assert (moved[0].max(-1) > 1e-6).all()
-        assert not moved[1].any()
+        difference = abs(logits(change(SOURCE, (0, position), 7), TARGET) - before)
+        assert (difference[0].max(-1) > 1e-6).all()
+        assert not difference[1].any()
 
 
 def test_logits_do_not_depend_on_padding():
@@ -85,7 +86,7 @@ def test_logits_do_not_depend_on_padding():
 
 
 def pack(tokens, first, second):
-    """Both sentences, given as (index, length), in one row with padding between them."""
+    """Pack two sentences, given as (index, length), in one row with padding between them."""
     row, ids, positions = np.zeros((3, 1, 12), np.int32)
     starts = 0, first[1] + 2
     for number, (start, (sentence, n)) in enumerate(zip(starts, (first, second), strict=True), 1):
@@ -98,7 +99,7 @@ def pack(tokens, first, second):
 @pytest.mark.parametrize(
     "norm, implementation", [("post", "xla"), ("pre", "xla"), ("post", "blockwise")]
 )
-def test_packed_sentences_have_the_states_and_gradients_of_separate_ones(norm, implementation):
+def test_packed_sentences_have_the_states_and_gradients_of_separate_sentences(norm, implementation):
     graphdef, params = transformer(norm=norm, implementation=implementation, decoder_layers=2)
     probe = np.cos(np.arange(2 * T * SIZES["width"])).reshape(2, T, -1)
     real = np.asarray(TARGET != PAD)
@@ -138,8 +139,8 @@ def test_source_of_padding_only_gives_finite_logits():
 def test_sentences_of_a_batch_are_independent():
     together = logits(SOURCE, TARGET)
     for b in range(2):
-        alone = logits(SOURCE[b : b + 1], TARGET[b : b + 1])
-        np.testing.assert_allclose(alone[0], together[b], atol=1e-5)
+        separate = logits(SOURCE[b : b + 1], TARGET[b : b + 1])
+        np.testing.assert_allclose(separate[0], together[b], atol=1e-5)
 
 
 def test_attention_weights_are_distributions_over_unmasked_keys():
@@ -180,7 +181,7 @@ def test_blockwise_attention_gives_the_logits_and_gradients_of_plain_attention()
         np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_blockwise_model_returns_the_attention_weights_of_the_plain_one():
+def test_blockwise_model_returns_the_attention_weights_of_the_plain_model():
     def weights(implementation):
         graphdef, params = transformer(implementation=implementation)
         attention = lambda params: nnx.merge(graphdef, params).attention(SOURCE, TARGET)
@@ -222,7 +223,7 @@ def test_bfloat16_is_close_to_float32():
     exact, rounded = logits(SOURCE, TARGET), logits(SOURCE, TARGET, dtype="bfloat16")
     assert rounded.dtype == np.float32
     error = abs(rounded - exact).max() / abs(exact).max()
-    assert 1e-4 < error < 0.05  # 8 bits of mantissa: rounded, but not wrong
+    assert 1e-4 < error < 0.05  # bfloat16 has 8 bits of precision
 
 
 def test_dropout_depends_on_the_key():
@@ -297,7 +298,7 @@ def count(params):
 @pytest.mark.parametrize(
     "d, f, h, total", [(512, 2048, 8, 63_082_496), (1024, 4096, 16, 214_245_376)]
 )
-def test_parameter_counts_of_the_paper(d, f, h, total):
+def test_parameter_counts_match_the_paper(d, f, h, total):
     """Base and big with 37,000 tokens; the paper prints 65 and 213 million."""
     attention = 4 * (d * d + d)  # W^Q, W^K, W^V and W^O of all heads, with biases
     feed_forward = d * f + f + f * d + d
@@ -306,19 +307,25 @@ def test_parameter_counts_of_the_paper(d, f, h, total):
     decoder_layer = 2 * attention + feed_forward + 3 * norm
     assert 37_000 * d + 6 * (encoder_layer + decoder_layer) == total
     assert count(abstract(d, f, h)) == total
-    assert count(abstract(d, f, h, norm="pre")) == total + 2 * norm  # one more on each stack
+    assert count(abstract(d, f, h, norm="pre")) == total + 2 * norm  # one more norm per stack
 
 
 def test_every_weight_has_logical_axis_names():
     params = abstract(16, 32, 2)
     variables = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nnx.Variable))
-    names = {37_000: "vocab", 16: "embed", 32: "mlp", 2: "heads", 8: None}  # 8 within a head
+    names = {
+        37_000: "vocab",
+        16: "embed",
+        32: "mlp",
+        2: "heads",
+        8: None,
+    }  # 8 is a head's width
     assert len(variables) == 1 + 6 * (8 + 4 + 4) + 6 * (16 + 4 + 6)
     for variable in variables:
         assert variable.axes == tuple(names[size] for size in variable.shape)
 
 
-def test_learns_to_reverse_sentences_and_beam_search_reproduces_them():
+def test_model_learns_to_reverse_sentences_and_beam_search_finds_the_targets():
     rng = np.random.default_rng(0)
     words = jnp.asarray(rng.integers(3, VOCABULARY, (6, 5)))
     source, target = (
@@ -360,7 +367,7 @@ def test_learns_to_reverse_sentences_and_beam_search_reproduces_them():
         )
         return losses, found[:, 0]
 
-    losses, found = learn(jax.random.key(0, impl="rbg"))  # which compiles faster
+    losses, found = learn(jax.random.key(0, impl="rbg"))  # the rbg generator compiles faster
     assert losses[0] > 2
     assert losses[-1] < 0.02
     np.testing.assert_array_equal(found, pad(target, 2))

@@ -92,7 +92,7 @@ def build(norm, params):
     return model, torch.nn.Parameter(torch.tensor(table))
 
 
-def their_states(model, table, source, target):
+def torch_states(model, table, source, target):
     """Embeddings times sqrt(D) plus positions, targets shifted right (sec. 3.4 and 3.5)."""
     shifted = torch.nn.functional.pad(target[:, :-1], (1, 0), value=BOS)
 
@@ -126,9 +126,9 @@ def test_states_loss_and_all_gradients_equal_pytorch(norm):
 
     model, table = build(norm, params)
     source, target = (torch.tensor(np.asarray(x, np.int64)) for x in (SOURCE, TARGET))
-    their = their_states(model, table, source, target)
+    expected_states = torch_states(model, table, source, target)
     nats = torch.nn.functional.cross_entropy(
-        (their @ table.T).reshape(-1, VOCABULARY),
+        (expected_states @ table.T).reshape(-1, VOCABULARY),
         target.reshape(-1),
         ignore_index=PAD,
         label_smoothing=SMOOTHING,
@@ -138,7 +138,7 @@ def test_states_loss_and_all_gradients_equal_pytorch(norm):
 
     (value, states), gradients = ours(params)
     real = np.asarray(TARGET != PAD)  # the states at padding differ, and are not used
-    np.testing.assert_allclose(states[real], their.detach().numpy()[real], atol=1e-4)
+    np.testing.assert_allclose(states[real], expected_states.detach().numpy()[real], atol=1e-4)
     np.testing.assert_allclose(value, nats.detach(), rtol=1e-5)
     d_table, d_weights = to_torch(gradients)
     np.testing.assert_allclose(d_table, table.grad, atol=1e-4, rtol=1e-4)
@@ -151,7 +151,7 @@ def test_states_loss_and_all_gradients_equal_pytorch(norm):
 
 
 def test_training_curve_equals_pytorch():
-    """Twenty updates by Adam from the same weights on the same batches, without dropout."""
+    """Twenty Adam steps start from the same weights and use the same batches, without dropout."""
     steps, rate, b1, b2, eps = 20, 3e-3, 0.9, 0.98, 1e-9
     rng = np.random.default_rng(0)
     sources = rng.integers(3, VOCABULARY, (4, 8, 6))
@@ -182,7 +182,7 @@ def test_training_curve_equals_pytorch():
         source, target = sources[step % 4], targets[step % 4]
         params, state, nats = update(params, state, jnp.asarray(source), jnp.asarray(target))
         ours.append(float(nats))
-        states = their_states(model, table, torch.tensor(source), torch.tensor(target))
+        states = torch_states(model, table, torch.tensor(source), torch.tensor(target))
         loss = torch.nn.functional.cross_entropy(
             (states @ table.T).reshape(-1, VOCABULARY),
             torch.tensor(target).reshape(-1),
@@ -218,5 +218,5 @@ def test_cross_entropy_equals_pytorch(smoothing):
     )
     nats.backward()
     np.testing.assert_allclose(value, nats.detach(), rtol=1e-5)
-    for found, their in zip(gradients, theirs, strict=True):
-        np.testing.assert_allclose(found, their.grad, atol=1e-5)
+    for found, tensor in zip(gradients, theirs, strict=True):
+        np.testing.assert_allclose(found, tensor.grad, atol=1e-5)

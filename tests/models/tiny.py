@@ -15,7 +15,7 @@ SIZES = {
     "width": 8,
     "hidden": 12,
     "heads": 2,
-    "key_width": 3,  # differs from D / H and from the value width, so that mix-ups change shapes
+    "key_width": 3,  # unlike D / H and the value width, so that confusing them changes shapes
     "value_width": 5,
     "encoder_layers": 1,
     "decoder_layers": 1,
@@ -52,7 +52,7 @@ def transformer(**changes):
     return nnx.split(with_random_params(lambda: create(key=jax.random.key(0))))
 
 
-# Compilation dominates the time of these tests; the fusion emitters take more than half of it.
+# Compilation dominates the time of these tests; more than half is in the fusion emitters.
 unoptimized_jit = partial(
     jax.jit,
     compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},

@@ -40,7 +40,7 @@ def test_tables_are_up_to_date(path, create):
     assert table.replace_table(text, create()) == text, "run `make table`"
 
 
-def test_selection_metric_of_a_config():
+def test_selection_metric_is_read_from_the_config():
     assert table.selection_metric("transformer_nmt") == "test/exact_match"
 
 
@@ -56,7 +56,7 @@ def test_full_table_has_the_selection_metric_and_all_printed_metrics(results):
     ]
 
 
-def test_headline_table(results, monkeypatch):
+def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
     metric = "test/bleu_tok_lc"
     headlines = (
         table.Headline("A 2017", "translation", metric, "single"),
@@ -84,7 +84,7 @@ def test_headline_table(results, monkeypatch):
         (0.6, 0, "test/bits_per_sequence", "+0.6 (miss)"),
     ],
 )
-def test_difference_from_the_printed_figure(ours, printed, metric, expected):
+def test_difference_from_the_printed_value_is_classified(ours, printed, metric, expected):
     assert table.compare([ours], printed, metric) == expected
 
 

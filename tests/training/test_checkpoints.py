@@ -89,7 +89,7 @@ def test_reading_a_valid_checkpoint_leaves_hook_and_warning_filters_unchanged(fi
     assert sys.unraisablehook is hook and warnings.filters == filters
 
 
-def test_error_if_all_checkpoints_are_corrupted(copy):
+def test_restore_fails_if_all_checkpoints_are_corrupted(copy):
     for step in (20, 30, 40):
         for path in files_of(copy, step):
             corrupt(path, "truncated")
@@ -97,7 +97,7 @@ def test_error_if_all_checkpoints_are_corrupted(copy):
         restore(copy, toy_config())
 
 
-def test_training_resumes_from_the_checkpoint_before_a_corrupted_one(finished, copy, capsys):
+def test_training_resumes_from_the_checkpoint_before_a_corrupted_checkpoint(finished, copy, capsys):
     for path in files_of(copy, 40):
         corrupt(path, "truncated")
     (copy / "summary.json").unlink()

@@ -30,7 +30,7 @@ backend_config={"known_trip_count":{"n":"2"}}
 """
 
 
-def test_collectives_of_a_program():
+def test_collectives_in_loops_count_every_iteration():
     assert collectives.count(PROGRAM) == {
         "all-gather": (7 + 2 + 1, (7 + 2) * 4 * 32 + 2 * 6),
         "all-reduce": (1, 4 * 10 + 2 * 6),

@@ -217,12 +217,12 @@ def test_throughput_excludes_pauses(monkeypatch):
     assert second == {"items_per_second": 5.0, "flops_utilization": pytest.approx(0.025)}
 
 
-def test_format_bytes():
+def test_format_bytes_uses_binary_units():
     sizes = (1.5 * 2**10, 1.5 * 2**20, 1.5 * 2**30)
     assert [console.format_bytes(size) for size in sizes] == ["1.5 KiB", "1.5 MiB", "1.50 GiB"]
 
 
-def test_format_duration():
+def test_format_duration_omits_zero_hours():
     assert [console.format_duration(s) for s in (5.0, 65.0, 3665.0)] == ["0:05", "1:05", "1:01:05"]
 
 

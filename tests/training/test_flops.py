@@ -18,13 +18,13 @@ def count(f, *args):
     return flops.count(jax.make_jaxpr(f)(*args))
 
 
-def test_batched_matmul():
+def test_batched_matmul_equals_hand_computed_count():
     a, b = jnp.ones((3, 4, 5)), jnp.ones((3, 5, 6))
     assert count(jnp.matmul, a, b) == 2 * 3 * 4 * 5 * 6
 
 
-def test_convolution():
-    """8 x 8 positions, a 3 x 3 kernel, 2 input and 5 output channels."""
+def test_convolution_equals_hand_computed_count():
+    """There are 8 x 8 positions, a 3 x 3 kernel, 2 input and 5 output channels."""
     x, k = jnp.ones((1, 2, 8, 8)), jnp.ones((5, 2, 3, 3))
     assert count(lambda x, k: lax.conv(x, k, (1, 1), "SAME"), x, k) == 2 * 64 * 9 * 2 * 5
 
@@ -35,7 +35,7 @@ def test_backward_pass_costs_twice_the_forward_pass():
     assert count(jax.grad(loss, (0, 1)), w, x) == 3 * count(loss, w, x)
 
 
-def test_training_step_of_two_layers():
+def test_training_step_omits_the_gradient_of_the_input():
     """The forward pass has two products, the backward pass three: the input needs no gradient."""
     x, w1, w2 = jnp.ones((16, 4)), jnp.ones((4, 32)), jnp.ones((32, 8))
     loss = lambda w1, w2: jnp.sum((jnp.tanh(x @ w1) @ w2) ** 2)

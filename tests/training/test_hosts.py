@@ -117,7 +117,7 @@ def two_host_run(tmp_path_factory):
     return workdir, wait([start_process(*command, str(i), str(workdir)) for i in range(2)])
 
 
-def test_collectives_between_hosts(two_host_run):
+def test_every_host_receives_mapped_and_gathered_results(two_host_run):
     for i, output in enumerate(two_host_run[1]):
         results = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
         assert results["is_primary"] == (i == 0)
@@ -126,7 +126,7 @@ def test_collectives_between_hosts(two_host_run):
         assert results["gathered"] == list(range(8))
 
 
-def test_two_hosts_train_like_one(two_host_run, tmp_path):
+def test_training_on_two_hosts_equals_one_host(two_host_run, tmp_path):
     workdir, outputs = two_host_run
     assert ["Finished" in output for output in outputs] == [True, False]
     two_hosts.train(tmp_path)
@@ -138,7 +138,7 @@ def test_two_hosts_train_like_one(two_host_run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-def test_two_hosts_train_the_transformer_like_one(tmp_path):
+def test_transformer_training_on_two_hosts_equals_one_host(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     runs = [start_training(one, *SHORT, devices=2), start_training(two, *SHORT, hosts=2)]
     for processes in runs:
@@ -149,7 +149,7 @@ def test_two_hosts_train_the_transformer_like_one(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_killed_process_ends_the_other_and_any_number_of_hosts_resumes(killed, tmp_path):
+def test_killed_process_ends_its_peer_and_any_number_of_hosts_resumes(killed, tmp_path):
     """The run resumes on two hosts, on one, and on one with four devices, with equal metrics."""
     reference, work = tmp_path / "reference", tmp_path / "work"
     finish(start_training(reference, *LONG))
@@ -171,7 +171,7 @@ def test_killed_process_ends_the_other_and_any_number_of_hosts_resumes(killed, t
 
 
 @pytest.mark.slow
-def test_signal_to_one_process_stops_all_at_the_same_step(tmp_path):
+def test_signal_to_one_process_stops_all_processes_at_the_same_step(tmp_path):
     processes = start_training(tmp_path, *LONG, "--config.train.steps=5000", hosts=2)
     wait_for(lambda: (tmp_path / "checkpoints/5").exists(), processes[0], seconds=300)
     processes[1].send_signal(signal.SIGINT)

@@ -106,7 +106,7 @@ def test_state_larger_than_half_a_device_is_sharded(shape, memory, expected):
     assert mesh.resolve_mesh_shape(sizes, np.zeros(4, np.float32), 8, memory) == expected
 
 
-def test_bytes_per_device():
+def test_bytes_per_device_is_the_size_of_one_shard():
     x = jax.ShapeDtypeStruct((4, 6), np.float32, sharding=SingleDeviceSharding(jax.devices()[0]))
     sharding = NamedSharding(abstract_mesh(2, 2, 2), PartitionSpec("tensor", ("data", "fsdp")))
     y = jax.ShapeDtypeStruct((4, 8), np.int16, sharding=sharding)

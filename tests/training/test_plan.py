@@ -43,7 +43,7 @@ def toy_plans():
     return run_with_devices(8, "-c", PLAN_SHAPES, "[[2, 2, 2], [8, 1, 1]]")
 
 
-def test_bytes_and_flops(toy_plans):
+def test_bytes_and_flops_equal_hand_computed_counts(toy_plans):
     """The layers are 4 x 32 and 32 x 8 with biases; a batch has 16 examples of 4 + 8 + 1 floats."""
     sharded = toy_plans[0]
     assert sharded["parameters"] == 4 * 32 + 32 + 32 * 8 + 8
@@ -68,7 +68,7 @@ def test_data_parallel_step_reduces_the_gradient(toy_plans):
     assert gradient < size <= gradient + scalars
 
 
-def test_flops_of_a_transformer_step(tmp_path):
+def test_flops_of_a_transformer_step_equal_hand_computed_count(tmp_path):
     """Products of weights, of attention and of the softmax layer, times 3 for the backward pass."""
     config = transformer_nmt.get_config("smoke")
     task = tasks.build_abstract(config, str(tmp_path))
@@ -118,7 +118,7 @@ def test_all_batches_of_one_shape_are_the_largest(config, tmp_path):
     assert shapes(largest_batch(task)) == shapes(first)
 
 
-def test_largest_bucketed_batch(tmp_path):
+def test_largest_bucketed_batch_is_in_the_longest_bucket(tmp_path):
     config = seq2seq_nmt.get_config("smoke")
     config.batching.buckets = (12, 24)
     task = tasks.build(config, str(tmp_path))
@@ -130,7 +130,7 @@ def test_largest_bucketed_batch(tmp_path):
 
 
 @pytest.mark.parametrize("memory, fits", [(4, "yes"), (2, "no")])
-def test_format_plan(memory, fits):
+def test_format_plan_reports_memory_and_time(memory, fits):
     """Two devices of 1e12 FLOP/s at 50% utilization compute 3e12 FLOPs in three seconds."""
     gib = 2**30
     example = plan.Plan(
@@ -161,7 +161,7 @@ def parse_rows(output):
     return dict(line.strip().split("  ", 1) for line in output.splitlines())
 
 
-def test_plan_for_the_local_host():
+def test_plan_for_the_local_host_describes_the_step():
     result = run_in_process("train.py", "--config=tests/toy.py", "--plan=local")
     rows = parse_rows(result.output)
     assert rows["hardware"].startswith("local, ") and rows["mesh"].startswith("data ")
@@ -191,7 +191,7 @@ needs_tpu_compiler = pytest.mark.skipif(
 
 @needs_tpu_compiler
 @pytest.mark.parametrize("hardware, devices", [("v5e:2x2", 4), ("v5p:2x2x1", 4), ("v6e:2x2", 4)])
-def test_plan_for_tpus(hardware, devices):
+def test_plan_for_tpus_describes_the_step(hardware, devices):
     rows = plan_rows(f"--plan={hardware}", "--utilization=0.5")
     assert rows["hardware"].startswith(f"{hardware}, {devices} x TPU v")
     assert rows["mesh"] == f"data {devices} x fsdp 1 x tensor 1"

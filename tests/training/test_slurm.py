@@ -118,7 +118,7 @@ def make_sweep(tmp_path):
 
 
 def test_requeued_runs_equal_local_runs(make_sweep):
-    """One of six runs is requeued as after a node failure, one as at its time limit."""
+    """Run 4 is requeued as after a node failure; run 8 receives the signal of the time limit."""
     widths = (4, 8, 12, 16, 24, 32)
     overrides = ("--config.train.steps=100", "--config.data.sleep=0.1")
     sweep = make_sweep(widths, *overrides)
@@ -138,7 +138,7 @@ def test_requeued_runs_equal_local_runs(make_sweep):
     assert "| width | test/error | dev/error | runs | steps | time |" in output
 
 
-def test_interrupted_sweep_finds_its_jobs_again_and_cancels_them(make_sweep):
+def test_restarted_sweep_finds_and_cancels_its_jobs(make_sweep):
     sweep = make_sweep((4, 8), "--config.train.steps=5000", "--config.data.sleep=0.1")
     process = sweep.start(*SLURM_FLAGS)
     sweep.wait_until_running()

@@ -22,15 +22,15 @@ def whole_batch():
 
 
 @pytest.mark.parametrize("accumulate", [2, 4, 16])
-def test_accumulated_update_equals_that_of_the_whole_batch(whole_batch, accumulate):
+def test_accumulated_update_equals_whole_batch_update(whole_batch, accumulate):
     """The microbatches have different weights."""
     accumulated = run_step(accumulate)
     for a, b in zip(jax.tree.leaves(accumulated), jax.tree.leaves(whole_batch), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
-def test_gradient_is_that_of_the_weighted_mean(whole_batch):
-    """Compared with a finite difference along the gradient."""
+def test_step_uses_the_gradient_of_the_weighted_mean(whole_batch):
+    """The gradient norm equals a finite difference along the gradient."""
     task = toy.build(toy_config(data__noise=0.0), "")
     params, batch = task.init(jax.random.key(0)).params, task.batch(7)
 

@@ -214,7 +214,7 @@ def test_signal_stops_the_launcher(tmp_path):
 # Reports
 
 
-def test_report_files(tmp_path):
+def test_report_averages_seeds_and_lists_every_run(tmp_path):
     runs = [
         Run(
             "tests/toy.py",

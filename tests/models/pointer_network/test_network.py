@@ -56,7 +56,7 @@ def _fast_compilation():
 
 @functools.cache
 def network(name):
-    """Graph and parameters, large enough that the distributions are far from uniform."""
+    """Graph and parameters; large parameters give distributions that are far from uniform."""
     create = lambda: PointerNet(hidden=H, width=5, key=KEY, **NETWORKS[name])
     graphdef, shapes = nnx.split(nnx.eval_shape(create))
     rng = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def decode(graphdef, params, problem, key=None, samples=1):
 
 @each_network
 def test_full_pass_equals_decoding_steps(name):
-    """Sequences are decoded separately, so the full pass must not mix those of an instance."""
+    """The full pass must not mix the sequences of an instance, which are decoded separately."""
     graphdef, params = network(name)
     expected, *_ = full_pass_and_gradients(graphdef, params, POINTS, np.int32(N), HULLS)
     sequences = HULLS.reshape(2 * B, -1)
@@ -148,7 +148,7 @@ def test_full_pass_equals_decoding_steps(name):
 
 @each_network
 def test_padding_does_not_change_probabilities(name):
-    choices = np.array([[[0, 2, 1, 3, 4], [2, 1, 0, 4, 4]]] * B)  # 4 points, so 4 is the end
+    choices = np.array([[[0, 2, 1, 3, 4], [2, 1, 0, 4, 4]]] * B)  # 4 points; 4 is the end token
     unpadded = POINTS[:, :4], np.int32(4), choices, SMALL_HULL
     _, expected = full_pass_jit(*network(name), *unpadded)
     padded = np.pad(np.where(choices == 4, N, choices), ((0, 0), (0, 0), (0, 1)), "edge")

@@ -8,7 +8,7 @@ from tests.models.sagan.networks import count_weights
 
 
 def test_residual_control_has_as_many_weights_as_attention():
-    """Up to its biases and the rounding of its number of channels."""
+    """The counts differ by the biases and the rounded channel count of the residual block."""
     for channels in (64, 128, 256):
         blocks = [
             nnx.eval_shape(lambda k=kind, c=channels: k(c, key=jax.random.key(0)))

@@ -28,8 +28,8 @@ def count_reference_weights(width, classes):
     return total + inputs + 1 + classes * inputs
 
 
-def test_number_of_weights_at_128_equals_that_of_the_authors_code():
-    """With attention at 32 x 32, the default of the authors' code."""
+def test_number_of_weights_at_128_equals_the_authors_code():
+    """Attention is at 32 x 32, the default of the authors' code."""
     count = count_weights(abstract_network(Discriminator))
     assert (
         count == count_reference_weights(64, 1000) + count_attention_weights(2 * 64) == 39_463_618

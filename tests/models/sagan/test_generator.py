@@ -30,8 +30,8 @@ def count_reference_weights(width, classes):
     return total + 2 * width + count_conv_weights(width, 3)
 
 
-def test_number_of_weights_at_128_equals_that_of_the_authors_code():
-    """With attention at 32 x 32, the default of the authors' code."""
+def test_number_of_weights_at_128_equals_the_authors_code():
+    """Attention is at 32 x 32, the default of the authors' code."""
     count = count_weights(abstract_network(Generator))
     assert (
         count == count_reference_weights(64, 1000) + count_attention_weights(4 * 64) == 42_078_852
@@ -39,7 +39,7 @@ def test_number_of_weights_at_128_equals_that_of_the_authors_code():
 
 
 @pytest.mark.parametrize(("resolution", "classes"), [(32, 10), (64, 0), (128, 10)])
-def test_output_shapes_of_both_networks(resolution, classes):
+def test_both_networks_have_the_expected_output_shapes(resolution, classes):
     sizes = {"resolution": resolution, "classes": classes, "width": 8, "attention_resolution": 16}
     generator, discriminator = (
         abstract_network(kind, **sizes) for kind in (Generator, Discriminator)
@@ -72,10 +72,10 @@ def test_attention_has_no_effect_while_its_gate_is_zero():
         ]
 
     with fast_compilation():
-        closed, expected = generate(params, jnp.float32(0))
-    opened, _ = generate(params, jnp.float32(1))
-    np.testing.assert_allclose(closed, expected, rtol=1e-5, atol=1e-6)
-    assert np.abs(opened - expected).max() > 1e-3
+        zero_gate, expected = generate(params, jnp.float32(0))
+    unit_gate, _ = generate(params, jnp.float32(1))
+    np.testing.assert_allclose(zero_gate, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(unit_gate - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def softmax(x):
     return np.exp(x) / np.exp(x).sum()
 
 
-# Logits [S] of a state s over annotations h [S, M]; the parameters are those of the layer.
+# Logits [S] of a state s over annotations h [S, M]; `layer` holds the parameters.
 SCORES = {
     "content": lambda layer, s, h: (
         abs(value(layer.key_strength)) * h @ s / (np.linalg.norm(h, axis=-1) * np.linalg.norm(s))

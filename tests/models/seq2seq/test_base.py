@@ -1,4 +1,4 @@
-"""Facts of all recurrent encoder-decoders: cached decoding, causality, gradients, dropout."""
+"""Properties of all recurrent encoder-decoders: cached decoding, causality, gradients, dropout."""
 
 from functools import partial
 from typing import NamedTuple
@@ -119,7 +119,7 @@ def zeros_like(params):
 
 
 def check_gradients(*choice):
-    """Check the gradients of all parameters; one of the sources is padding only."""
+    """Check the gradients of all parameters; one source is padding only."""
     graphdef, params = tiny.build(*choice, dropout=DROPOUT)
     source = SOURCE.at[1].set(0)
     trained = train_step(graphdef, params, zeros_like(params), source, jax.random.key(1))

@@ -26,7 +26,7 @@ def test_decoder_equals_the_equations(name, score, equations):
     memory, states = jax.device_get((outputs.memory, outputs.states))
     for n, (source, target) in enumerate(zip(np.asarray(SOURCE), np.asarray(TARGET), strict=True)):
         h = memory.source.values[n, source != model.pad]
-        # Final states: of the forward layer at the last position, of the backward at the first.
+        # Final states are at the last position (forward layer) and at the first (backward layer).
         summary = np.concatenate([h[-1, : HIDDEN // 2], h[0, HIDDEN // 2 :]])
         initial_state = np.tanh(summary @ value(model.initial) + value(model.initial_bias))
         y = value(model.target_embedding)[np.array([model.bos, *target[:-1]])]
@@ -53,7 +53,7 @@ def test_rnnsearch_has_as_many_parameters_as_the_paper():
         )
     )
     encoder = 2 * (3 * (m * n + n * n + n))  # W, U and a bias for candidate and both gates
-    decoder = 3 * (m * n + n * n + 2 * n * n + n)  # and C
+    decoder = 3 * (m * n + n * n + 2 * n * n + n)  # the encoder's terms and C
     alignment = n * a + 2 * n * a + a
     readout = 2 * l * (n + m + 2 * n) + 2 * l
     initial = 2 * n * n + n  # from both directions; the paper uses one

@@ -56,7 +56,7 @@ class Outputs(NamedTuple):
     memory: Memory
     states: jax.Array
     logits: jax.Array
-    step_logits: jax.Array  # [B, W, T, V], of two equal beams
+    step_logits: jax.Array  # [B, W, T, V], W = 2 equal beams
 
 
 @partial(unoptimized_jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""SNAIL and RL²: equations, receptive fields, causality, and equality of the two forms."""
+"""SNAIL and RL²: equations, receptive fields, causality, and equality of full pass and step."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def make_snail(blocks, max_length=T):
 
 @pytest.fixture(scope="module", params=BLOCKS)
 def model(request):
-    """Graph and random parameters; in the initial ones the output heads are zero."""
+    """Graph and random parameters; initial parameters have output heads of zero."""
     return nnx.split(with_random_params(lambda: make_snail(BLOCKS[request.param])))
 
 
@@ -118,7 +118,7 @@ def test_attention_block_matches_its_equation():
 
 
 def test_output_width_matches_the_paper():
-    """Dense blocks add their filters, ceil(log2 T) times per TC block; attention its values."""
+    """A TC block adds its filters ceil(log2 T) times; an attention block adds its values."""
     blocks = "Att(64,32) TC(128) Att(256,128) TC(128) Att(512,256)"  # few-shot classification
     backbone = nnx.eval_shape(lambda: Backbone(width=69, blocks=blocks, max_length=26, key=KEY))
     assert backbone.width == 69 + 32 + 5 * 128 + 128 + 5 * 128 + 256
@@ -134,7 +134,7 @@ def step_flops(create):
 
 
 def test_step_flops_of_attention_grow_by_one_key_and_value():
-    # No TC block: a longer sequence has more of them, which is another network.
+    # The network has no TC block, whose number of dense blocks grows with the sequence length.
     short, long = (step_flops(lambda n=n: make_snail("Att(4,2)", max_length=n)) for n in (64, 128))
     assert long - short <= 64 * B * (2 * 4 + 2 * 2 + 16)  # two products and a softmax
 

@@ -8,7 +8,7 @@ from tasks.few_shot import glyphs
 from tasks.few_shot.augment import random_affine
 
 
-def test_distortion_moves_ink_but_preserves_its_amount():
+def test_distortion_moves_pixels_but_preserves_total_intensity():
     key = jax.random.key(0)
     classes = glyphs.glyphs(16)["test"][:40]
     images = jnp.asarray(np.stack([images[0] for images in classes])[None])

@@ -1,4 +1,4 @@
-"""Sampling of episodes. The pixels of a test image are its class or its number."""
+"""Sampling of episodes. Pixel values identify the class or the index of an image."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_each_class_has_the_configured_shots(shuffle_labels):
 
 
 def test_images_of_an_episode_are_distinct():
-    """The query included; classes with too few images are not sampled."""
+    """The query image is distinct too; classes with too few images are not sampled."""
     classes = []
     for n, size in enumerate([4, 3] * 6):
         numbers = np.arange(10 * n, 10 * n + size, dtype=np.uint8)

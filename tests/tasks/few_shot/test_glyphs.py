@@ -20,7 +20,7 @@ def test_scripts_of_the_splits_are_disjoint(classes):
 
 
 def test_no_two_classes_are_similar(classes):
-    """Classes of different splits included, so that no test class is trained on."""
+    """Test classes must not be similar to training classes, so all splits are compared."""
     images = [images for split in classes.values() for images in split]
     assert all(len(x) > 1 and x.max((1, 2)).min() > 0 for x in images)
     flat = np.array([x[0].reshape(-1) for x in images], np.float32)

@@ -80,7 +80,7 @@ def test_one_repeated_image_has_precision_without_recall_and_diversity():
 
 
 def test_reference_features_contain_each_real_image_once():
-    """Even if fewer real images exist than are generated."""
+    """More images are generated than real images exist."""
     reference = make_evaluator(samples=3 * COUNT)._reference("test")
     assert len(reference.labels) == 3 * len(reference.features) == 3 * COUNT
     assert len(np.unique(reference.features, axis=0)) == COUNT

@@ -19,8 +19,8 @@ def random_gaussian(rng, width, rank=None):
     return Gaussian(rng.normal(size=width), factor @ factor.T)
 
 
-def test_frechet_distance_of_diagonal_gaussians():
-    """Sum of the squared differences of means and of standard deviations."""
+def test_frechet_distance_of_diagonal_gaussians_equals_closed_form():
+    """The distance is the sum of squared differences of means and of standard deviations."""
     mean = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 0.5]])
     deviation = np.array([[1, 2, 3], [2, 0.5, 3]])
     a, b = (Gaussian(m, np.diag(s**2)) for m, s in zip(mean, deviation, strict=True))
@@ -29,7 +29,7 @@ def test_frechet_distance_of_diagonal_gaussians():
     assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_frechet_distance_equals_that_with_scipys_matrix_root():
+def test_frechet_distance_equals_scipy_matrix_square_root():
     rng = np.random.default_rng(0)
     a, b = random_gaussian(rng, 12), random_gaussian(rng, 12)
     root = scipy.linalg.sqrtm(a.covariance @ b.covariance).real
@@ -40,7 +40,7 @@ def test_frechet_distance_equals_that_with_scipys_matrix_root():
 
 
 def test_frechet_distance_of_singular_covariances_is_finite():
-    """As from fewer images than features, where a general matrix root becomes complex."""
+    """With fewer images than features, a general matrix square root becomes complex."""
     rng = np.random.default_rng(1)
     a, b = random_gaussian(rng, 20, rank=3), random_gaussian(rng, 20, rank=4)
     assert np.isfinite(frechet_distance(a, b))
@@ -48,7 +48,7 @@ def test_frechet_distance_of_singular_covariances_is_finite():
 
 
 def test_feature_sums_over_batches_equal_numpy():
-    """Also for a large mean, where plain sums of squares would lose precision."""
+    """The mean is large, so that plain sums of squares would lose precision."""
     x = np.random.default_rng(2).normal(size=(103, 5)).astype(np.float32) + 1000
     sums = FeatureSums()
     for batch in (x[:7], x[7:50], x[50:]):
@@ -58,7 +58,7 @@ def test_feature_sums_over_batches_equal_numpy():
     np.testing.assert_allclose(gaussian.covariance, np.cov(x.astype(np.float64).T), rtol=1e-8)
 
 
-def test_inception_score_over_batches():
+def test_inception_score_over_batches_equals_its_definition():
     def score(*batches):
         sums = InceptionSums()
         for logits in batches:

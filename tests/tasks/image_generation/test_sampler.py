@@ -11,7 +11,7 @@ from tests.commands import fast_compilation
 BATCH_SIZE, BATCHES, CLASSES = 8, 3, 5
 
 
-def test_batch_norm_moments_equal_those_of_all_batches_concatenated(monkeypatch):
+def test_batch_norm_moments_equal_moments_of_concatenated_batches(monkeypatch):
     """The variance exceeds the mean variance of the batches, because their means differ."""
     norm = BatchNorm(3)
     functions = GeneratorFunctions(

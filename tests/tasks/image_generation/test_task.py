@@ -36,7 +36,7 @@ def task(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batches(task):
-    """Three training batches, from the first on."""
+    """Return the first three training batches."""
     iterator = task.batches("train", 0)
     batches = [jax.device_put(next(iterator)) for _ in range(3)]
     iterator.close()
@@ -115,7 +115,7 @@ def test_ema_starts_at_the_normalized_parameters_with_a_decay_of_one_tenth(steps
 
 
 def test_losses_equal_numpy(task, steps, batches, normalize):
-    """Hinge losses; the generator's is that of the updated discriminator."""
+    """Hinge losses; the generator loss uses the updated discriminator."""
     states, metrics, _ = steps
     state, keys = states[0], jax.random.split(jax.random.fold_in(KEY, 0), 3)
     labels = batches[0]["label"]

@@ -11,7 +11,7 @@ from training.errors import UserError
 
 @pytest.mark.peers
 @pytest.mark.parametrize("zipped", [True, False])
-def test_arrays_equal_those_saved_by_pytorch(zipped, tmp_path):
+def test_arrays_equal_arrays_saved_by_pytorch(zipped, tmp_path):
     import torch
 
     base = torch.arange(24, dtype=torch.float32)

@@ -36,7 +36,7 @@ seeds = st.integers(0, 10_000)
 
 
 def make_sampler(task):
-    """Jitted function from a seed and indices to a batch, its number of steps and references."""
+    """Jitted function from a seed and indices to a batch, its steps and reference metrics."""
 
     @unoptimized_jit
     def sample(seed, indices):
@@ -83,7 +83,7 @@ def test_sequence_depends_only_on_the_key_and_its_index(name):
 
 @few_examples
 @given(seeds)
-def test_copy(seed):
+def test_copy_targets_are_the_input_vectors(seed):
     for inputs, targets, loss_mask in sequences("copy", seed):
         length = loss_mask.sum()
         assert inputs[0, 8] == inputs[length + 1, 9] == 1 and inputs[:, 8:].sum() == 2
@@ -93,7 +93,7 @@ def test_copy(seed):
 
 @few_examples
 @given(seeds)
-def test_repeat_copy(seed):
+def test_repeat_copy_targets_are_the_repeated_input_vectors(seed):
     for inputs, targets, loss_mask in sequences("repeat_copy", seed):
         length = int(np.flatnonzero(inputs[:, 7])[0]) - 1
         repeats = round(inputs[length + 1, 7] * math.sqrt(8.25) + 5.5)
@@ -109,7 +109,7 @@ def test_number_of_repeats_is_normalized():
 
 @few_examples
 @given(seeds)
-def test_recall(seed):
+def test_recall_target_is_the_item_after_the_query(seed):
     for inputs, targets, loss_mask in sequences("recall", seed):
         starts = np.flatnonzero(inputs[:, 6])
         items = [inputs[i + 1 : i + 4, :6] for i in starts]
@@ -130,7 +130,7 @@ def test_recall_queries_are_uniform_over_all_but_the_last_item():
 
 @few_examples
 @given(seeds)
-def test_sort(seed):
+def test_sort_targets_are_the_vectors_of_highest_priority(seed):
     for inputs, targets, loss_mask in sequences("sort", seed):
         priorities, delimiter = inputs[:5, 8], inputs[:, 9]
         np.testing.assert_array_equal(np.flatnonzero(delimiter), [5])

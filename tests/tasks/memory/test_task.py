@@ -49,7 +49,7 @@ def batch(task):
 
 @pytest.fixture(scope="module")
 def metrics(task):
-    """Jitted metrics by logits."""
+    """Jitted function from logits to metrics."""
     run = unoptimized_jit(lambda logits: task._metrics(logits, KEY, BATCH, task.tasks["train"]))
     return lambda logits: jax.device_get(run(logits))
 
@@ -76,7 +76,7 @@ def test_bit_error_counts_only_in_its_sequence(batch, metrics):
 
 
 def test_uniform_predictions_cost_one_bit_per_target(task, batch, metrics):
-    """In evaluation, and in the training loss, which is in nats."""
+    """The evaluation metric is in bits, the training loss in nats."""
     logits = np.zeros_like(batch.targets)
     np.testing.assert_allclose(metrics(logits)["bits_per_sequence"], TARGET_BITS, rtol=1e-6)
     nats, weight, sums = unoptimized_jit(lambda logits: task.loss(logits, BATCH, KEY))(logits)

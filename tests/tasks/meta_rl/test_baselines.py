@@ -25,7 +25,7 @@ def _fast_compilation():
     [(0.9, [0.7029, 0.8001, 0.5001, 0.6346]), (0.99, [0.8699, 0.9102, 0.7005, 0.7844])],
 )
 def test_gittins_indices_match_published_tables(discount, published):
-    """Of Beta(1, 1), (2, 1), (1, 2), (2, 2); see the tables of Gittins et al. 2011."""
+    """Priors are Beta(1, 1), (2, 1), (1, 2) and (2, 2); see the tables of Gittins et al. 2011."""
     table = gittins_indices(discount, 3)
     np.testing.assert_allclose(table[[0, 1, 0, 1], [0, 0, 1, 1]], published, atol=2e-4)
 
@@ -38,7 +38,7 @@ def test_gittins_index_approaches_the_mean_as_the_discount_vanishes():
 
 
 def test_value_iteration_matches_exhaustive_search():
-    """All 2^(3 * 3) plans for three states, two actions and three steps."""
+    """The search covers all 2^(3 * 3) plans for three states, two actions and three steps."""
     environment = TabularMDP(states=3, actions=2, horizon=3, episodes=1)
     mdp = jax.jit(environment.sample_task)(jax.random.key(3))
     values, plan = jax.jit(planners.value_iteration, static_argnums=(1, 2))(mdp, 3, 0.9)
@@ -56,7 +56,7 @@ def test_value_iteration_matches_exhaustive_search():
     np.testing.assert_allclose(evaluate(np.asarray(plan)), values, rtol=1e-5)
 
 
-def test_posterior_mean_and_samples():
+def test_posterior_moments_equal_hand_computed_values():
     counts = np.zeros((2, 1, 2), np.float32)
     counts[0, 0, 1] = 8.0
     reward_sums = np.array([[26.0], [0.0]], np.float32)

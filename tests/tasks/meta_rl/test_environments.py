@@ -121,7 +121,7 @@ def sample(environment, count, seed):
     return jax.device_get(jax.jit(lambda keys: sample_tasks(environment, keys))(keys))
 
 
-def test_task_distributions():
+def test_sampled_tasks_have_the_documented_distributions():
     """Flat Dirichlet: mean 1/S, variance (S - 1) / (S² (S + 1)); mean rewards N(1, 1)."""
     mdps = sample(TabularMDP(states=10, actions=5, horizon=10, episodes=1), 300, seed=0)
     np.testing.assert_allclose(mdps.transitions.sum(-1), 1.0, atol=1e-5)
@@ -161,7 +161,7 @@ class Corridor:
         return jnp.full((1, 1), state / 4), state, done * 1.0, done, {"discount": 1.0 - done}
 
 
-def test_gymnax_environment():
+def test_rollout_supports_gymnax_environments():
     environment = Gymnax(
         Corridor(),
         lambda key: jax.random.randint(key, (), 2, 5),

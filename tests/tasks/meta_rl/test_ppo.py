@@ -62,7 +62,7 @@ def test_gradient_is_zero_where_the_ratio_is_clipped(log_ratio, advantage, clipp
     assert (np.abs(gradient).max() == 0) == clipped
 
 
-def test_entropy_of_the_uniform_policy():
+def test_entropy_of_the_uniform_policy_is_the_log_of_the_action_count():
     zeros = jnp.zeros((B, T))
     metrics = surrogate_loss(jnp.zeros((B, T, A)), zeros, zeros.astype(jnp.int32), REWARDS)[1]
     np.testing.assert_allclose(metrics["entropy"], np.log(A), rtol=1e-6)

@@ -64,7 +64,7 @@ def to_experience(training):
 
 
 def test_policy_adapts_within_a_trial(training):
-    """The expected reward is 3 at random; a policy without adaptation cannot exceed it."""
+    """The expected reward of any policy without adaptation is 3."""
     before, after = (trials.rewards.sum(0).mean() for trials in (training.before, training.after))
     assert abs(before - 3.0) < 0.12
     assert after > 3.45, after
@@ -146,7 +146,7 @@ def test_mdp_rewards_are_normalized_by_both_optima():
             np.testing.assert_allclose(metrics[f"normalized{kind}{agent}"], expected)
 
 
-def test_episode_lengths():
+def test_episode_lengths_count_the_steps_of_finished_episodes():
     done = jnp.array([[0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0]], bool).T
     lengths = _episode_lengths(done)
     np.testing.assert_array_equal(lengths["steps_1"], [3, 6, 1])

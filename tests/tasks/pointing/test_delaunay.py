@@ -9,7 +9,7 @@ from tasks.pointing.delaunay import triangles
 from tests.tasks.pointing.small import UNUSED_STATE, predict_references, small_config
 
 
-def test_triangles_are_unordered_and_an_incomplete_one_is_ignored():
+def test_triangles_are_unordered_and_incomplete_triangles_are_ignored():
     actual = triangles(np.array([2, 0, 1, 1, 2, 3, 0]))
     assert actual == triangles(np.array([3, 2, 1, 0, 1, 2])) and len(actual) == 2
 

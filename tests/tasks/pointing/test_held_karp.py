@@ -77,7 +77,7 @@ def test_length_ignores_padding():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "published"), [(5, 2.12), (10, 2.87)])
-def test_mean_lengths_are_published_ones(n, published):
+def test_mean_lengths_match_published_values(n, published):
     """Vinyals et al. 2015, table 2, "Optimal"."""
     cities = jax.random.uniform(jax.random.key(n), (4_000, n, 2))
     lengths = jax.lax.map(partial(held_karp, count=jnp.int32(n)), cities.reshape(40, 100, n, 2))[1]

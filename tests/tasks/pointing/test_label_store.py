@@ -18,7 +18,7 @@ def leftmost(points):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """Three files of three batches: of three, four and three points."""
+    """Three files of three batches, with three, four and three points per instance."""
     monkeypatch.setattr(label_store, "INSTANCES_PER_FILE", FILE)
     store = LabelStore(leftmost, "leftmost", (3, 4), 30, BATCH, str(tmp_path))
     for file in range(store.num_files):  # worker processes would not see the patched file size

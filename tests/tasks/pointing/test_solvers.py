@@ -46,7 +46,7 @@ def test_circumcircles_are_empty_and_incenters_are_sorted(rng):
 
 
 def test_local_search_finds_the_tours_of_held_karp(rng):
-    """The same tours, first cities and directions."""
+    """The first cities and the directions are equal too."""
     cities = rng.random((20, 9, 2)).astype(np.float32)
     actual, expected = solvers.local_search_tours(cities), reference_tours(cities)
     np.testing.assert_array_equal(np.stack(actual), np.stack(expected))

@@ -34,7 +34,7 @@ def test_nearest_neighbor_tours_have_published_lengths(n, published):
     assert abs(lengths.mean() - published) < 3 * lengths.std() / 2_000**0.5 + 0.005
 
 
-def test_tours_beyond_the_held_karp_limit_are_by_local_search():
+def test_local_search_solves_instances_beyond_the_held_karp_limit():
     cities = np.random.default_rng(0).random((2, 13, 2)).astype(np.float32)
     expected = np.stack(solvers.local_search_tours(cities))
     np.testing.assert_array_equal(np.stack(reference_tours(cities)), expected)

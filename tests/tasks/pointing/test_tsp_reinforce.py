@@ -43,7 +43,7 @@ def train(workdir, baseline):
 
 
 def assert_learned(lengths):
-    """From the mean length of random tours to within 10% of the optimum."""
+    """Assert that the mean length decreases from random tours to within 10% of the optimum."""
     optimum = tour_lengths(CITIES, np.stack(reference_tours(CITIES))).mean()
     assert np.mean(lengths[:5]) > 1.3 * optimum and np.mean(lengths[-20:]) < 1.1 * optimum
 
@@ -53,7 +53,7 @@ def test_policy_learns_with_leave_one_out_baseline(tmp_path):
     assert_learned(lengths)
 
 
-def test_policy_learns_with_rollout_baseline_that_changes_only_when_due(tmp_path):
+def test_policy_learns_with_rollout_baseline_updated_at_its_interval(tmp_path):
     baseline = {"kind": "rollout", "update_every": 10, "instances": 8}
     lengths, baselines = train(tmp_path, baseline)
     assert_learned(lengths)

@@ -1,4 +1,4 @@
-"""Chunked cross-entropy: against loops and the plain form, its gradients and its memory."""
+"""Chunked cross-entropy: values, gradients and memory."""
 
 import math
 from functools import partial
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tasks.translation.cross_entropy import linear_cross_entropy
 from tests import naive
 
-# Compilation dominates the time of these tests; its optimization level does not change results.
+# Compilation dominates the time of these tests; the optimization level does not change results.
 unoptimized_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -25,16 +25,16 @@ def inputs(shape, d, v, seed=0, dtype=jnp.float32):
 
 
 def plain(states, table, labels, valid, smoothing=0.0):
-    """Compute the same with all logits in memory."""
+    """Compute the cross-entropy with all logits in memory."""
     log_probs = jax.nn.log_softmax(states @ table.T)
     on_label = jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
     expected = (1 - smoothing) * on_label + smoothing * log_probs.mean(-1)
     return -jnp.sum(jnp.where(valid, expected, 0.0))
 
 
-def with_gradients(form, **settings):
+def with_gradients(function, **settings):
     """Value and gradients with respect to states and table of three times the loss."""
-    scaled = lambda *x: 3.0 * form(*x, **settings)
+    scaled = lambda *x: 3.0 * function(*x, **settings)
     return unoptimized_jit(jax.value_and_grad(scaled, (0, 1)))
 
 
@@ -64,8 +64,8 @@ def test_value_and_gradients_equal_loops(shape, d, v, chunk, smoothing):
         np.testing.assert_allclose(d_table, by_table, atol=1e-5)
 
 
-def test_value_by_hand():
-    """Logits log 1, log 2, log 5; the label has probability 2/8; smoothing 0.3 adds 0.1 to each."""
+def test_value_equals_hand_computed_value():
+    """Logits log 1, log 2, log 5; the label has probability 2/8; smoothing 0.3 adds 0.1 each."""
     states, table = jnp.array([[1.0]]), jnp.log(jnp.array([[1.0], [2.0], [5.0]]))
     label, valid = jnp.array([1]), jnp.array([True])
     assert linear_cross_entropy(states, table, label, valid) == pytest.approx(math.log(4))
@@ -129,8 +129,8 @@ def test_logits_are_never_stored():
         jax.ShapeDtypeStruct((positions,), jnp.bool_),
     )
 
-    def temporaries(form):
-        compiled = jax.jit(jax.value_and_grad(form, (0, 1))).lower(*case).compile()
+    def temporaries(function):
+        compiled = jax.jit(jax.value_and_grad(function, (0, 1))).lower(*case).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     logits = positions * v * 4

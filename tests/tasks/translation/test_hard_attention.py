@@ -64,7 +64,7 @@ def test_baseline_is_a_moving_average_of_the_reward(config, tmp_path):
 
 
 def test_gradients_equal_the_equations(config, tmp_path):
-    """Samples are weighted by the reward-to-go less the baseline, entropies by lambda_e."""
+    """Samples are weighted by the reward-to-go minus the baseline, entropies by lambda_e."""
     task, rng = build_abstract(config, str(tmp_path)), np.random.default_rng(0)
     target = np.array([[5, 3, 4, 2], [4, 2, PAD, PAD]])
     states, embedding = rng.normal(size=(2, 4, 3)), rng.normal(size=(7, 3))

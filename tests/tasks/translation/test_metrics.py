@@ -70,6 +70,6 @@ def test_error_rates_equal_a_loop(outputs):
 @given(OUTPUTS, st.randoms())
 def test_order_of_references_has_no_effect(outputs, random):
     hypotheses, references = zip(*outputs, strict=True)
-    shuffled = [random.sample(several, len(several)) for several in references]
+    shuffled = [random.sample(alternatives, len(alternatives)) for alternatives in references]
     for metric in (metrics.per, metrics.wer, metrics.exact_match):
         assert metric(hypotheses, shuffled, "x") == metric(hypotheses, references, "x")

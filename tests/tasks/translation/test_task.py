@@ -34,7 +34,7 @@ def g2p_run(tmp_path_factory):
     config.vocabulary = {"kind": "symbols"}
     config.metrics = ("per", "wer", "perplexity")
     config.example = "cab"
-    config.decode.width = 1  # as on the dev split, which saves compiling another program
+    config.decode.width = 1  # equal to the width on the dev split, to avoid recompilation
     config.optimizer.learning_rate = 1e-2
     config.train.update(best="dev/wer", best_mode="min")
     config.train.update(steps=20, log_every=10, eval_every=20, checkpoint_every=10)
@@ -54,7 +54,7 @@ def test_run_writes_attention_figures(g2p_run):
     }
 
 
-def test_word_may_be_given_unspaced_and_capitalized(g2p_run):
+def test_unspaced_and_capitalized_words_are_accepted(g2p_run):
     done = run_in_process(
         "eval.py", f"--workdir={g2p_run[1]}", "--translate=-", stdin=b"c a b\ncab\nCab\n"
     )
@@ -63,7 +63,7 @@ def test_word_may_be_given_unspaced_and_capitalized(g2p_run):
     assert pronunciations[0].split()
 
 
-def test_perplexity_is_of_the_references_without_label_smoothing(tmp_path, monkeypatch):
+def test_perplexity_excludes_label_smoothing(tmp_path, monkeypatch):
     def no_search(step, cache, lengths, *, length, width, **_):
         return jnp.full((len(lengths), width, length), EOS), None
 

@@ -13,7 +13,7 @@ COPIES = 64
 
 
 def augment(images, **changes):
-    """Images after the given changes, in [-1, 1]."""
+    """Images in [-1, 1] after the given augmentations."""
     augmentation = IDENTITY._replace(**changes)
     apply = jax.jit(lambda images: preprocess(images, augmentation, jax.random.key(0)))
     with fast_compilation():

@@ -32,7 +32,7 @@ def write_image(folder, name, value):
     Image.fromarray(np.full((5, 9, 3), value, np.uint8)).save(path)
 
 
-def test_folder_with_splits_and_classes(tmp_path):
+def test_subfolders_are_splits_and_classes(tmp_path):
     for name, value in {"train/cat/a.png": 1, "train/dog/b.png": 2, "test/dog/c.png": 3}.items():
         write_image(tmp_path, name, value)
     splits = load("folder", 4, 3, dir=str(tmp_path))

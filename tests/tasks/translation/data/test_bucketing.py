@@ -1,4 +1,4 @@
-"""Bucketed batches: every pair once per epoch, in its bucket, depending on (seed, i) alone."""
+"""Bucketed batches: every pair once per epoch, in its bucket, determined by (seed, i)."""
 
 import subprocess
 import sys
@@ -117,8 +117,8 @@ def test_evaluation_gives_every_pair_once_with_its_index(lengths):
 
 
 def test_truncated_sentences_end_in_eos():
-    cut, _ = make_pairs([(3, 3), (12, 20)]).truncated((10, 14))
-    [(batch, indices)] = evaluation_batches(cut, [(10, 14)], tokens=200)
+    truncated, _ = make_pairs([(3, 3), (12, 20)]).truncated((10, 14))
+    [(batch, indices)] = evaluation_batches(truncated, [(10, 14)], tokens=200)
     entry = indices.tolist().index(1)
     assert batch["source"][entry].tolist() == [5] * 9 + [EOS]
     assert batch["target"][entry].tolist() == [5] * 13 + [EOS]

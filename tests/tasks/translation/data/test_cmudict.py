@@ -47,8 +47,8 @@ def test_splits_are_disjoint(splits):
 def test_alphabet_is_27_graphemes_and_39_phonemes(splits):
     graphemes = set().union(*(word for pairs in splits.values() for word in pairs.sources))
     assert graphemes == {*"abcdefghijklmnopqrstuvwxyz' "}
-    references = (several for pairs in splits.values() for several in pairs.references)
-    distinct = {pronunciation for several in references for pronunciation in several}
+    references = (alternatives for pairs in splits.values() for alternatives in pairs.references)
+    distinct = {pronunciation for alternatives in references for pronunciation in alternatives}
     phonemes = {phoneme for pronunciation in distinct for phoneme in pronunciation.split()}
     assert len(phonemes) == 39
     assert all(re.fullmatch("[A-Z]{1,2}", phoneme) for phoneme in phonemes)
@@ -116,7 +116,7 @@ def test_dev_words_are_held_out_without_a_dev_file(tmp_path):
         ),
     ],
 )
-def test_faulty_file_is_an_error(tmp_path, files, message):
+def test_invalid_file_is_an_error(tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):

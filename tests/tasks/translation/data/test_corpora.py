@@ -15,7 +15,7 @@ from training.errors import UserError
         ({"corpus": "text_files"}, r"'text_files' needs data\.dir"),
     ],
 )
-def test_unknown_name_suggests_the_closest(arguments, message):
+def test_unknown_name_suggests_the_closest_name(arguments, message):
     with pytest.raises(UserError, match=message):
         corpora.load(source="en", target="de", **arguments)
 

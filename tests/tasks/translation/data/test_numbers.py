@@ -107,7 +107,7 @@ def test_short_and_long_numbers_are_balanced(splits):
     six_digits = sum(
         "hundred" in source.split(" thousand")[0] and "thousand" in source for source in sources
     )
-    # Of uniform numbers 90% would have six digits; only 999 of the 4,000 can be below 1,000.
+    # 90% of uniform numbers would have six digits; only 999 of the 4,000 can be below 1,000.
     assert 0.6 < thousands / len(sources) < 0.9
     assert 0.2 < six_digits / len(sources) < 0.4
 
@@ -141,6 +141,6 @@ def test_splits_depend_on_the_seed(splits):
         ("am", {}, "num2words cannot spell .* in 'am'"),
     ],
 )
-def test_impossible_request_is_an_error(source, options, message):
+def test_unsatisfiable_options_are_an_error(source, options, message):
     with pytest.raises(UserError, match=message):
         load("numbers", source, "de", **OPTIONS | options)

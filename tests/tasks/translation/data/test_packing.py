@@ -1,4 +1,4 @@
-"""Packing: every sentence once per epoch, intact, and batches that depend on (seed, i) alone."""
+"""Packing: every sentence once per epoch, intact, in batches determined by (seed, i)."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def sentences(batch, side):
 @given(lengths, st.integers(0, 2**31), st.integers(1, 5))
 @settings(deadline=None, max_examples=60)
 def test_epoch_holds_every_pair_once_and_intact(lengths, seed, batch_size):
-    """`make_pairs` gives pair i the tokens 4 + i only, so a sentence names its pair."""
+    """`make_pairs` gives pair i the tokens 4 + i only, so the tokens identify the pair."""
     batches = PackedBatches(make_pairs(lengths), ROW, batch_size, seed)
     steps = -(-batches.rows // batch_size)
     found, row = [], 0
@@ -38,7 +38,7 @@ def test_epoch_holds_every_pair_once_and_intact(lengths, seed, batch_size):
         batch = batches[i]
         assert all(batch[side].shape == (batch_size, n) for side, n in zip(SIDES, ROW, strict=True))
         sources, targets = (list(sentences(batch, side)) for side in SIDES)
-        assert [x[:2] for x in sources] == [x[:2] for x in targets]  # the same pair on either side
+        assert [x[:2] for x in sources] == [x[:2] for x in targets]  # row and segment ids
         for (r, _, source), (_, _, target) in zip(sources, targets, strict=True):
             if row + r < batches.rows:
                 found.append((source, target))
@@ -88,7 +88,7 @@ def test_epochs_and_seeds_permute_the_rows(pairs):
     "mean, spread, longest, row", [(14, 0.35, 60, 64), (14, 0.35, 60, 128), (23, 0.62, 256, 256)]
 )
 def test_rows_are_at_least_95_percent_full(mean, spread, longest, row):
-    """For lengths in subwords like those of Multi30k, and of WMT 2014 (the last case)."""
+    """Subword lengths resemble Multi30k, and WMT 2014 in the last case."""
     rng = np.random.default_rng(0)
     source = np.exp(rng.normal(np.log(mean), spread, 20_000))
     target = source * np.exp(rng.normal(0, 0.15, 20_000))

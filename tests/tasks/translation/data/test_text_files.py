@@ -63,7 +63,7 @@ def test_fingerprint_depends_on_the_content(directory):
         ("train.de.gz", b"\x1f\x8bnot gzip", r"Cannot read .*train\.de\.gz"),
     ],
 )
-def test_faulty_file_is_an_error(directory, name, content, message):
+def test_invalid_file_is_an_error(directory, name, content, message):
     (directory / name).unlink()
     if content is not None:
         (directory / name).write_bytes(content)

@@ -10,7 +10,7 @@ from training.errors import UserError
 
 
 class TinyTranslate(tfds.core.GeneratorBasedBuilder):
-    """A generated translation dataset in the format of the stock ones."""
+    """A generated translation dataset in the format of tensorflow-datasets."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in ("de-en", "train_only"))
@@ -70,7 +70,7 @@ def test_missing_splits_are_held_out_from_training(prepared):
         ("tiny_translate/fr-en", "tiny_translate/fr-en is not prepared"),
     ],
 )
-def test_error_of_unprepared_dataset_has_the_command(prepared, dataset, message):
+def test_unprepared_dataset_error_contains_the_command(prepared, dataset, message):
     with pytest.raises(UserError, match=message):
         load(prepared, dataset)
 

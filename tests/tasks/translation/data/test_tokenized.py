@@ -1,4 +1,4 @@
-"""Tokenized pairs: text and order survive, long pairs are dropped or cut, the cache is sound."""
+"""Tokenized pairs: decoding restores the text, long pairs are dropped or truncated, caching."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def decode(vocabulary, pairs):
     return list(zip(*map(vocabulary.decode, sides), strict=True))
 
 
-def test_decoding_gives_back_the_text_in_order(vocabulary):
+def test_decoding_restores_the_text_in_order(vocabulary):
     few = SENTENCES[:9]
     pairs = TextPairs([source for source, _ in few], [target for _, target in few])
     assert decode(vocabulary, tokenize(pairs, vocabulary)) == list(few)
@@ -48,9 +48,9 @@ def test_long_pairs_are_dropped_or_truncated_and_counted():
     pairs = make_pairs([(3, 3), (12, 3), (3, 20), (12, 20), (10, 14), (1, 5)])
     kept, dropped = pairs.within((10, 14))
     assert (len(kept), dropped) == (2, 4)  # the last pair has an empty source
-    cut, count = pairs.truncated((10, 14))
-    assert (len(cut), count) == (6, 3)
-    assert cut.target.lengths.tolist() == [3, 3, 14, 14, 14, 5]
+    truncated, count = pairs.truncated((10, 14))
+    assert (len(truncated), count) == (6, 3)
+    assert truncated.target.lengths.tolist() == [3, 3, 14, 14, 14, 5]
 
 
 def test_cache_is_used_and_rebuilt_after_damage_or_change(vocabulary, tmp_path, monkeypatch):

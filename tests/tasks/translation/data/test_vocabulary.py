@@ -46,7 +46,7 @@ def test_special_tokens_have_the_first_ids(subwords):
 def test_decode_inverts_encode(subwords, sentence):
     [ids] = subwords.encode([sentence])
     assert subwords.decode([ids]) == [sentence]
-    # Text never has special ids, not even text that contains the names of special tokens.
+    # Names of special tokens in the text are not encoded as special ids.
     assert not {PAD, BOS, EOS, UNK} & set(ids)
 
 
@@ -76,7 +76,7 @@ def test_training_is_deterministic_and_load_restores_it(subwords, tmp_path):
     )
 
 
-def test_error_of_too_large_size_has_the_largest_size(tmp_path):
+def test_error_of_too_large_size_contains_the_largest_size(tmp_path):
     path = tmp_path / "subwords.model"
     with pytest.raises(UserError, match=r"set vocabulary\.size to (\d+) or less") as error:
         SubwordVocabulary.train(TEXT, path, size=5000, lowercase=False)
@@ -87,7 +87,7 @@ def test_error_of_too_large_size_has_the_largest_size(tmp_path):
         SubwordVocabulary.train(TEXT, path, size=largest + 1, lowercase=False)
 
 
-def test_error_of_too_small_size_has_the_smallest_size(tmp_path):
+def test_error_of_too_small_size_contains_the_smallest_size(tmp_path):
     path = tmp_path / "subwords.model"
     with pytest.raises(UserError, match="smaller than the number of characters") as error:
         SubwordVocabulary.train(TEXT, path, size=10, lowercase=False)
@@ -169,7 +169,7 @@ def test_lowercase_vocabulary_encodes_text_as_its_lower_case(tmp_path):
     text = ["Der Ärger der Straße", "weiße ÜBUNG", "Être à l'œuvre"] * 3
     path = tmp_path / "subwords.model"
     SubwordVocabulary.train(text, path, size=45, lowercase=True)
-    subwords = SubwordVocabulary.load(path)  # the rule is part of the file
+    subwords = SubwordVocabulary.load(path)  # the file stores the lowercase option
     lowered = [sentence.lower() for sentence in text]
     assert subwords.encode(text) == subwords.encode(lowered)
     assert subwords.decode(subwords.encode(text)) == lowered
