@@ -2,11 +2,11 @@
 
     python -m benchmarks.pointer
 
-The model is that of Vinyals et al. 2015: LSTM encoder and decoder of 256 units, additive score of
-width 256. Both train with Adam (fused) on batches of 128 precomputed instances of ten cities.
-PyTorch runs `nn.LSTM` over whole sequences in training, with one batched attention for all steps,
-eager and compiled; it decodes with `nn.LSTMCell`, eager and with a compiled step. The peer is the
-fastest PyTorch variant. The unit is instances per second.
+The model follows Vinyals et al. 2015: LSTM encoder and decoder of 256 units, additive score of
+width 256. Both implementations train with Adam (fused) on batches of 128 precomputed instances of
+ten cities. PyTorch runs `nn.LSTM` over whole sequences in training, with one batched attention for
+all steps, eager and compiled; it decodes with `nn.LSTMCell`, eager and with a compiled step. The
+peer is the fastest PyTorch variant. The unit is instances per second.
 """
 
 from collections.abc import Callable

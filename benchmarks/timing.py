@@ -61,8 +61,8 @@ def _serve(implementation, pipe):
 
 
 def median_speedup(peer: Sequence[float], ours: Sequence[float]) -> float:
-    """Median over rounds of the peer's seconds divided by ours."""
-    return statistics.median(theirs / us for theirs, us in zip(peer, ours, strict=True))
+    """Return the median over rounds of the peer's seconds divided by our seconds."""
+    return statistics.median(a / b for a, b in zip(peer, ours, strict=True))
 
 
 def torch_device() -> str:

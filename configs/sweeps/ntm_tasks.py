@@ -2,8 +2,9 @@
 
 Model sizes follow tables 1 to 3 of the paper: a memory of 128 x 20, the number of heads of the
 table for the feed-forward and the LSTM controller, and three layers for the LSTM without memory.
-The paper gives no numbers. These are bits per sequence read from its plots after a million
-sequences (repeat copy: half a million), for the feed-forward NTM, the LSTM NTM and the LSTM:
+The paper gives no numbers. The following values are bits per sequence read from its plots after a
+million sequences (repeat copy: half a million), for the feed-forward NTM, the LSTM NTM and the
+LSTM:
 
     copy 0, 0 and more than 2; repeat copy 0, 0 and 0; recall 0, 0 and 1 to 2; n-grams 133 to 134,
     133 to 134 and 137; sort 10 to 20, 10 to 20 and about 50.

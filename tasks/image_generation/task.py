@@ -38,7 +38,7 @@ from training.prefetch import prefetch
 
 NETWORKS = ("generator", "discriminator")
 COLUMNS = 10  # columns of the image grids
-NEIGHBORS = 4  # real images beside a generated one
+NEIGHBORS = 4  # nearest training images per generated image
 QUERIES = ((0.2, 0.5), (0.5, 0.35), (0.5, 0.65), (0.8, 0.5))  # (down, right), fractions of the size
 
 

@@ -247,8 +247,8 @@ class NGrams(SequenceTask):
 class PrioritySort(SequenceTask):
     """Priority sort (sec. 4.5): return the `top_k` of `items` vectors, in order of priority.
 
-    Priorities are uniform in (-1, 1), in an input channel beside the vectors. A delimiter marks the
-    end of the inputs.
+    Priorities are uniform in (-1, 1), in an additional input channel. A delimiter marks the end of
+    the inputs.
     """
 
     size_names, bits = ("items", "top_k"), 8
