@@ -82,7 +82,7 @@ def test_attention_has_no_effect_while_its_gate_is_zero():
     ("change", "message"),
     [
         ({"resolution": 48}, "resolution must be 8, 16, 32 and so on, not 48"),
-        ({"attention_resolution": 12}, "that of a map of the generator, one of 8, 16, not 12"),
+        ({"attention_resolution": 12}, "the resolution of a generator map, one of 8, 16, not 12"),
         ({"attention": "selfish"}, "attention must be one of none, self, residual"),
         ({"width": 3}, "self-attention needs a multiple of 8 channels, not 6"),
     ],
