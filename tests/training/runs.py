@@ -34,8 +34,9 @@ def train(config, workdir):
 
 
 def start_training(workdir, *flags, devices=1):
-    """Start `train.py` in a new process."""
+    """Start `train.py` in a new process that compiles its programs itself."""
     env = os.environ | {
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags(devices),
     }

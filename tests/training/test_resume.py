@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from tests import toy
 from tests.commands import ROOT
@@ -30,6 +32,17 @@ SLEEP = "--config.data.sleep=0.02"  # per batch, so that a process can be killed
 CONFIG = toy_config(data__sleep=0.02)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_compilation_cache():
+    """Compile in every process: a cached program may be for another number of cores."""
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    reset_cache()
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("uninterrupted")
@@ -47,10 +60,13 @@ def assert_runs_equal(workdir, expected):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_stopped_and_killed_run_equals_uninterrupted_run(uninterrupted, tmp_path, kills):
+def test_stopped_and_killed_run_equals_uninterrupted_run(tmp_path, kills):
     """One SIGTERM, then repeatedly two kills during a save and one at a random time."""
     rng = random.Random(kills)
     workdir, killed, during_save = tmp_path / "killed", 0, 0
+    uninterrupted = tmp_path / "uninterrupted"
+    output, errors = start_training(uninterrupted).communicate()
+    assert "Finished" in output, errors
 
     def unfinished_saves():
         return set(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"))
