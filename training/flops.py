@@ -3,12 +3,12 @@
 import functools
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
-from jax.interpreters import partial_eval
+from jax.extend.core import Literal, jaxprs_in_params
 
 from training.mesh import available_cpus
 
@@ -27,14 +27,21 @@ def count(jaxpr: Any) -> float:
     Args:
         jaxpr: closed jaxpr, such as `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
     """
-    outputs = [True] * len(jaxpr.jaxpr.outvars)
-    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs)
-    return _count_equations(live)
+    return _count_used(jaxpr)
 
 
-def _count_equations(jaxpr: Any) -> float:
+def _count_used(jaxpr: Any, used: Sequence[bool] | None = None) -> float:
+    """Count the FLOPs that the used outputs of a jaxpr depend on; by default all are used."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    used = used or [True] * len(jaxpr.outvars)
+    outputs = zip(jaxpr.outvars, used, strict=True)
+    live = {x for x, is_used in outputs if is_used and not isinstance(x, Literal)}
     total = 0.0
-    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+    for eqn in reversed(jaxpr.eqns):
+        eqn_used = [x in live for x in eqn.outvars]
+        if not (any(eqn_used) or eqn.effects):
+            continue
+        live.update(x for x in eqn.invars if not isinstance(x, Literal))
         if eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             shape = eqn.invars[0].aval.shape
@@ -44,10 +51,19 @@ def _count_equations(jaxpr: Any) -> float:
             channels = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
             total += 2.0 * eqn.outvars[0].aval.size * kernel.size / channels
         elif eqn.primitive.name == "cond":
-            total += max(map(_count_equations, eqn.params["branches"]))
+            total += max(_count_used(branch, eqn_used) for branch in eqn.params["branches"])
         else:
-            total += _repeats(eqn) * sum(map(_count_equations, jaxprs_in_params(eqn.params)))
+            # An iteration of a loop may use outputs that the equation's consumers do not.
+            inner_used = None if eqn.primitive.name in ("scan", "while") else eqn_used
+            inner = jaxprs_in_params(eqn.params)
+            total += _repeats(eqn) * sum(_count_inner(x, inner_used) for x in inner)
     return total
+
+
+def _count_inner(jaxpr: Any, used: Sequence[bool] | None) -> float:
+    """Count an inner jaxpr, whose outputs are those of its equation if their numbers agree."""
+    agrees = used is not None and len(used) == len(getattr(jaxpr, "jaxpr", jaxpr).outvars)
+    return _count_used(jaxpr, used if agrees else None)
 
 
 def _repeats(eqn: Any) -> int:
