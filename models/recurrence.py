@@ -83,6 +83,11 @@ def _loop(body, carry, xs, steps, reverse):
     return lax.fori_loop(0, steps, indexed_body, (carry, ys))
 
 
+def to_batch_major(tree: Any) -> Any:
+    """Transpose the outputs of a scan with one beam from `[T, B, 1, ...]` to `[B, T, ...]`."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), tree)
+
+
 def make_matmul(weights: dict[str, Float[Array, "I O"]]) -> MatMul:
     """`matmul` argument of a step that runs outside of a scan, such as a decoding step."""
     return lambda name, x: affine(x, weights[name])

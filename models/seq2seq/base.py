@@ -16,14 +16,14 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
-from models.encoder_decoder import Attention
-from models.layers import dropout, glorot, param, split_key
-from models.seq2seq.attention_layer import (
+from models.attention_layer import (
     AlignmentOutput,
     AttentionLayer,
     ProjectedSource,
     SamplingState,
 )
+from models.encoder_decoder import Attention
+from models.layers import dropout, glorot, param, split_key
 from models.seq2seq.encoders import make_encoder
 
 Options = Any  # keyword arguments, as a dict or a ConfigDict
@@ -47,7 +47,7 @@ class Seq2Seq(nnx.Module):
         initial_width: width of the concatenated initial states of all decoder layers.
         output_width: width of the pre-softmax states.
         encoder: see `models.seq2seq.encoders.make_encoder`; `width` is M.
-        attention: see `models.seq2seq.attention_layer.AttentionLayer`.
+        attention: see `models.attention_layer.AttentionLayer`.
         dropout: rate of dropout on embeddings, between layers and on the pre-softmax states.
         dtype: dtype of the activations; weights and softmax stay in float32.
         key: PRNG key of the weights.
@@ -157,13 +157,3 @@ class Seq2Seq(nnx.Module):
     def _logits(self, states):
         weights = self.output_embedding.astype(states.dtype)
         return jnp.einsum("...d,vd->...v", states, weights, preferred_element_type=jnp.float32)
-
-
-def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:
-    """Fold the position into the key; `use_expectation` is the same at all positions."""
-    return sampling and sampling._replace(key=jax.random.fold_in(sampling.key, position))
-
-
-def to_batch_major(tree: Any) -> Any:
-    """Transpose the outputs of a scan with one beam from `[T, B, 1, ...]` to `[B, T, ...]`."""
-    return jax.tree.map(lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), tree)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
+from models.attention_layer import AlignmentOutput, sampling_at
 from models.layers import dropout, glorot, param, split_key
-from models.recurrence import GRU, MatMul, gru_cell, make_matmul, rnn_scan
-from models.seq2seq.attention_layer import AlignmentOutput
-from models.seq2seq.base import Memory, Options, Seq2Seq, sampling_at, to_batch_major
+from models.recurrence import GRU, MatMul, gru_cell, make_matmul, rnn_scan, to_batch_major
+from models.seq2seq.base import Memory, Options, Seq2Seq
 
 
 class RNNsearch(Seq2Seq):

@@ -17,9 +17,9 @@ from models import EncoderDecoder, Luong, RNNsearch, Transformer
 from models.beam_search import beam_search
 from models.encoder_decoder import Segments
 from tasks.base import Supervised
+from tasks.cross_entropy import linear_cross_entropy
 from tasks.plotting import attention_heads
 from tasks.translation import metrics
-from tasks.translation.cross_entropy import linear_cross_entropy
 from tasks.translation.data import corpora
 from tasks.translation.data.bucketing import (
     BucketedBatches,

@@ -9,7 +9,7 @@ from flax import nnx
 
 from models import Transformer
 from models.layers import sinusoids
-from tasks.translation.cross_entropy import linear_cross_entropy
+from tasks.cross_entropy import linear_cross_entropy
 from tests.models.tiny import SIZES as TINY
 from tests.models.tiny import SOURCE, TARGET, VOCABULARY, transformer, unoptimized_jit
 from training import optimizer

@@ -9,9 +9,10 @@ import pytest
 
 import tasks
 from configs import seq2seq_nmt
-from models.seq2seq.attention_layer import AlignmentOutput
+from models.attention_layer import AlignmentOutput
+from tasks.hard_attention import DECAY
 from tasks.translation.data.vocabulary import EOS, PAD
-from tasks.translation.hard_attention import DECAY, build_abstract
+from tasks.translation.hard_attention import build_abstract
 from tests.models.tiny import unoptimized_jit
 from training.errors import UserError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.translation.cross_entropy import linear_cross_entropy
+from tasks.cross_entropy import linear_cross_entropy
 from tests import naive
 
 # Compilation dominates the time of these tests; the optimization level does not change results.

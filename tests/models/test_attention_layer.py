@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from models.attention_layer import AttentionLayer
 from models.recurrence import make_matmul
-from models.seq2seq.attention_layer import AttentionLayer
 from tests.models.seq2seq import tiny
 from tests.models.seq2seq.reference import SCORES, softmax
 from tests.models.seq2seq.tiny import ATTENTION, HIDDEN

@@ -44,6 +44,11 @@ class SamplingState(NamedTuple):
     use_expectation: Bool[Array, " B"]  # sentences with soft weights instead of samples
 
 
+def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:
+    """Fold the position into the key; `use_expectation` is the same at all positions."""
+    return sampling and sampling._replace(key=jax.random.fold_in(sampling.key, position))
+
+
 class AttentionLayer(nnx.Module):
     """Parameters of a score and of an alignment.
 
