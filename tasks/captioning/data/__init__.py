@@ -1,0 +1,1 @@
+"""Captioned images, vocabulary and batches."""
