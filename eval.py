@@ -27,7 +27,8 @@ from tasks.text import decode_lines, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
 from training.console import Console
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, did_you_mean, is_disk_full
+from training.files import atomic_write
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Run directory.")
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
@@ -44,6 +45,7 @@ TRANSLATE = flags.DEFINE_string(
 INSTANCE = flags.DEFINE_string(
     "instance", None, "File with a problem instance to solve; the solution is written next to it."
 )
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing solution of --instance.")
 flags.DEFINE_integer("beam", None, "Beam width.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length penalty.")
 ALIASES = {  # config keys that a flag overrides
@@ -126,15 +128,24 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
     if not os.path.isfile(file):
         raise UserError(f"The file {file} does not exist.")
     path = Path(file).with_suffix(task.solution_suffix)
+    cannot_write = f"Cannot write the solution to {path}: copy or rename the instance file."
     if path == Path(file) or path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"Cannot write the solution to {path}: copy or rename the instance file.")
-    text = "\n".join(decode_lines(read_bytes(Path(file)), file))
+        raise UserError(cannot_write)
+    if os.path.lexists(path) and not OVERWRITE.value:
+        raise UserError(f"{path} exists already: pass --overwrite to replace it.")
+    content = read_bytes(Path(file))
     _, restored = restore(task, config, workdir)
     try:
-        solution = task.solve_instance(restored.state, text)
+        solution = task.solve_instance(restored.state, content)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    path.write_text(solution.text)
+    try:
+        with atomic_write(path) as output:
+            output.write(solution.text.encode())
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(cannot_write) from error
     print(f"{solution.message} Solution written to {path}.")
 
 

@@ -99,7 +99,7 @@ class Solution(NamedTuple):
     """Solution of a problem instance."""
 
     message: str  # one sentence for the user
-    text: str  # content of the solution file
+    text: str  # content of the solution file, written in UTF-8
 
 
 @runtime_checkable
@@ -108,8 +108,8 @@ class InstanceSolver(Protocol):
 
     solution_suffix: str  # of the solution file: '.tour'
 
-    def solve_instance(self, state: Any, text: str) -> Solution:
-        """Solve the instance in the text of a file."""
+    def solve_instance(self, state: Any, content: bytes) -> Solution:
+        """Solve the instance in the content of a file."""
         ...
 
 

@@ -1,8 +1,11 @@
 """`eval.py` reproduces the metrics of a run, translates sentences and solves instances."""
 
+import errno
 import json
+import locale
 import math
 import shutil
+from unittest import mock
 
 import jax
 import pytest
@@ -166,28 +169,84 @@ def test_corrupted_checkpoints_cause_one_line_of_output(smoke_run, tmp_path):
 # Instances.
 
 
-def tsplib(cities):
+def tsplib(cities, name="square"):
     lines = [f"{n + 1} {x} {y}" for n, (x, y) in enumerate(cities)]
-    header = ["NAME: square", "TYPE: TSP", f"DIMENSION: {len(cities)}", "EDGE_WEIGHT_TYPE: EUC_2D"]
+    header = [f"NAME: {name}", "TYPE: TSP", f"DIMENSION: {len(cities)}", "EDGE_WEIGHT_TYPE: EUC_2D"]
     return "\n".join([*header, "NODE_COORD_SECTION", *lines, "EOF"])
 
 
 def test_solution_is_written_next_to_the_instance(tsp_run, tmp_path):
     """The tour has the printed length, and does not depend on the unit of the coordinates."""
     tours = []
-    for name, scale in (("meters", 1), ("feet", 10)):
+    for name, scale, encoding in (("meters", 1, "utf-8"), ("Füße", 10, "latin-1")):
         cities = [(scale * x + 7, scale * y - 3) for x, y in SQUARE]
-        file = tmp_path / f"{name}.tsp"
-        file.write_text(tsplib(cities))
+        file = tmp_path / f"{scale}.tsp"
+        file.write_text(tsplib(cities, name), encoding)
         done = run_in_process("eval.py", f"--workdir={tsp_run}", f"--instance={file}", "--beam=2")
         assert done.code == 0, done.errors
-        tour = file.with_suffix(".tour").read_text().split("TOUR_SECTION")[1].split()
+        head, tour = file.with_suffix(".tour").read_text("utf-8").split("TOUR_SECTION")
+        assert f"NAME : {name}.tour\n" in head
+        tour = tour.split()
         tours.append([int(city) - 1 for city in tour[: tour.index("-1")]])
         edges = zip(tours[-1], tours[-1][1:] + tours[-1][:1], strict=True)
         length = sum(round(math.dist(cities[a], cities[b])) for a, b in edges)
         assert f"length {length}." in done.output
         assert f"Solution written to {file.with_suffix('.tour')}." in done.output
     assert sorted(tours[0]) == [*range(len(SQUARE))] and tours[0] == tours[1]
+
+
+@pytest.fixture
+def solve_with(tsp_run, tmp_path):
+    """Return a function that runs `eval.py --instance` with a fixed solution, and the paths."""
+    from tasks.base import Solution
+    from tasks.pointing.tsp import TSP
+
+    (file := tmp_path / "square.tsp").write_text(tsplib(SQUARE))
+
+    def command(text, *flags):
+        with mock.patch.object(TSP, "solve_instance", return_value=Solution("Solved.", text)):
+            return run_in_process("eval.py", f"--workdir={tsp_run}", f"--instance={file}", *flags)
+
+    return command, file.with_suffix(".tour")
+
+
+def test_existing_solution_is_replaced_only_with_overwrite(solve_with):
+    command, path = solve_with
+    path.write_text("old")
+    done = command("new")
+    assert (done.code, path.read_text()) == (2, "old")
+    assert done.errors == f"error: {path} exists already: pass --overwrite to replace it.\n"
+    assert command("new", "--overwrite").code == 0
+    assert path.read_text() == "new"
+
+
+def test_solution_is_written_in_utf8_in_every_locale(solve_with):
+    command, path = solve_with
+    previous = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        done = command("NAME : Füße – 東京")
+    finally:
+        locale.setlocale(locale.LC_CTYPE, previous)
+    assert done.code == 0, done.errors
+    assert path.read_bytes().decode("utf-8") == "NAME : Füße – 東京"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (errno.ENOSPC, "free some disk space and run the same command again."),
+        (errno.EIO, "Cannot write the solution to {path}: copy or rename the instance file."),
+    ],
+)
+def test_existing_solution_survives_a_failed_write(error, message, solve_with):
+    command, path = solve_with
+    path.write_text("old")
+    with mock.patch("os.replace", side_effect=OSError(error, "failed")):
+        done = command("new", "--overwrite")
+    assert (done.code, path.read_text()) == (2, "old")
+    assert message.format(path=path) in done.errors and done.errors.count("\n") == 1
+    assert sorted(path.parent.iterdir()) == [path, path.with_suffix(".tsp")]
 
 
 @pytest.mark.parametrize(

@@ -61,17 +61,17 @@ class TSP(PointerTask):
             "valid": np.mean(np.all(unconstrained == np.arange(n), axis=1)),
         }
 
-    def solve_instance(self, state: Any, text: str) -> Solution:
+    def solve_instance(self, state: Any, content: bytes) -> Solution:
         """Find a tour through the cities of a TSPLIB file."""
-        instance = tsplib.parse(text)
+        instance = tsplib.parse(content)
         n, (low, high) = len(instance.cities), self.config.data.sizes
         if n < Tour.min_points:
             raise UserError(
                 f"{instance.name} has {n} cities: a tour needs at least {Tour.min_points}."
             )
-        cities = tsplib.normalize(instance.cities)[None]
+        cities = tsplib.unit_square_points(instance)[None]
         order = np.asarray(self.decode(state.params, cities, constrained=True))[0]
-        length = tsplib.tour_length(instance.cities, order)
+        length = tsplib.tour_length(instance, order)
         message = f"Found a tour of {instance.name} with length {length}."
         if not low <= n <= high:
             message += f" The model was trained on {low} to {high} cities; this instance has {n}."
