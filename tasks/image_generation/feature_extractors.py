@@ -1,6 +1,5 @@
 """Networks that compute the features and logits for the image metrics."""
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,16 +22,16 @@ from tasks.image_generation.data.batching import (
     to_float,
 )
 from tasks.image_generation.data.sources import ImageSource
-from tasks.image_generation.torch_weights import read_state_dict
-from training.errors import UserError
+from tasks.torch_weights import WeightFile
 from training.files import atomic_write
 from training.prefetch import prefetch
 
 CLASSIFIER_FILE = "classifier.npz"  # in the run directory
-# First digits of the SHA-256 of pt_inception-2015-12-05-6726825d.pth, the weights that published
-# FIDs use.
-INCEPTION_SHA256 = "6726825d"
-INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights"
+INCEPTION_FILE = WeightFile(  # the weights that published FIDs use
+    "pt_inception-2015-12-05-6726825d.pth",
+    "6726825d",
+    "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights",
+)
 
 
 class FeatureExtractor(NamedTuple):
@@ -55,26 +54,12 @@ def load_inception(file: str) -> FeatureExtractor:
     """Load Inception v3 with the standard weights of the FID.
 
     Args:
-        file: pt_inception-2015-12-05-6726825d.pth.
+        file: path of `INCEPTION_FILE`.
 
     Raises:
         UserError: if the file does not exist, or contains other weights.
     """
-    path = Path(file).expanduser()
-    name = f"pt_inception-2015-12-05-{INCEPTION_SHA256}.pth"
-    if not path.is_file():
-        raise UserError(
-            f"evaluation.inception_weights={file!r} does not exist: download {name} from "
-            f"{INCEPTION_URL}."
-        )
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    if not digest.startswith(INCEPTION_SHA256):
-        raise UserError(
-            f"{path} is not {name}, because its SHA-256 begins with {digest[:8]}: download it from "
-            f"{INCEPTION_URL}."
-        )
-    state_dict = read_state_dict(path)
+    state_dict = INCEPTION_FILE.read(file, key="evaluation.inception_weights")
     weights = {weight: jnp.asarray(state_dict[weight]) for weight in inception.weight_shapes()}
     compiled = jax.jit(inception.apply)
 
