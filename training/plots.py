@@ -1,7 +1,7 @@
 """Figures of sweeps, for `figure(results)` of a sweep file.
 
 Repetitions with different seeds are shown by their mean and one dot per repetition. Failed runs are
-omitted.
+omitted. Without results, a figure has empty panels.
 """
 
 import re
@@ -16,6 +16,7 @@ from matplotlib.ticker import EngFormatter
 from training.sweeps import Result, group_repetitions
 
 OURS_COLOR, PAPER_COLOR = "tab:blue", "tab:orange"
+NO_RESULTS = "no results"  # title of an empty panel
 LOG_SCALE_RATIO = 20  # largest ratio of values on a linear axis
 
 
@@ -73,7 +74,9 @@ def metric_bars(results: Sequence[Result], metrics: Sequence[str]) -> Figure:
 def metric_heatmap(results: Sequence[Result], metric: str, rows: str, columns: str) -> Figure:
     """Plot the mean of a metric over the values of two labels, as color and number."""
     cells = {(x.labels[rows], x.labels[columns]): x for x in collect(results, metric)}
-    names = [list(dict.fromkeys(labels)) for labels in zip(*cells, strict=True)]
+    names: list[list] = [
+        list(dict.fromkeys(labels[axis] for labels in cells)) or [NO_RESULTS] for axis in (0, 1)
+    ]
     means = np.array([[_mean(cells.get((r, c))) for c in names[1]] for r in names[0]])
     size = (2.5 + 0.9 * len(names[1]), 1.5 + 0.5 * len(names[0]))
     figure = Figure(figsize=size, layout="constrained")
@@ -141,7 +144,7 @@ def learning_curves(
         lines: label that distinguishes the lines.
         unit: name of the training examples, in the plural.
     """
-    titles = list(dict.fromkeys(result.run.labels[panels] for result in results))
+    titles = list(dict.fromkeys(result.run.labels[panels] for result in results)) or [NO_RESULTS]
     names = dict.fromkeys(result.run.labels[lines] for result in results)
     colors = {name: f"C{i}" for i, name in enumerate(names)}
     figure = Figure(figsize=(1 + 3.2 * len(titles), 3.4), layout="constrained")
@@ -157,7 +160,7 @@ def learning_curves(
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
         _style(axes)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(colors), frameon=False)
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(colors) or 1, frameon=False)
     return figure
 
 

@@ -1,11 +1,33 @@
 """Tests of the figures of sweeps."""
 
+import io
+from functools import partial
+
+import pytest
+
 from training import plots
 from training.sweeps import Result, Run
 
 
 def summary(**metrics):
     return {"metrics": {name.replace("__", "/"): x for name, x in metrics.items()}}
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        partial(plots.metric_bars, metrics=["m"]),
+        partial(plots.metric_heatmap, metric="m", rows="a", columns="b"),
+        partial(plots.metric_by_length, metric="m"),
+        partial(plots.learning_curves, metric="m", panels="a", lines="b", unit="sequences"),
+    ],
+)
+def test_figures_without_results_are_empty(figure):
+    failed = [Result(Run("", {"a": a, "b": "x"}, {}), None) for a in ("u", "v")]
+    for results in ([], failed):
+        lines = [line for axes in figure(results).axes for line in axes.lines]
+        assert not any(len(line.get_xdata()) for line in lines)
+    figure([]).savefig(io.BytesIO())
 
 
 def test_metric_bars_show_means_and_paper_values():
