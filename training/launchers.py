@@ -1,7 +1,9 @@
 """Launchers: backends that run the commands of a sweep."""
 
+import itertools
 import os
 import queue
+import re
 import shutil
 import subprocess
 import threading
@@ -130,7 +132,9 @@ def visible_gpus() -> list[str]:
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
+        # CUDA ignores an invalid identifier, such as -1, and all that follow it.
+        gpus = [gpu.strip() for gpu in visible.split(",")]
+        return list(itertools.takewhile(lambda gpu: re.match(r"[0-9]|GPU-|MIG-", gpu), gpus))
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

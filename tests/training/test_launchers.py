@@ -91,6 +91,23 @@ def test_gpus_are_partitioned(gpus, parallel, visible, exclusive, monkeypatch):
     assert all(("XLA_PYTHON_CLIENT_PREALLOCATE" in x) != exclusive for x in environments)
 
 
+@pytest.mark.parametrize(
+    "visible, gpus",
+    [
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("0, 2", ["0", "2"]),
+        ("1,-1,0", ["1"]),
+        ("GPU-8932f937,MIG-1b2c", ["GPU-8932f937", "MIG-1b2c"]),
+    ],
+)
+def test_visible_gpus_end_at_the_first_invalid_identifier(visible, gpus, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert launchers.visible_gpus() == gpus
+
+
 def test_cpu_run_has_no_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
