@@ -1,0 +1,130 @@
+"""Images from files and arrays, as 8-bit grayscale or RGB, by the rules of Pillow."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from training.errors import UserError, first_line
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+BACKGROUND = "white"  # color behind transparent pixels
+
+
+class DamagedImageError(UserError):
+    """The content of a file is not an image that can be decoded."""
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """Decode an image file.
+
+    The image is rotated as its EXIF orientation says, 16-bit grayscale is scaled to 8 bits, and
+    transparent pixels are drawn on `BACKGROUND`. Only the first frame of an animation is read.
+
+    Args:
+        path: file in one of `FORMATS`, whatever its suffix.
+        channels: C, 1 for grayscale (mode L) or 3 for RGB.
+
+    Raises:
+        DamagedImageError: if the content cannot be decoded, or exceeds a limit of Pillow:
+            `Image.MAX_IMAGE_PIXELS`, or `MAX_TEXT_CHUNK` and `MAX_TEXT_MEMORY` of PNG files.
+        UserError: if the file cannot be read, or has 32-bit pixels.
+    """
+    with _open(path) as image:
+        image.load()
+        with contextlib.suppress(Exception):  # damaged metadata do not make pixels unreadable
+            ImageOps.exif_transpose(image, in_place=True)
+        return _convert(image, channels)
+
+
+def check_header(path: Path) -> None:
+    """Read the header of an image file, without its pixels; raises the errors of `read_image`."""
+    with _open(path):
+        pass
+
+
+def image_from_array(pixels: Shaped[np.ndarray, "Y X *C"], channels: int) -> Image.Image:
+    """Convert the pixels of a dataset to mode L for `channels=1`, or RGB for 3.
+
+    Args:
+        pixels: `[Y, X]`, or `[Y, X, C]` with one (grayscale), two (and alpha), three (RGB) or four
+            channels (and alpha), uint8 or uint16.
+        channels: channels of the result.
+
+    Raises:
+        UserError: if the pixels have another type or shape.
+    """
+    shapes = ((), (1,), (2,), (3,), (4,))
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape[2:] not in shapes:
+        raise UserError(
+            f"Images of type {pixels.dtype} and shape {pixels.shape} are not supported: choose a "
+            "dataset whose images are uint8 or uint16 with 1 to 4 channels."
+        )
+    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+    return _convert(Image.fromarray(_to_uint8(pixels)), channels)
+
+
+def crop_and_resize(image: Image.Image, resolution: int) -> UInt8[np.ndarray, "R R C"]:
+    """Crop the central square and resize it, by area averaging if it is made smaller."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = (left, top, left + side, top + side)
+    filter = Image.Resampling.BOX if side >= resolution else Image.Resampling.BICUBIC
+    pixels = np.asarray(image.resize((resolution, resolution), filter, box))
+    return pixels.reshape(resolution, resolution, -1)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; errors of Pillow in the context are raised as in `read_image`."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode in ("I", "F"):
+                raise UserError(
+                    f"{path} has 32-bit pixels, whose range is not known: convert it to 8 bits."
+                )
+            if not all(image.size):
+                raise ValueError("it has no pixels")
+            yield image
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises errors of many types for malformed content
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(
+                f"Cannot read {path} ({error.strerror}): restore or remove it."
+            ) from error
+        unidentified = isinstance(error, UnidentifiedImageError)
+        reason = "unknown format or damaged header" if unidentified else first_line(error)
+        raise DamagedImageError(
+            f"{path} is not a readable image ({reason}): replace or remove it."
+        ) from error
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    """Convert any mode to L or RGB."""
+    if image.mode.startswith("I;16"):
+        image = _convert_16_bit(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _convert_16_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grayscale to 8 bits, because `Image.convert` clips it at 255."""
+    values = np.asarray(image)
+    gray = Image.fromarray(_to_uint8(values))
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        gray.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return gray
+
+
+def _to_uint8(values: Integer[np.ndarray, "*B"]) -> UInt8[np.ndarray, "*B"]:
+    """Scale 0 .. 65535 to 0 .. 255, rounded; uint8 values stay as they are."""
+    if values.dtype == np.uint8:
+        return values
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
