@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.paper = {"test/bleu_tok_lc": 38.1}
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
-    config.vocabulary = {"kind": "bpe", "size": 6000, "lowercase": False}
+    config.vocabulary = {"kind": "bpe", "size": 6000, "lowercase": False, "normalization": "nfc"}
     config.batching = {
         "tokens": 3072,
         "buckets": (13, 16, 19, 23, 29, 60),

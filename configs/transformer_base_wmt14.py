@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "source": "en",
         "target": "de",
     }
-    config.vocabulary = {"kind": "bpe", "size": 37_000, "lowercase": False}
+    config.vocabulary = {"kind": "bpe", "size": 37_000, "lowercase": False, "normalization": "nfc"}
     config.batching = {
         "tokens": 32_768,
         "buckets": (16, 24, 32, 40, 56, 80, 128, 256),

@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.paper = {"test/bleu_tok_lc": 41.02}
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
-    config.vocabulary = {"kind": "bpe", "size": 10_000, "lowercase": True}
+    config.vocabulary = {"kind": "bpe", "size": 10_000, "lowercase": True, "normalization": "nfc"}
     config.batching = {
         "tokens": 3072,
         "buckets": (13, 16, 19, 23, 29, 60),

@@ -125,7 +125,9 @@ def check_same_config(config: Any, workdir: str) -> None:
     theirs = flatten(read_json(path / CONFIG))
     ours = flatten(json.loads(config.to_json_best_effort()))
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        old, new = theirs.get(key, "absent"), ours.get(key, "absent")
+        # An absent key is equal to 'none', so that configs can gain an option without effect on
+        # earlier runs.
+        old, new = theirs.get(key, "none"), ours.get(key, "none")
         if (
             key == "optimizer.steps"
             and old != new

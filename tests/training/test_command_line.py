@@ -121,6 +121,18 @@ def test_directory_without_results_may_be_reused_with_any_config(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.5
 
 
+def test_key_that_the_run_lacks_is_equal_to_none(tmp_path):
+    run.open_workdir(toy_config(), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    config = toy_config()
+    with config.unlocked():
+        config.option = "new"
+    with pytest.raises(UserError, match="option was 'none' and is now 'new'"):
+        run.open_workdir(config, str(tmp_path))
+    config.option = "none"
+    run.open_workdir(config, str(tmp_path))
+
+
 def test_different_config_is_rejected_naming_the_key_and_both_values(tmp_path):
     run.open_workdir(toy_config(), str(tmp_path))
     (tmp_path / "metrics.jsonl").touch()

@@ -7,11 +7,14 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, SupportsInt
 
 import sentencepiece
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from sentencepiece import sentencepiece_model_pb2
 
 from training import mesh
 from training.errors import UserError
@@ -20,6 +23,16 @@ from training.registry import lookup
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+NORMALIZATIONS = ("nfc", "none")
+
+# Sentencepiece cannot learn U+0000, U+2581 (its mark of a space) and U+2585 (its mark of an unknown
+# character), nor the name of a special token in the text. `_escape` writes the former as this
+# noncharacter, which Unicode reserves for internal use, and a digit; and the names of the special
+# tokens contain it, so that they never occur in escaped text.
+_ESCAPE = "\ufdd0"
+_RESERVED = f"{_ESCAPE}\0\u2581\u2585"
+_ESCAPES = str.maketrans({c: f"{_ESCAPE}{i}" for i, c in enumerate(_RESERVED)})
+_LONGEST_LINE = 2**30  # bytes, sentencepiece's maximum; it leaves out longer lines
 
 
 class Vocabulary:
@@ -53,6 +66,10 @@ class Vocabulary:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def normalize(self, text: str) -> str:
+        """Return the Unicode normal form in which text is encoded and decoded."""
+        raise NotImplementedError
+
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each sentence, without BOS and EOS."""
         raise NotImplementedError
@@ -70,18 +87,26 @@ class SubwordVocabulary(Vocabulary):
     """Byte-pair encoding, with sentencepiece.
 
     Source: Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909), as used by Vaswani et al. 2017.
-    Text is not Unicode-normalized, but consecutive spaces are merged. `decode` inverts `encode` if
-    every character occurred in the training text.
+    Text is normalized to NFC, or not at all, and consecutive spaces are merged. `decode` inverts
+    `encode` up to both if every character occurred in the training text.
     """
 
     def __init__(self, model: bytes):
         super().__init__(model)
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.load_from_serialized_proto(model)
+        # Vocabularies of version 0.1.0 have another name here: no normalization and no escapes.
+        self._normalization = _parse(model).normalizer_spec.name
 
     @classmethod
     def train(
-        cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int, lowercase: bool
+        cls,
+        sentences: Iterable[str],
+        path: str | os.PathLike,
+        *,
+        size: int,
+        lowercase: bool,
+        normalization: str,
     ) -> "SubwordVocabulary":
         """Learn a vocabulary from sentences of both languages, and write it atomically.
 
@@ -92,10 +117,22 @@ class SubwordVocabulary(Vocabulary):
             path: vocabulary file.
             size: number of tokens, including the four special ones.
             lowercase: whether `encode` lowercases. The rule is part of the vocabulary file.
+            normalization: Unicode normal form of all text, 'nfc' or 'none'; also part of the file.
 
         Raises:
-            UserError: if the text is too short for this size, or has too many characters.
+            UserError: if the text is empty, too short for this size, or has too many characters, or
+                an argument is invalid.
         """
+        if normalization not in NORMALIZATIONS:
+            raise UserError(
+                f"vocabulary.normalization={normalization!r} must be one of "
+                f"{', '.join(NORMALIZATIONS)}."
+            )
+        if not len(SPECIAL) < size < 2**31:
+            raise UserError(f"vocabulary.size={size} must be more than 4 and less than 2^31.")
+        normalize = _nfc if normalization == "nfc" else str
+        text = (_escape(normalize(sentence)) for sentence in sentences)
+        errors: list[Exception] = []  # sentencepiece replaces exceptions of the text by its own
         model = io.BytesIO()
         try:
             with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
@@ -103,7 +140,7 @@ class SubwordVocabulary(Vocabulary):
                     rules.write(_lowercase_rules())
                     rules.flush()
                 sentencepiece.SentencePieceTrainer.train(
-                    sentence_iterator=iter(sentences),
+                    sentence_iterator=_collect_error(text, errors),
                     model_writer=model,
                     model_type="bpe",
                     vocab_size=size,
@@ -111,6 +148,11 @@ class SubwordVocabulary(Vocabulary):
                     bos_id=BOS,
                     eos_id=EOS,
                     unk_id=UNK,
+                    pad_piece=f"{_ESCAPE}pad",
+                    bos_piece=f"{_ESCAPE}bos",
+                    eos_piece=f"{_ESCAPE}eos",
+                    unk_piece=f"{_ESCAPE}unk",
+                    max_sentence_length=_LONGEST_LINE,
                     character_coverage=1.0,
                     byte_fallback=False,
                     normalization_rule_name="" if lowercase else "identity",
@@ -118,32 +160,44 @@ class SubwordVocabulary(Vocabulary):
                     num_threads=1,
                     minloglevel=2,
                 )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
+            if errors:
+                raise errors[0] from None
             raise UserError(_size_error(size, str(error))) from error
+        proto = _parse(model.getvalue())
+        proto.normalizer_spec.name = normalization
+        content = proto.SerializeToString(deterministic=True)
         with atomic_write(Path(path)) as file:
-            file.write(model.getvalue())
-        return cls(model.getvalue())
+            file.write(content)
+        return cls(content)
 
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
+    def normalize(self, text: str) -> str:
+        return _nfc(text) if self._normalization == "nfc" else text
+
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
+        if self._normalization in NORMALIZATIONS:
+            sentences = [_escape(self.normalize(sentence)) for sentence in sentences]
         return self._processor.encode(list(sentences), num_threads=mesh.available_cpus())
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
         sequences = [_strip_special(sequence) for sequence in ids]
-        return self._processor.decode(sequences) if sequences else []  # decode([]) returns ''
+        if not sequences:
+            return []  # sentencepiece returns ''
+        return [self.normalize(_unescape(text)) for text in self._processor.decode(sequences)]
 
     def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         """Return the token strings of ids; '▁' marks the start of a word."""
-        return [self._processor.id_to_piece(int(i)) for i in ids]
+        return [SPECIAL[i] if i <= UNK else self._processor.id_to_piece(i) for i in map(int, ids)]
 
 
 class SymbolVocabulary(Vocabulary):
     """Vocabulary of the space-separated symbols of the training text, such as letters and phonemes.
 
     A word that is not a symbol is encoded as its lowercase letters, so that `hello` is equivalent
-    to `h e l l o`; unknown letters are UNK.
+    to `h e l l o`; unknown letters are UNK. Symbols are equal if their NFC forms are.
     """
 
     def __init__(self, model: bytes):
@@ -151,13 +205,13 @@ class SymbolVocabulary(Vocabulary):
         self._symbols = model.decode().split("\n")
         if tuple(self._symbols[:4]) != SPECIAL:
             raise ValueError("not a list of symbols")
-        self._id = {symbol: i for i, symbol in enumerate(self._symbols) if i > UNK}
+        self._id = {_nfc(symbol): i for i, symbol in enumerate(self._symbols) if i > UNK}
 
     @classmethod
     def train(cls, sentences: Iterable[str], path: str | os.PathLike) -> "SymbolVocabulary":
         """Collect the symbols of the sentences, and write them to a file, one per line."""
-        distinct = sorted({symbol for sentence in sentences for symbol in sentence.split()})
-        model = "\n".join((*SPECIAL, *(s for s in distinct if s not in SPECIAL))).encode()
+        distinct = sorted({symbol for sentence in sentences for symbol in _nfc(sentence).split()})
+        model = "\n".join((*SPECIAL, *distinct)).encode()
         with atomic_write(Path(path)) as file:
             file.write(model)
         return cls(model)
@@ -165,18 +219,21 @@ class SymbolVocabulary(Vocabulary):
     def __len__(self) -> int:
         return len(self._symbols)
 
+    def normalize(self, text: str) -> str:
+        return _nfc(text)
+
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         return [
             [
                 self._id.get(symbol, UNK)
-                for word in sentence.split()
+                for word in _nfc(sentence).split()
                 for symbol in ([word] if word in self._id else word.lower())
             ]
             for sentence in sentences
         ]
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        return [" ".join(self.tokens(_strip_special(sequence))) for sequence in ids]
+        return [_nfc(" ".join(self.tokens(_strip_special(sequence)))) for sequence in ids]
 
     def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         return [self._symbols[int(i)] for i in ids]
@@ -196,6 +253,8 @@ def select_vocabulary(
     Raises:
         UserError: if the kind or an option does not exist, or an option is missing.
     """
+    if kind == "bpe":  # the configs of version 0.1.0 have no normalization
+        options = {"normalization": "none"} | options
     trainers = {name: vocabulary.train for name, vocabulary in VOCABULARIES.items()}
     lookup(trainers, kind, key="vocabulary.kind", section="vocabulary", options=options)
     return VOCABULARIES[kind], options
@@ -205,6 +264,37 @@ def _strip_special(ids: Iterable[SupportsInt]) -> list[int]:
     """Return the ids before the first EOS, without PAD and BOS."""
     before_eos = itertools.takewhile(lambda i: i != EOS, map(int, ids))
     return [i for i in before_eos if i not in (PAD, BOS)]
+
+
+def _parse(model: bytes) -> Any:
+    """Parse a model file of sentencepiece; raises ValueError if it is damaged."""
+    try:
+        return sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _escape(text: str) -> str:
+    """Replace the characters that sentencepiece reserves."""
+    return text.translate(_ESCAPES)
+
+
+def _unescape(text: str) -> str:
+    """Invert `_escape`."""
+    return re.sub(f"{_ESCAPE}([0-3])", lambda match: _RESERVED[int(match[1])], text)
+
+
+def _collect_error(items: Iterable[str], errors: list[Exception]) -> Iterator[str]:
+    """Yield the items, and append an exception that they raise to `errors`."""
+    try:
+        yield from items
+    except Exception as error:
+        errors.append(error)
+        raise
 
 
 def _lowercase_rules() -> str:
@@ -218,7 +308,9 @@ def _lowercase_rules() -> str:
 
 
 def _size_error(size: int, message: str) -> str:
-    """Convert an error message of sentencepiece about the vocabulary size."""
+    """Convert an error message of sentencepiece about the vocabulary size or the text."""
+    if "sentences_.empty()" in message:
+        return "The training text is empty: add sentences to the train split."
     if largest := re.search(r"too high.*<= (\d+)", message):
         return (
             f"vocabulary.size={size} is larger than this text supports: "

@@ -18,7 +18,11 @@ SENTENCES = TextPairs(["a b", "b", "a a a"] * 3000, ["c d", "d c c", "c"] * 3000
 def vocabulary(tmp_path_factory):
     text = [sentence for pair in SENTENCES[:3] for sentence in pair]
     return SubwordVocabulary.train(
-        text, tmp_path_factory.mktemp("vocabulary") / "bpe.model", size=12, lowercase=False
+        text,
+        tmp_path_factory.mktemp("vocabulary") / "bpe.model",
+        size=12,
+        lowercase=False,
+        normalization="nfc",
     )
 
 
