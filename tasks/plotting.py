@@ -1,12 +1,53 @@
 """Figures that several tasks use."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+
+def literal_text(*groups: Iterable[str]) -> tuple[list[list[str]], dict[str, Any]]:
+    """Make text of any language printable in a figure.
+
+    Returns:
+        The groups of texts, in which the characters of no installed font are replaced by their code
+        points, as in 'U+4E2D'; and the text properties with which they are to be drawn: fonts for
+        all other characters, and no interpretation of `$`.
+    """
+    texts = [list(group) for group in groups]
+    used = {character for group in texts for text in group for character in text}
+    families, missing = _fallback_fonts(frozenset(used))
+    codes = str.maketrans({character: f"U+{ord(character):04X} " for character in missing})
+    printable = [[text.translate(codes).rstrip(" ") for text in group] for group in texts]
+    return printable, {"fontfamily": ["sans-serif", *families], "parse_math": False}
+
+
+@functools.lru_cache
+def _fallback_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """Return font families that together with the default have the characters, and the rest."""
+    manager, families = font_manager.fontManager, []
+    default = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    missing = {c for c in characters - {"\n"} if not default.get_char_index(ord(c))}
+    for entry in manager.ttflist:
+        if not missing:
+            break
+        # The glyphs of the Last Resort font are placeholders.
+        if entry.style != "normal" or entry.name.startswith(("Last Resort", ".LastResort")):
+            continue
+        try:
+            font = font_manager.get_font(font_manager.FontPath(entry.fname, entry.index))
+            found = {c for c in missing if font.get_char_index(ord(c))}
+        except (OSError, RuntimeError):  # removed since matplotlib listed it, or not supported
+            continue
+        if found:
+            families.append(entry.name)
+            missing -= found
+    return families, frozenset(missing)
 
 
 def attention_heads(
@@ -23,19 +64,24 @@ def attention_heads(
         rows: labels of the T queries.
         title: title of the figure.
     """
+    (columns, rows, [title]), style = literal_text(columns, rows, [title])
     heads = len(layers[0])
-    width = heads * max(2.2, 0.17 * len(columns) + 0.6)
-    height = len(layers) * max(2.2, 0.17 * len(rows) + 0.6) + 0.5
+    # Labels of more than 8 characters take additional space, as otherwise the layout fails.
+    label_width, label_height = (
+        0.06 * max(0, *(len(label) - 8 for label in labels)) for labels in (rows, columns)
+    )
+    width = heads * max(2.2, 0.17 * len(columns) + 0.6) + label_width
+    height = len(layers) * max(2.2, 0.17 * len(rows) + 0.6) + 0.5 + label_height
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, fontsize=9, wrap=True)
+    figure.suptitle(title, fontsize=9, wrap=True, **style)
     grid = figure.subplots(len(layers), heads, squeeze=False, sharex=True, sharey=True)
     for n, weights in enumerate(layers):
         for head, axes in enumerate(grid[n]):
             axes.imshow(weights[head], cmap="magma", vmin=0, vmax=1, aspect="auto")
             if grid.size > 1:
                 axes.set_title(f"layer {n + 1}, head {head + 1}", fontsize=8)
-            axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
-            axes.set_yticks(range(len(rows)), rows, fontsize=7)
+            axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7, **style)
+            axes.set_yticks(range(len(rows)), rows, fontsize=7, **style)
             axes.tick_params(length=0)
     return figure
 
