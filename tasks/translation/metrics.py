@@ -5,20 +5,28 @@ closest one.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import sacrebleu
 import sacremoses
 from rapidfuzz.distance import Levenshtein
 
+from training.errors import UserError
+
 References = Sequence[Sequence[str]]  # one or more for each hypothesis
+
+# ISO 639-3 codes, as in FLORES, of the languages for which sacrebleu has a tokenizer.
+_ISO_639_1 = {"zho": "zh", "cmn": "zh", "yue": "zh", "jpn": "ja", "kor": "ko"}
 
 
 def bleu(hypotheses: Sequence[str], references: References, language: str) -> float:
-    """Compute corpus BLEU of plain, cased text in percent, with sacrebleu's default tokenizer."""
-    del language
-    return sacrebleu.corpus_bleu(hypotheses, _transpose(references)).score
+    """Compute corpus BLEU of plain, cased text in percent, with sacrebleu's tokenizers.
+
+    The tokenizer is `zh`, `ja-mecab` or `ko-mecab` for these languages, and `13a` for all others.
+    """
+    return _sacrebleu(language).corpus_score(hypotheses, _transpose(references)).score
 
 
 def bleu_tok_lc(hypotheses: Sequence[str], references: References, language: str) -> float:
@@ -74,11 +82,66 @@ TEXT_METRICS: dict[str, Callable[..., float]] = {
 }
 
 
-def signature() -> str:
-    """Return sacrebleu's signature of `bleu`, which identifies the tokenizer and the version."""
-    metric = sacrebleu.BLEU()
+def check(names: Iterable[str], language: str) -> None:
+    """Check that metrics are defined for a target language and that their tokenizers are installed.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if "bleu" in names:
+        _sacrebleu(language)
+    if "bleu_tok_lc" in names and _language_code(language) in ("zh", "ja"):
+        raise UserError(
+            f"The metric 'bleu_tok_lc' is not defined for data.target={language!r}, because "
+            "Moses does not separate its words: use 'bleu' or 'chrf'."
+        )
+
+
+def check_varies(name: str, references: References, language: str) -> None:
+    """Check that a metric distinguishes correct translations from empty ones.
+
+    BLEU does not if no reference has four words, as in a language that is written without spaces.
+
+    Raises:
+        UserError: if the metric has the same value for both.
+    """
+    correct = [several[0] for several in references]
+    metric = TEXT_METRICS[name]
+    if metric(correct, references, language) == metric([""] * len(correct), references, language):
+        raise UserError(
+            f"train.best='dev/{name}' cannot rank checkpoints: no reference of the dev split has "
+            f"four words under the tokenizer for data.target={language!r}; name the target files "
+            "by the code of their language, such as zh, or set train.best to dev/chrf."
+        )
+
+
+def signature(language: str) -> str:
+    """Return sacrebleu's signature of `bleu`, which identifies the tokenizer and the version.
+
+    Raises:
+        UserError: if the tokenizer is not installed.
+    """
+    metric = _sacrebleu(language)
     metric.corpus_score(["a signature"], [["needs a score"]])
     return str(metric.get_signature())
+
+
+def _sacrebleu(language: str) -> sacrebleu.BLEU:
+    code = _language_code(language)
+    try:
+        return sacrebleu.BLEU(trg_lang=code)
+    except (RuntimeError, AssertionError) as error:  # no MeCab, or another dictionary
+        raise UserError(
+            f"The metric 'bleu' needs the tokenizer of sacrebleu for data.target={language!r}: run "
+            f"`pip install 'sacrebleu[{code}]'`, or replace 'bleu' by 'chrf' in metrics and in "
+            "train.best."
+        ) from error
+
+
+def _language_code(language: str) -> str:
+    """Return the language of a code with script or region: 'zh' for 'zh_CN', 'zh-Hant', 'zho'."""
+    subtag = re.split(r"[-_.]", language.lower(), maxsplit=1)[0]
+    return _ISO_639_1.get(subtag, subtag)
 
 
 def _transpose(references: References) -> list[tuple]:

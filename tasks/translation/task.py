@@ -1,7 +1,7 @@
 """Sequence-to-sequence tasks: a corpus of sentence pairs, an encoder-decoder and text metrics."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from models.beam_search import beam_search
 from models.encoder_decoder import Segments
 from tasks.base import Supervised
 from tasks.cross_entropy import linear_cross_entropy
-from tasks.plotting import attention_heads
 from tasks.translation import metrics
 from tasks.translation.data import corpora
 from tasks.translation.data.bucketing import (
@@ -28,14 +27,17 @@ from tasks.translation.data.bucketing import (
     evaluation_batches,
 )
 from tasks.translation.data.packing import PackedBatches
-from tasks.translation.data.pairs import Pairs, TextPairs
+from tasks.translation.data.pairs import Splits, TextPairs
 from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import BOS, EOS, PAD, Vocabulary, select_vocabulary
+from tasks.translation.figures import attention_figures
 from training import checkpoints, hosts, mesh, optimizer
 from training.errors import UserError, config_section, did_you_mean
 from training.prefetch import prefetch
 from training.registry import lookup
 from training.state import TrainState
+
+VOCABULARY = "vocabulary.model"  # file in the run directory
 
 MODELS: dict[str, Callable[..., EncoderDecoder]] = {
     "transformer": Transformer,
@@ -106,10 +108,20 @@ class Translation(Supervised):
 
     def check_data(self) -> None:
         """Load the vocabulary, so that faulty data fails before training starts."""
+        if not self._vocabulary_exists:
+            self._check_metrics()
         assert len(self.vocabulary) == self.vocabulary_size
 
+    def _check_metrics(self) -> None:
+        """Check that the metrics are defined, and that the one in `train.best` is not constant."""
+        target = self.config.data.target
+        metrics.check(self.config.metrics, target)
+        split, _, name = self.config.train.best.partition("/")
+        if split == "dev" and name in metrics.TEXT_METRICS:
+            metrics.check_varies(name, self.corpus["dev"].references, target)
+
     @cached_property
-    def corpus(self) -> Mapping[str, Pairs]:
+    def corpus(self) -> Splits:
         """Sentence pairs by split, opened at the first access: `translate` does not need them."""
         return corpora.load(**self.config.data)
 
@@ -121,20 +133,31 @@ class Translation(Supervised):
     def vocabulary(self) -> Vocabulary:
         """Vocabulary of the run directory, trained if neither its file nor a checkpoint exists."""
         kind, options = select_vocabulary(**self.config.vocabulary)
-        path = self.workdir / "vocabulary.model"
-        if path.exists() or any((self.workdir / checkpoints.DIRECTORY).glob("[0-9]*")):
+        path = self.workdir / VOCABULARY
+        if self._vocabulary_exists:
             return kind.load(path)
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
         return kind.train(sentences, path, **options)
+
+    @property
+    def _vocabulary_exists(self) -> bool:
+        """Whether the run has a vocabulary; a run with checkpoints must have one."""
+        saved = (self.workdir / checkpoints.DIRECTORY).glob("[0-9]*")
+        return (self.workdir / VOCABULARY).exists() or any(saved)
 
     def describe(self) -> dict[str, str]:
         """Summarize the corpus, the pairs left out of training, the vocabulary and the batches."""
         data = self.config.data
         sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in self.corpus.items())
         _, dropped = self._training_pairs
-        rows = {
-            "data": f"{data.corpus} {data.source}-{data.target}: {sizes}",
-            "too long": f"{dropped:,} training pairs left out",
+        rows = {"data": f"{data.corpus} {data.source}-{data.target}: {sizes}"}
+        if self.corpus.passed_over:
+            rows["passed over"] = ", ".join(self.corpus.passed_over)
+        if len(empty := self._tokenized("train").empty()):
+            lines = ", ".join(str(i + 1) for i in empty[:3])
+            rows["empty"] = f"{len(empty):,} training pairs left out (lines {lines})"
+        rows |= {
+            "too long": f"{dropped - len(empty):,} training pairs left out",
             "vocabulary": f"{self.vocabulary_size:,} tokens",
         }
         if self.config.packing:
@@ -143,7 +166,9 @@ class Translation(Supervised):
                 f"{packed.rows:,} rows of {' + '.join(map(str, self._row))} tokens, "
                 f"{packed.fill_rate:.1%} filled"
             )
-        return rows | ({"bleu": metrics.signature()} if "bleu" in self.config.metrics else {})
+        return rows | (
+            {"bleu": metrics.signature(data.target)} if "bleu" in self.config.metrics else {}
+        )
 
     # Training.
 
@@ -209,12 +234,15 @@ class Translation(Supervised):
     @cached_property
     def _training_pairs(self) -> tuple[TokenizedPairs, int]:
         limit = self._row if self.config.packing else self.longest
-        return tokenize(self.corpus["train"], self.vocabulary, self.cache).within(limit)
+        return self._tokenized("train").within(limit)
 
     def _evaluation_pairs(self, split: str) -> tuple[TokenizedPairs, int]:
         if split not in self.corpus:
             raise UserError(f"There is no split '{split}', only {', '.join(self.corpus)}.")
-        return tokenize(self.corpus[split], self.vocabulary, self.cache).truncated(self.longest)
+        return self._tokenized(split).truncated(self.longest)
+
+    def _tokenized(self, split: str) -> TokenizedPairs:
+        return tokenize(self.corpus[split], self.vocabulary, self.cache)
 
     @staticmethod
     def _cross_entropy(model, states, batch, smoothing):
@@ -236,9 +264,13 @@ class Translation(Supervised):
         return self._metrics(state, split, width)
 
     def _metrics(self, state, split, width, key=None):
+        metrics.check(self.config.metrics, self.config.data.target)  # before decoding
         pairs, truncated = self._evaluation_pairs(split)
         outputs, nll, tokens = self._decode(state.params, pairs, width, key)
-        references = self.corpus[split].references
+        references = [
+            [self.vocabulary.normalize(text) for text in several]
+            for several in self.corpus[split].references
+        ]
         hypotheses = self.vocabulary.decode(outputs)
         values = {
             "perplexity": math.exp(min(nll / tokens, 700.0)),
@@ -342,23 +374,12 @@ class Translation(Supervised):
             for side in tokenize(pair, self.vocabulary).sides
         )
         weights = jax.device_get(self._attention(state.params, source, target))
-        source_tokens = self.vocabulary.tokens(source[0])
-        target_tokens = self.vocabulary.tokens(target[0])
-        previous = ["<s>", *target_tokens[:-1]]
-        axes = {
-            "encoder": (source_tokens, source_tokens),
-            "decoder": (previous, target_tokens),
-            "cross": (source_tokens, target_tokens),
-        }
-        return {
-            f"attention_{name}": attention_heads(
-                [np.asarray(layer[0]) for layer in layers],
-                *axes[name],
-                title=f"{self.config.name}: {name} attention, one row per layer",
-            )
-            for name, layers in weights._asdict().items()
-            if layers
-        }
+        return attention_figures(
+            self.config.name,
+            weights._asdict(),
+            self.vocabulary.tokens(source[0]),
+            self.vocabulary.tokens(target[0]),
+        )
 
     @partial(jax.jit, static_argnames="self")
     def _attention(self, params, source, target):

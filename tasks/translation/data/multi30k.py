@@ -49,7 +49,10 @@ def read_directory(directory: Path, source: str, target: str) -> dict[str, TextP
                 _verify(f"{stem}.{language}", read_bytes(path), str(path))
             else:
                 _download(f"{stem}.{language}", directory)
-    return {split: read_pairs(directory, stem, source, target) for split, stem in STEMS.items()}
+    return {
+        split: read_pairs(directory, stem, source, target, allow_empty=False)
+        for split, stem in STEMS.items()
+    }
 
 
 def _verify(name: str, text: bytes, origin: str) -> None:

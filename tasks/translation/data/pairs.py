@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 
@@ -60,6 +60,19 @@ class TextPairs(Pairs):
         if isinstance(index, slice):
             return list(zip(self.sources[index], self.targets[index], strict=True))
         return self.sources[index], self.targets[index]
+
+
+class Splits(dict[str, Pairs]):
+    """Sentence pairs by split name.
+
+    Args:
+        splits: the pairs.
+        passed_over: files beside the corpus that belong to no split, for `describe`.
+    """
+
+    def __init__(self, splits: Mapping[str, Pairs], passed_over: Sequence[str] = ()):
+        super().__init__(splits)
+        self.passed_over = passed_over
 
 
 class RecordPairs(Pairs):

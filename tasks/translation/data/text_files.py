@@ -1,43 +1,56 @@
 """Parallel text in a directory: `train.en`, `train.de`, ... (or `.gz`), one sentence per line."""
 
+import os
 from pathlib import Path
 
-from tasks.text import decode_lines, read_bytes
-from tasks.translation.data.pairs import TextPairs
+from tasks.text import decode_lines, list_files, read_bytes
+from tasks.translation.data.pairs import Splits, TextPairs
 from training.errors import UserError
 
 _DEV_STEMS = ("dev", "val", "valid")
 
 
-def read_directory(directory: Path, source: str, target: str) -> dict[str, TextPairs]:
-    """Read every split of a directory that has a file in both languages.
+def read_directory(directory: Path, source: str, target: str) -> Splits:
+    """Read the splits of a directory.
 
     Split `train` is `train.*`; `dev` is `dev.*`, `val.*` or `valid.*`; `test` is `test.*`, or else
-    the alphabetically first `test*.*` (such as `test_2016_flickr`). Any other stem is a split with
-    that name.
+    the alphabetically first `test*.*` (such as `test_2016_flickr`). Any other `test*.*` with a file
+    in both languages is a split with that name. Other files of the languages are passed over.
 
     Raises:
         UserError: if the directory or a file is missing, the files of a split have different
-            numbers of lines, a line is empty, or a file is not UTF-8.
+            numbers of lines, a line of another split than train is empty, or a file is not UTF-8.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # also for names that are not valid
         raise UserError(
             f"There is no directory {directory}: set data.dir to one with train.{source}, "
             f"train.{target} and the same for dev and test."
         )
-    return {
-        split: read_pairs(directory, stem, source, target)
-        for split, stem in _split_stems(directory, source, target).items()
+    stems, passed_over = _split_stems(directory, source, target)
+    splits = {
+        split: read_pairs(directory, stem, source, target, allow_empty=split == "train")
+        for split, stem in stems.items()
     }
+    return Splits(splits, passed_over)
 
 
-def read_pairs(directory: Path, stem: str, source: str, target: str) -> TextPairs:
-    """Read `stem.source` and `stem.target`, whose lines are translations of each other."""
+def read_pairs(
+    directory: Path, stem: str, source: str, target: str, *, allow_empty: bool
+) -> TextPairs:
+    """Read `stem.source` and `stem.target`, whose lines are translations of each other.
+
+    Args:
+        directory: directory of the files.
+        stem: name of the files without the language.
+        source: language, the suffix of the source file.
+        target: suffix of the target file.
+        allow_empty: whether lines may be empty, as in training, which leaves such pairs out.
+    """
     source_path, target_path = (
         find_file(directory, stem, language) or directory / f"{stem}.{language}"
         for language in (source, target)
     )
-    sources, targets = _read_sentences(source_path), _read_sentences(target_path)
+    sources, targets = (_read_sentences(path, allow_empty) for path in (source_path, target_path))
     if len(sources) != len(targets):
         raise UserError(
             f"{source_path} has {len(sources)} lines but {target_path} has {len(targets)}: "
@@ -54,9 +67,17 @@ def find_file(directory: Path, stem: str, language: str) -> Path | None:
     return None
 
 
-def _split_stems(directory: Path, source: str, target: str) -> dict[str, str]:
-    """Map split names to file stems; raises `UserError` if train, dev or test is missing."""
-    names = {path.name.removesuffix(".gz") for path in directory.iterdir() if path.is_file()}
+def _split_stems(directory: Path, source: str, target: str) -> tuple[dict[str, str], list[str]]:
+    """Map split names to file stems; also return the names of the files that no split has.
+
+    Raises:
+        UserError: if train, dev or test is missing.
+    """
+    names = {
+        path.name.removesuffix(".gz")
+        for path in list_files(directory)
+        if not path.name.startswith(".")  # such as the copies ._train.en of macOS
+    }
     stems = {
         language: {
             name.removesuffix(f".{language}") for name in names if name.endswith(f".{language}")
@@ -79,15 +100,18 @@ def _split_stems(directory: Path, source: str, target: str) -> dict[str, str]:
         "dev": first_complete(list(_DEV_STEMS), "dev"),
         "test": first_complete(["test", *(x for x in partial if x.startswith("test"))], "test"),
     }
-    return splits | {stem: stem for stem in complete if stem not in {*splits.values(), *_DEV_STEMS}}
+    splits |= {x: x for x in complete if x.startswith("test") and x not in splits.values()}
+    languages = ((stem, x) for x in (source, target) for stem in stems[x])
+    passed_over = sorted(f"{stem}.{x}" for stem, x in languages if stem not in splits.values())
+    return splits, passed_over
 
 
-def _read_sentences(path: Path) -> list[str]:
-    """Read the lines of a file, none of which may be empty."""
+def _read_sentences(path: Path, allow_empty: bool) -> list[str]:
+    """Read the lines of a file, and check that none is empty unless `allow_empty`."""
     lines = decode_lines(read_bytes(path), str(path))
     if not lines:
         raise UserError(f"{path} is empty: add sentences or remove it.")
-    if "" in lines:
+    if "" in lines and not allow_empty:
         raise UserError(
             f"{path}, line {lines.index('') + 1} is empty: remove the line in both languages."
         )

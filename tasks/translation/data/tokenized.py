@@ -58,6 +58,10 @@ class TokenizedPairs:
     def __len__(self) -> int:
         return len(self.source.lengths)
 
+    def empty(self) -> Int[np.ndarray, " M"]:
+        """Return the indices of the pairs with an empty side."""
+        return np.flatnonzero((self.source.lengths <= 1) | (self.target.lengths <= 1))
+
     def within(self, limit: Lengths) -> tuple["TokenizedPairs", int]:
         """Drop pairs with an empty or too long side; return the others and the number dropped."""
         keep = np.ones(len(self), bool)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tasks.translation import metrics
 from tests import naive
+from training.errors import UserError
 
 PRONUNCIATION = st.lists(st.sampled_from(["AA", "B", "AO", "K"]), max_size=5).map(" ".join)
 REFERENCES = st.lists(PRONUNCIATION.filter(bool), min_size=1, max_size=3)
@@ -73,3 +74,53 @@ def test_order_of_references_has_no_effect(outputs, random):
     shuffled = [random.sample(alternatives, len(alternatives)) for alternatives in references]
     for metric in (metrics.per, metrics.wer, metrics.exact_match):
         assert metric(hypotheses, shuffled, "x") == metric(hypotheses, references, "x")
+
+
+CHINESE = [
+    ["\u4eca\u5929\u5929\u6c14\u5f88\u597d\u3002"],
+    ["\u6211\u4eec\u5728\u8fd9\u91cc\uff0c\u4f60\u597d"],
+]
+
+
+@pytest.mark.parametrize("language", ["zh", "zh_CN", "zh-Hant", "zho_Hans", "cmn", "ZH"])
+def test_bleu_of_chinese_counts_characters(language):
+    correct = [several[0] for several in CHINESE]
+    assert metrics.bleu(correct, CHINESE, language) == pytest.approx(100)
+    partly = [correct[0], correct[1][:5]]
+    expected = sacrebleu.corpus_bleu(partly, [correct], tokenize="zh").score
+    assert metrics.bleu(partly, CHINESE, language) == pytest.approx(expected)
+    assert 0 < expected < 100
+
+
+def test_signature_names_the_tokenizer_of_the_language():
+    assert "tok:zh" in metrics.signature("zh_TW")
+    for language in ("de", "en", "phonemes", "fr_CA", ""):
+        assert "tok:13a" in metrics.signature(language)
+
+
+@pytest.mark.parametrize(
+    "language, extra, module", [("ja", "ja", "ja_mecab"), ("kor", "ko", "ko_mecab")]
+)
+def test_missing_tokenizer_is_an_error_that_names_the_package(language, extra, module, monkeypatch):
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{module}.MeCab", None)
+    message = rf"data\.target='{language}': run `pip install 'sacrebleu\[{extra}\]'`"
+    for function in (metrics.signature, lambda x: metrics.check(("bleu", "chrf"), x)):
+        with pytest.raises(UserError, match=message):
+            function(language)
+    metrics.check(("chrf", "perplexity"), language)
+
+
+def test_moses_does_not_tokenize_chinese():
+    with pytest.raises(UserError, match=r"'bleu_tok_lc' is not defined for data\.target='zh_CN'"):
+        metrics.check(("bleu_tok_lc",), "zh_CN")
+    metrics.check(("bleu_tok_lc",), "de")
+
+
+@pytest.mark.parametrize("name", ["bleu", "bleu_tok_lc"])
+def test_constant_metric_cannot_rank_checkpoints(name):
+    thai = [["\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35"], ["\u0e02\u0e2d\u0e1a\u0e04\u0e38\u0e13"]]
+    with pytest.raises(UserError, match=f"train.best='dev/{name}' cannot rank .* dev/chrf"):
+        metrics.check_varies(name, thai, "th")
+    for varying in ("chrf", "exact_match", "per", "wer"):
+        metrics.check_varies(varying, thai, "th")
+    metrics.check_varies(name, [["four words and more"], ["two words"]], "th")

@@ -13,7 +13,12 @@ from configs import seq2seq_nmt, transformer_nmt
 from tasks.translation.data.tokenized import Sentences, TokenizedPairs
 from tasks.translation.data.vocabulary import EOS, PAD
 from tasks.translation.task import build_abstract
-from tests.commands import fast_compilation, run_in_process, write_pronunciations
+from tests.commands import (
+    fast_compilation,
+    run_in_process,
+    write_parallel_corpus,
+    write_pronunciations,
+)
 from tests.models.tiny import unoptimized_jit, with_random_params
 from training.errors import UserError
 from training.loop import fit
@@ -112,3 +117,68 @@ def test_largest_batch_has_the_shapes_of_the_training_batches(tmp_path):
         batches.close()
         expected = {name: x.shape for name, x in task.largest_batch().items()}
         assert {name: x.shape for name, x in batch.items()} == expected
+
+
+@pytest.fixture
+def text_config(tmp_path):
+    """Config of a small Transformer on parallel text in `tmp_path`."""
+    config = transformer_nmt.get_config("smoke")
+    write_parallel_corpus(tmp_path, train=40, dev=4, test=4)
+    config.data = {"corpus": "text_files", "source": "en", "target": "de", "dir": str(tmp_path)}
+    config.metrics = ("bleu", "chrf")
+    config.train.best = "dev/bleu"
+    return config
+
+
+def set_target(config, directory, language, text):
+    """Replace the German sentences by sentences of another language."""
+    for path in directory.glob("*.de"):
+        lines = len(path.read_text().splitlines())
+        path.with_suffix(f".{language}").write_text(f"{text}\n" * lines)
+    config.data.target = language
+
+
+def test_constant_metric_is_rejected_before_training(text_config, tmp_path):
+    set_target(text_config, tmp_path, "th", "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35")
+    with pytest.raises(UserError, match=r"train\.best='dev/bleu' cannot rank checkpoints"):
+        tasks.build(text_config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    text_config.train.best = "dev/chrf"
+    tasks.build(text_config, str(tmp_path / "run"))
+
+
+def test_missing_tokenizer_is_found_before_training(text_config, tmp_path, monkeypatch):
+    set_target(text_config, tmp_path, "ja", "\u4eca\u65e5\u306f")
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    with pytest.raises(UserError, match=r"run `pip install 'sacrebleu\[ja\]'`"):
+        tasks.build(text_config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_passed_over_files_and_empty_pairs_are_reported(text_config, tmp_path):
+    (tmp_path / "vocab.en").write_text("a\n\n")
+    for language, empty in (("en", [3, 7]), ("de", [7, 20, 39])):
+        lines = (tmp_path / f"train.{language}").read_text().splitlines()
+        lines = ["" if i in empty else line for i, line in enumerate(lines)]
+        (tmp_path / f"train.{language}").write_text("\n".join(lines) + "\n")
+    task = tasks.build(text_config, str(tmp_path / "run"))
+    rows = task.describe()
+    assert rows["passed over"] == "vocab.en"
+    assert rows["empty"] == "4 training pairs left out (lines 4, 8, 21)"
+    long = int(rows["too long"].split()[0])
+    assert len(task._training_pairs[0]) == 40 - 4 - long
+    assert "tok:13a" in rows["bleu"]
+
+
+def test_references_are_compared_in_the_normal_form_of_the_output(
+    text_config, tmp_path, monkeypatch
+):
+    decomposed = "u\u0308ber a\u0308 o\u0308 a"
+    set_target(text_config, tmp_path, "xx", decomposed)
+    text_config.vocabulary.size = 40
+    text_config.metrics = ("exact_match", "bleu")
+    task = tasks.build(text_config, str(tmp_path / "run"))
+    outputs = task.vocabulary.encode([decomposed] * 4)
+    monkeypatch.setattr(task, "_decode", lambda *_: (outputs, 0.0, 1.0))
+    values = task.evaluate(TrainState(jnp.int32(0), None, None), "dev")
+    assert values == {"exact_match": 1.0, "bleu": pytest.approx(100)}

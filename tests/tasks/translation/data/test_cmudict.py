@@ -92,6 +92,21 @@ def test_files_of_2007_are_read_from_a_directory(tmp_path):
     ]
 
 
+def test_comments_and_empty_lines_are_skipped(tmp_path):
+    """The dictionary on GitHub has comments after phonemes, version 0.7b has lines with ;;;."""
+    (tmp_path / "train.txt").write_text(
+        ";;; # CMUdict  --  Major Version: 0.07\n;;;\n\n#HASH-MARK  HH AE1 SH M AA2 R K\n"
+        "aalborg AO1 L B AO0 R G # place, danish\n  \ngdp G IY1 D IY1 P IY1 #abbrev\n# end\n"
+    )
+    (tmp_path / "test.txt").write_text("zz Z\n\n")
+    (tmp_path / "dev.txt").write_text("aa AA1\n")
+    (tmp_path / "._train.txt").write_bytes(b"\xff")
+    splits = read(tmp_path)
+    expected = [("a a l b o r g", "AO L B AO R G"), ("g d p", "G IY D IY P IY")]
+    assert sorted(splits["train"]) == expected
+    assert list(splits["test"]) == [("z z", "Z")]
+
+
 def test_dev_words_are_held_out_without_a_dev_file(tmp_path):
     vocabulary = [f"{a}{b}{c}" for a in "abcdefghij" for b in "abcdefghij" for c in "abcdefghij"]
     (tmp_path / "train.txt").write_text("".join(f"{w} AA\n{w} B\n" for w in vocabulary))
@@ -113,6 +128,10 @@ def test_dev_words_are_held_out_without_a_dev_file(tmp_path):
         (
             {"train.txt": TRAIN + "word\n", "test.txt": TEST},
             r"train\.txt, line 6 must be a word and its phonemes",
+        ),
+        (
+            {"train.txt": "word # comment\n", "test.txt": TEST},
+            r"train\.txt, line 1 must be a word and its phonemes",
         ),
     ],
 )

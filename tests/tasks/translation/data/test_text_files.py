@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from tasks.translation.data import corpora
 from tasks.translation.data.pairs import TextPairs
 from tasks.translation.data.text_files import read_directory
 from training.errors import UserError
@@ -76,3 +77,29 @@ def test_missing_directory_or_language_is_an_error(directory):
         read_directory(directory / "nowhere", "en", "de")
     with pytest.raises(UserError, match=r"has no train\.cs"):
         read_directory(directory, "en", "cs")
+
+
+def test_empty_lines_are_accepted_in_training_only(directory):
+    (directory / "train.en").write_text("one\n\nthree\n")
+    assert read_directory(directory, "en", "de")["train"][1] == ("", "zwei")
+    (directory / "test_a.de").write_text("eins\n\n")
+    with pytest.raises(UserError, match=r"test_a\.de, line 2 is empty"):
+        read_directory(directory, "en", "de")
+
+
+def test_files_that_are_no_split_are_passed_over(directory):
+    (directory / "vocab.en").write_text("a\nb\n\n")
+    (directory / "vocab.de").write_text("a\n")
+    (directory / "mono.de").write_bytes(b"\xff")
+    (directory / "test_c.en").write_text("no translation\n")
+    for name in ("._train.en", "._test_a.de", ".hidden.en"):
+        (directory / name).write_bytes(b"\0\xff")
+    splits = read_directory(directory, "en", "de")
+    assert sorted(splits) == ["dev", "test", "test_b", "train"]
+    assert splits.passed_over == ["mono.de", "test_c.en", "vocab.de", "vocab.en"]
+
+
+@pytest.mark.parametrize("name", ["\0", "x" * 5000, "~no-such-user/text", ""])
+def test_invalid_directory_name_is_an_error(name):
+    with pytest.raises(UserError, match="There is no directory|has no train"):
+        corpora.load("text_files", "en", "de", dir=name)
