@@ -141,14 +141,12 @@ def _digest(files: ImageFiles, encoder: Encoder) -> str:
 
 
 def _is_complete(path: Path, count: int) -> bool:
-    """Whether a file has all of its records; a truncated file has none."""
-    if not path.is_file():
-        return False
-    reader = ArrayRecordReader(str(path))
+    """Whether a file exists and has the index of all of its records, which is at its end."""
     try:
-        return reader.num_records() == count
-    finally:
-        reader.close()
+        with contextlib.closing(ArrayRecordReader(str(path))) as reader:
+            return reader.num_records() == count
+    except RuntimeError:
+        return False
 
 
 def _write(path: Path, files: ImageFiles, shard: range, network: Network) -> None:
@@ -167,8 +165,10 @@ def _write(path: Path, files: ImageFiles, shard: range, network: Network) -> Non
                     buffer = io.BytesIO()
                     np.save(buffer, features)
                     writer.write(buffer.getvalue())
-        if not _is_complete(temporary, len(shard)):
-            raise UserError(f"Cannot write {path}: check the free space of its disk.")
         os.replace(temporary, path)
+    except RuntimeError as error:  # of array_record
+        raise UserError(
+            f"Cannot write {path} ({first_line(error)}): check the free space of its disk."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ class Archive(NamedTuple):
     """Published images of a dataset.
 
     Attributes:
-        url: page of the dataset.
+        url: page to download the images, or to request them.
         folder: folder of the images, or '' if Karpathy's file has the folder of each image.
     """
 
@@ -31,10 +31,8 @@ class Archive(NamedTuple):
 
 
 ARCHIVES = {
-    "flickr8k": Archive(
-        "https://hockenmaier.cs.illinois.edu/8k-pictures.html", "Flicker8k_Dataset"
-    ),
-    "flickr30k": Archive("https://shannon.cs.illinois.edu/DenotationGraph/", "flickr30k-images"),
+    "flickr8k": Archive("https://forms.illinois.edu/sec/1713398", "Flicker8k_Dataset"),
+    "flickr30k": Archive("https://forms.illinois.edu/sec/229675", "flickr30k-images"),
     "coco": Archive("https://cocodataset.org/#download (2014 train and val images)", ""),
 }
 
