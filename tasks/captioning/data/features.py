@@ -117,7 +117,7 @@ def open_features(files: ImageFiles, encoder: Encoder, directory: Path) -> Featu
         range(start, min(start + IMAGES_PER_FILE, len(files)))
         for start in range(0, len(files), IMAGES_PER_FILE)
     ]
-    path = lambda shard: directory / f"{shard.start // IMAGES_PER_FILE:05d}.array_record"
+    path = lambda shard: directory / f"{shard.start:06d}-{shard.stop:06d}.array_record"
     network = functools.cache(encoder.load)
 
     def compute(shard):

@@ -67,7 +67,7 @@ def test_interrupted_computation_is_continued(files, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         open_features(files, CountingEncoder(limit=2).encoder, tmp_path / "f")
     [directory] = (tmp_path / "f").iterdir()
-    assert [path.name for path in directory.iterdir()] == ["00000.array_record"]
+    assert [path.name for path in directory.iterdir()] == ["000000-000002.array_record"]
     counting = CountingEncoder()
     assert_are_pixels(open_features(files, counting.encoder, tmp_path / "f"), files)
     assert counting.encoded == COUNT - 2
@@ -75,14 +75,15 @@ def test_interrupted_computation_is_continued(files, tmp_path):
 
 def test_truncated_file_is_computed_again(files, tmp_path):
     opened = open_features(files, CountingEncoder().encoder, tmp_path / "f")
-    path = opened.directory / "00001.array_record"
+    path = opened.directory / "000002-000004.array_record"
     path.write_bytes(path.read_bytes()[:-100])
     counting = CountingEncoder()
     assert_are_pixels(open_features(files, counting.encoder, tmp_path / "f"), files)
     assert counting.encoded == 2
 
 
-def test_files_with_another_number_of_images_are_computed_again(files, tmp_path, monkeypatch):
+def test_files_with_other_images_are_not_read(files, tmp_path, monkeypatch):
+    """With 3 instead of 2 images, the second of the files has as many images as before."""
     open_features(files, CountingEncoder().encoder, tmp_path / "f")
     monkeypatch.setattr(features, "IMAGES_PER_FILE", 3)
     assert_are_pixels(open_features(files, CountingEncoder().encoder, tmp_path / "f"), files)
@@ -90,7 +91,7 @@ def test_files_with_another_number_of_images_are_computed_again(files, tmp_path,
 
 def test_damaged_file_is_an_error(files, tmp_path):
     opened = open_features(files, CountingEncoder().encoder, tmp_path / "f")
-    path = opened.directory / "00001.array_record"
+    path = opened.directory / "000002-000004.array_record"
     content = bytearray(path.read_bytes())
     content[100:200] = bytes(255 - x for x in content[100:200])  # of the first record
     path.write_bytes(content)
