@@ -88,8 +88,8 @@ def _read(name: str, root: Path) -> dict[str, list[_Entry]]:
     path, archive = root / f"dataset_{name}.json", ARCHIVES[name]
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist: unpack {CAPTIONS_URL} in data.dir={str(root)!r}, together "
-            f"with the images from {archive.url}."
+            f"data.dir={str(root)!r} has no {path.name}: choose a directory with the files of "
+            f"{CAPTIONS_URL} and the images from {archive.url}."
         )
     entries: dict[str, list[_Entry]] = {split: [] for split in ("train", "dev", "test")}
     try:

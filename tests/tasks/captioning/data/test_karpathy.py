@@ -89,7 +89,10 @@ def without_test_split(directory):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (without_json, r"dataset_flickr8k.json does not exist: unpack https.* in data.dir="),
+        (
+            without_json,
+            r"has no dataset_flickr8k.json: choose .*caption_datasets.zip and the images from",
+        ),
         (without_images, r"2 of 11 images do not exist, such as .*003.png: unpack the images"),
         (with_truncated_json, r"not a list of captions of Karpathy \(JSONDecodeError"),
         (with_unknown_split, r"not a list of captions of Karpathy \(KeyError: 'validation'"),
