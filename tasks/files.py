@@ -1,4 +1,11 @@
-"""Names of files and folders that belong to no dataset."""
+"""Listing of dataset files, without those that no user put there."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.errors import UserError
 
 # Folders of macOS archives, network storage, recycle bins and file systems, and files of Windows.
 _SYSTEM_NAMES = {
@@ -23,3 +30,52 @@ def is_hidden(name: str) -> bool:
     which macOS writes beside `x.png` on other file systems.
     """
     return name.startswith(".") or name in _SYSTEM_NAMES
+
+
+def list_folders(root: Path) -> list[Path]:
+    """List the visible folders directly below `root`, and links to folders, by name.
+
+    Raises:
+        UserError: if the directory cannot be read.
+    """
+    with _listing_errors():
+        return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Yield the visible files below `root`, in no particular order.
+
+    Symbolic links to folders are followed, except those to a folder that contains the link. A link
+    to a missing file is yielded too, so that its reader reports it.
+
+    Raises:
+        UserError: if a directory cannot be read.
+    """
+    with _listing_errors():
+        yield from _walk(root, frozenset())
+
+
+def _walk(directory: Path, ancestors: frozenset[str]) -> Iterator[Path]:
+    """Yield the files of a directory; `ancestors` are the resolved paths of its parents."""
+    resolved = os.path.realpath(directory)
+    if resolved in ancestors:
+        return
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _walk(directory / entry.name, ancestors | {resolved})
+            else:
+                yield directory / entry.name
+
+
+@contextlib.contextmanager
+def _listing_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Cannot list the directory {error.filename} ({error.strerror}): change its "
+            "permissions or restore it."
+        ) from error

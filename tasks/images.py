@@ -1,7 +1,9 @@
 """Images from files and arrays, as 8-bit grayscale or RGB, by the rules of Pillow."""
 
 import contextlib
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,12 @@ from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from training.errors import UserError, first_line
+from training.files import atomic_write
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 BACKGROUND = "white"  # color behind transparent pixels
+CHECKED_DIR = Path("~/.cache/attention_atlas/checked_images").expanduser()
+_FILES_PER_TASK = 256  # files that a thread checks at a time
 
 
 class DamagedImageError(UserError):
@@ -44,6 +49,64 @@ def check_header(path: Path) -> None:
     """Read the header of an image file, without its pixels; raises the errors of `read_image`."""
     with _open(path):
         pass
+
+
+def check_files(root: Path, paths: Sequence[Path]) -> None:
+    """Read the headers of image files in parallel, to find unreadable files before training.
+
+    Files are read once for each path, size and modification time; readable files are recorded in
+    `CHECKED_DIR`, if it can be written.
+
+    Args:
+        root: directory of the dataset, which names the record.
+        paths: files below it.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=16).hexdigest()
+    record = CHECKED_DIR / f"{name}.npy"
+    try:
+        checked = frozenset(np.load(record).tolist())
+    except (OSError, ValueError, EOFError):  # missing or damaged
+        checked = frozenset()
+    versions: set[int] = set()
+    errors: list[tuple[Path, UserError]] = []
+    chunks = [paths[n : n + _FILES_PER_TASK] for n in range(0, len(paths), _FILES_PER_TASK)]
+    with ThreadPoolExecutor() as executor:
+        for found, failed in executor.map(lambda chunk: _check_headers(chunk, checked), chunks):
+            versions.update(found)
+            errors.extend(failed)
+    if len(errors) > 1:
+        names = ", ".join(str(path) for path, _ in errors[:3]) + ", ..." * (len(errors) > 3)
+        raise UserError(
+            f"{len(errors):,} files cannot be read as images ({names}): replace or remove them."
+        )
+    if errors:
+        raise errors[0][1]
+    if not versions <= checked:
+        with contextlib.suppress(OSError), atomic_write(record) as file:
+            np.save(file, np.array(sorted(versions | checked), np.uint64))
+
+
+def _check_headers(
+    paths: Sequence[Path], checked: frozenset[int]
+) -> tuple[list[int], list[tuple[Path, UserError]]]:
+    """Return hashes of the versions of readable files, and the other files with their errors."""
+    versions, errors = [], []
+    for path in paths:
+        try:
+            status = path.stat()
+            text = f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}"
+            version = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+            if version not in checked:
+                check_header(path)
+            versions.append(version)
+        except OSError as error:
+            errors.append((path, _io_error(path, error)))
+        except UserError as error:
+            errors.append((path, error))
+    return versions, errors
 
 
 def image_from_array(pixels: Shaped[np.ndarray, "Y X *C"], channels: int) -> Image.Image:
@@ -93,14 +156,16 @@ def _open(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # Pillow raises errors of many types for malformed content
         if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(
-                f"Cannot read {path} ({error.strerror}): restore or remove it."
-            ) from error
+            raise _io_error(path, error) from error
         unidentified = isinstance(error, UnidentifiedImageError)
         reason = "unknown format or damaged header" if unidentified else first_line(error)
         raise DamagedImageError(
             f"{path} is not a readable image ({reason}): replace or remove it."
         ) from error
+
+
+def _io_error(path: Path, error: OSError) -> UserError:
+    return UserError(f"Cannot read {path} ({error.strerror}): restore or remove it.")
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

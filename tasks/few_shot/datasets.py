@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tasks.few_shot.glyphs import ROTATIONS, glyphs
+from tasks.images import image_from_array
 from training.errors import UserError
 
 Classes = list[UInt8[np.ndarray, "_ P P"]]  # the images of each class; ink is 255
@@ -35,10 +36,11 @@ def omniglot(size: int, data_dir: str) -> Mapping[str, Classes]:
     """Load Omniglot, with each character rotated by 0, 90, 180 and 270 degrees as four classes.
 
     The test split is Omniglot's evaluation set, whose alphabets do not occur in the training set
-    (Lake et al. 2015). The papers instead split the 1,623 characters at random.
+    (Lake et al. 2015). The papers instead split the 1,623 characters at random. Characters are
+    ordered by alphabet; dev has the last characters of the training set instead of a random sample,
+    so that its alphabets, except for one, do not occur in the training split either.
     """
     import tensorflow_datasets  # slow to import, and not needed for other sources
-    from PIL import Image
 
     try:
         builder = tensorflow_datasets.builder(
@@ -54,7 +56,7 @@ def omniglot(size: int, data_dir: str) -> Mapping[str, Classes]:
     for split, data_source in records.items():
         characters: dict[int, list[np.ndarray]] = {}
         for record in data_source:
-            image = Image.fromarray(record["image"]).convert("L").resize((size, size))
+            image = image_from_array(record["image"], channels=1).resize((size, size))
             characters.setdefault(int(record["label"]), []).append(255 - np.asarray(image))
         classes[split] = [
             np.ascontiguousarray(np.rot90(characters[label], rotation, axes=(1, 2)))

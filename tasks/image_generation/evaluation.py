@@ -48,7 +48,8 @@ class Evaluator:
     - `fid`: Fréchet distance between the features of generated images and of the training images
       (splits `train` and `dev`) or the test images (`test`);
     - `inception_score`, `precision`, `recall`;
-    - `diversity`: within-class variance of the features, divided by the variance for real images;
+    - `diversity`: within-class variance of the features, divided by the variance for real images,
+      if this is not zero, as for one image per class;
     - `class_accuracy`: share of generated images that a classifier of the real images assigns to
       the class they are conditioned on; for `test` also `classifier_accuracy`, its accuracy on the
       real test images.
@@ -152,8 +153,9 @@ class Evaluator:
             "inception_score": scores.score(),
             "precision": precision,
             "recall": recall,
-            "diversity": variance / real_variance,
         }
+        if real_variance:  # zero for one image per class
+            values["diversity"] = variance / real_variance
         metrics = {f"{name}{self.extractor.suffix}": value for name, value in values.items()}
         if self.extractor.predicts_labels and self.conditional:
             metrics["class_accuracy"] = correct / self.samples

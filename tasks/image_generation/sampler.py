@@ -77,13 +77,21 @@ class GeneratorFunctions:
 
         def moments_and_squares(n):
             key = jax.random.fold_in(jax.random.key(2019), n)
-            labels = (jnp.arange(self.batch_size) + n * self.batch_size) % self.classes
-            moments = self.sample(params, None, key, labels).moments
+            moments = self.sample(params, None, key, self.moment_labels(n)).moments
             return [(mean, variance + mean * mean) for mean, variance in moments]
 
         stacked = jax.lax.map(moments_and_squares, jnp.arange(self.moment_batches))
         averaged = jax.tree.map(lambda x: x.mean(0), stacked)
         return tuple(Moments(mean, square - mean * mean) for mean, square in averaged)
+
+    def moment_labels(self, n) -> Labels:
+        """Return the labels of batch n for the moments: all classes in turn.
+
+        If there are more classes than images, the labels are at equal distances.
+        """
+        stride = -(-self.classes // (self.batch_size * self.moment_batches))
+        index = jnp.arange(self.batch_size) + n * self.batch_size
+        return index * stride % self.classes
 
     def sampler(self, params) -> Sampler:
         """Return compiled functions that use the moments of these parameters.

@@ -32,6 +32,7 @@ from tasks.image_generation.figures import (
     tile,
 )
 from tasks.image_generation.sampler import GeneratorFunctions, Sampler
+from tasks.subsets import fixed_sample
 from training import optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
@@ -114,9 +115,9 @@ class ImageGeneration:
         self._divergence = dict(config.divergence)
 
     def validate(self) -> None:
-        """Check before training that the images exist and that the evaluation is possible."""
+        """Check before training that images can be read and that the evaluation is possible."""
         for images in self.images.values():
-            len(images)
+            images.check()
         self.evaluator.validate()
 
     def create_networks(self, key: Array) -> dict[str, nnx.Module]:
@@ -362,14 +363,15 @@ class ImageGeneration:
     def _figure_inputs(self):
         """Latents and classes of the sample images, the same for all steps.
 
-        Each row has one class, and the images of a column share their latents; without classes all
-        latents differ.
+        Each row has one class, of a random sample if there are too many, and the images of a column
+        share their latents; without classes all latents differ.
         """
-        rows = min(len(self.classes), COLUMNS) if self.conditional else COLUMNS
+        classes = fixed_sample(len(self.classes), COLUMNS)
+        rows = len(classes) if self.conditional else COLUMNS
         count = COLUMNS if self.conditional else rows * COLUMNS
         latents = jax.random.normal(jax.random.key(1), (count, self.config.model.latent_size))
         latents = jnp.tile(latents, (rows * COLUMNS // count, 1))
-        return latents, jnp.repeat(jnp.arange(rows) % len(self.classes), COLUMNS)
+        return latents, jnp.repeat(jnp.asarray(np.resize(classes, rows), jnp.int32), COLUMNS)
 
 
 def _count_consecutive(count: Int[Array, ""], condition: Bool[Array, ""]) -> Int[Array, ""]:

@@ -57,6 +57,14 @@ def png_chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def test_center_square_is_resized_by_area_averaging():
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, 2:6] = np.arange(16).reshape(4, 4, 1) * 10  # pixels outside the square are black
+    expected = pixels[:, 2:6].reshape(2, 2, 2, 2, 3).mean((1, 3))
+    np.testing.assert_array_equal(crop_and_resize(Image.fromarray(pixels), 2), expected)
+    assert crop_and_resize(Image.fromarray(pixels[..., 0]), 2).shape == (2, 2, 1)
+
+
 # Depth.
 
 

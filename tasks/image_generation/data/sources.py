@@ -1,26 +1,24 @@
 """Image datasets by name: `load(source='digits', resolution=32, channels=1, ...)`.
 
 Item i of a dataset is an image, uint8 `[R, R, C]`, and its class. Images of another size are
-center-cropped to a square and resized to R x R.
+center-cropped to a square and resized to R x R. The order of the images has no meaning: the first N
+are a random sample.
 """
 
 import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image, UnidentifiedImageError
 
+from tasks.image_generation.data.image_files import TEST_EVERY, folder
+from tasks.images import crop_and_resize, image_from_array
+from tasks.subsets import fixed_permutation
 from training.errors import UserError, first_line
 from training.registry import lookup
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-SPLIT_NAMES = {"train", "test", "val", "valid", "validation", "dev"}
-TEST_EVERY = 5  # datasets without a test split hold out every fifth image
 
 
 @runtime_checkable
@@ -33,6 +31,10 @@ class ImageSource(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+    def check(self) -> None:
+        """Check before training that the images can be read; raises `UserError` otherwise."""
+        ...
 
     def __getitem__(self, i: int) -> tuple[UInt8[np.ndarray, "R R C"], int]: ...
 
@@ -68,29 +70,11 @@ class InMemoryImages(NamedTuple):
     def __len__(self) -> int:
         return len(self.images)
 
+    def check(self) -> None:
+        """Do nothing."""
+
     def __getitem__(self, i):
         return self.images[i], int(self.labels[i])
-
-
-class ImageFiles(NamedTuple):
-    """Images that are read from files."""
-
-    paths: list[Path]
-    labels: list[int]
-    classes: tuple[str, ...]
-    resolution: int
-    channels: int
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i):
-        try:
-            with Image.open(self.paths[i]) as image:
-                pixels = crop_and_resize(image, self.resolution, self.channels)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{self.paths[i]} is not a readable image: remove it.") from error
-        return pixels, self.labels[i]
 
 
 class TfdsImages:
@@ -118,28 +102,22 @@ class TfdsImages:
     def _records(self):
         return self._open_split()
 
+    @functools.cached_property
+    def _order(self):
+        return fixed_permutation(len(self))
+
     def __len__(self) -> int:
         return len(self._records)
 
+    def check(self) -> None:
+        """Open the dataset and read an image."""
+        if len(self):
+            self[0]
+
     def __getitem__(self, i: int):
-        record = self._records[i]
-        pixels = record["image"]
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        pixels = crop_and_resize(image, self._resolution, self._channels)
-        return pixels, int(record.get("label", 0))
-
-
-def crop_and_resize(
-    image: Image.Image, resolution: int, channels: int
-) -> UInt8[np.ndarray, "R R C"]:
-    """Crop the central square and resize it, by area averaging if it is made smaller."""
-    image = image.convert("L" if channels == 1 else "RGB")
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    box = (left, top, left + side, top + side)
-    filter = Image.Resampling.BOX if side >= resolution else Image.Resampling.BICUBIC
-    pixels = np.asarray(image.resize((resolution, resolution), filter, box))
-    return pixels.reshape(resolution, resolution, channels)
+        record = self._records[int(self._order[i])]
+        image = image_from_array(record["image"], self._channels)
+        return crop_and_resize(image, self._resolution), int(record.get("label", 0))
 
 
 def digits(resolution: int, channels: int) -> Mapping[str, InMemoryImages]:
@@ -148,8 +126,9 @@ def digits(resolution: int, channels: int) -> Mapping[str, InMemoryImages]:
 
     dataset = load_digits()
     # The digits touch the image borders; without padding, augmentation would move them out.
-    padded = [Image.fromarray(np.uint8(np.pad(x, 1) * 255 / 16)) for x in dataset.images]
-    pixels = np.stack([crop_and_resize(image, resolution, channels) for image in padded])
+    padded = [(np.pad(x, 1) * 255 / 16).astype(np.uint8) for x in dataset.images]
+    images = [image_from_array(x, channels) for x in padded]
+    pixels = np.stack([crop_and_resize(image, resolution) for image in images])
     labels = dataset.target.astype(np.int32)
     test = np.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1
     classes = tuple("0123456789")
@@ -157,63 +136,6 @@ def digits(resolution: int, channels: int) -> Mapping[str, InMemoryImages]:
         "train": InMemoryImages(pixels[~test], labels[~test], classes),
         "test": InMemoryImages(pixels[test], labels[test], classes),
     }
-
-
-def folder(resolution: int, channels: int, *, dir: str) -> Mapping[str, ImageFiles]:
-    """Image files below `dir`: `train/CLASS/x.png` and `test/CLASS/y.png`, or without either level.
-
-    Without `train` and `test`, every fifth image in the order of their names is a test image.
-    Without class folders, there is one class.
-    """
-    root = Path(dir).expanduser()
-    if not (dir and root.is_dir()):
-        raise UserError(f"data.dir={dir!r} is not a directory: choose the image directory.")
-    has_splits = (root / "train").is_dir() and (root / "test").is_dir()
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
-    if not has_splits and folders and {name.lower() for name in folders} <= SPLIT_NAMES:
-        raise UserError(
-            f"The folders of {root}, {' and '.join(folders)}, have names of splits instead of "
-            "classes: rename them to train and test."
-        )
-    roots = {name: root / name if has_splits else root for name in ("train", "test")}
-    paths = {name: _image_paths(directory) for name, directory in roots.items()}
-    for name, directory in roots.items():
-        if not paths[name]:
-            raise UserError(
-                f"{directory} contains no images ({', '.join(EXTENSIONS)}): add images or change "
-                "data.dir."
-            )
-    if not has_splits:
-        is_test = [i % TEST_EVERY == TEST_EVERY - 1 for i in range(len(paths["train"]))]
-        paths = {
-            name: [
-                path for path, test in zip(paths[name], is_test, strict=True) if test == held_out
-            ]
-            for name, held_out in (("train", False), ("test", True))
-        }
-        if not paths["test"]:
-            raise UserError(
-                f"{root} has only {len(paths['train'])} images: add more, at least {TEST_EVERY} "
-                "are needed."
-            )
-    labels = {name: [_class_name(path, roots[name]) for path in paths[name]] for name in paths}
-    classes = sorted({label for split in labels.values() for label in split})
-    return {
-        name: ImageFiles(
-            paths[name], [*map(classes.index, labels[name])], tuple(classes), resolution, channels
-        )
-        for name in paths
-    }
-
-
-def _image_paths(root: Path) -> list[Path]:
-    return sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS)
-
-
-def _class_name(path: Path, root: Path) -> str:
-    """Name of the folder directly below `root` that contains the image, or '' if none does."""
-    parts = path.relative_to(root).parts
-    return parts[0] if len(parts) > 1 else ""
 
 
 def tfds(

@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.classifier import ClassifierOutput
 from models.sagan import GeneratorOutput
 from tasks.image_generation.data.augment import Augmentation
 from tasks.image_generation.data.batching import to_float
-from tasks.image_generation.data.sources import InMemoryImages
+from tasks.image_generation.data.sources import InMemoryImages, load
 from tasks.image_generation.evaluation import Evaluator
 from tasks.image_generation.feature_extractors import FeatureExtractor
 
@@ -84,3 +85,30 @@ def test_reference_features_contain_each_real_image_once():
     reference = make_evaluator(samples=3 * COUNT)._reference("test")
     assert len(reference.labels) == 3 * len(reference.features) == 3 * COUNT
     assert len(np.unique(reference.features, axis=0)) == COUNT
+
+
+def test_diversity_is_not_reported_for_one_image_per_class():
+    """Its denominator, the within-class variance of the real images, is zero."""
+    pixels = random_images(2, darkest=0).images
+    images = InMemoryImages(pixels, np.arange(COUNT), tuple(map(str, range(COUNT))))
+    evaluator = make_evaluator()
+    evaluator.images = {"train": images, "test": images}
+    evaluator.validate()
+    sample = lambda key, labels: GeneratorOutput(jnp.asarray(to_float(pixels[labels])), (), None)
+    metrics = evaluator.evaluate(sample, "dev")
+    assert metrics.keys() == {"fid", "inception_score", "precision", "recall"}
+    assert metrics["fid"] == pytest.approx(0.0, abs=1e-6) and metrics["recall"] == 1.0
+
+
+def test_references_are_a_sample_of_all_classes(tmp_path):
+    """Fewer images are generated than real images exist."""
+    for n in range(100):
+        path = tmp_path / f"class{n // 20}" / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4), n, np.uint8)).save(path)
+    evaluator = make_evaluator(samples=32)
+    evaluator.images = load("folder", resolution=4, channels=1, dir=str(tmp_path))
+    reference = evaluator._reference("train")
+    assert len(reference.features) == len(reference.labels) == 32
+    for labels in (reference.labels, np.rint((reference.features[:, 0] + 1) * 127.5) // 20):
+        assert np.bincount(labels.astype(int), minlength=5).min() > 2

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from models.convolutions import BatchNorm
 from models.sagan import GeneratorOutput
@@ -11,17 +12,21 @@ from tests.commands import fast_compilation
 BATCH_SIZE, BATCHES, CLASSES = 8, 3, 5
 
 
-def test_batch_norm_moments_equal_moments_of_concatenated_batches(monkeypatch):
-    """The variance exceeds the mean variance of the batches, because their means differ."""
-    norm = BatchNorm(3)
-    functions = GeneratorFunctions(
+def make_functions(classes=CLASSES):
+    return GeneratorFunctions(
         None,
         latent_size=1,
-        classes=CLASSES,
+        classes=classes,
         conditional=True,
         batch_size=BATCH_SIZE,
         moment_batches=BATCHES,
     )
+
+
+def test_batch_norm_moments_equal_moments_of_concatenated_batches(monkeypatch):
+    """The variance exceeds the mean variance of the batches, because their means differ."""
+    norm = BatchNorm(3)
+    functions = make_functions()
 
     def make_maps(key, labels):
         return jax.random.normal(key, (BATCH_SIZE, 2, 2, 3)) + labels[:, None, None, None]
@@ -43,3 +48,13 @@ def test_batch_norm_moments_equal_moments_of_concatenated_batches(monkeypatch):
         maps = np.concatenate(make_all_maps())
     np.testing.assert_allclose(moments.mean, maps.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(moments.variance, maps.var((0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [3, 24, 25, 1000])
+def test_labels_of_the_moments_are_a_sample_of_all_classes(classes):
+    functions = make_functions(classes)
+    labels = np.concatenate([functions.moment_labels(n) for n in range(BATCHES)])
+    if classes > 24:
+        assert labels.max() > 0.9 * classes and len(set(labels)) > 12
+    else:
+        np.testing.assert_array_equal(labels, np.arange(24) % classes)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 import tasks
-from configs import sagan_digits
+from configs import sagan_digits, sagan_folder
 from models import spectral_norm
 from tasks.image_generation.data.augment import preprocess
 from tasks.image_generation.task import NETWORKS
@@ -195,6 +196,22 @@ def test_divergence_is_reported_with_the_step(task, metrics, message):
 def test_invalid_config_is_rejected(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
         tasks.build(make_config(**changes), str(tmp_path))
+
+
+def test_figures_show_a_sample_of_many_classes(task, tmp_path):
+    """The first classes are often similar, such as the fish of ImageNet."""
+    _, labels = task._figure_inputs()
+    np.testing.assert_array_equal(labels, np.repeat(np.arange(10), 10))
+    for n in range(40):
+        path = tmp_path / "images" / f"class{n:02}" / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), n, np.uint8)).save(path)
+    config = sagan_folder.get_config("smoke")
+    config.data.update(dir=str(tmp_path / "images"), channels=1)
+    many = tasks.build_abstract(config, str(tmp_path / "run"))
+    rows = np.asarray(many._figure_inputs()[1]).reshape(10, 10)
+    assert (rows == rows[:, :1]).all() and len(set(rows[:, 0])) == 10
+    assert rows[:, 0].max() >= 20
 
 
 def test_abstract_task_needs_no_inception_weights(tmp_path):
