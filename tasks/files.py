@@ -32,14 +32,24 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM_NAMES
 
 
-def list_folders(root: Path) -> list[Path]:
-    """List the visible folders directly below `root`, and links to folders, by name.
+def list_files(directory: Path) -> list[Path]:
+    """List the visible files of a directory, by name.
 
     Raises:
         UserError: if the directory cannot be read.
     """
-    with _listing_errors():
-        return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    with _listing_errors(directory):
+        return sorted(x for x in directory.iterdir() if x.is_file() and not is_hidden(x.name))
+
+
+def list_folders(directory: Path) -> list[Path]:
+    """List the visible folders of a directory, and links to folders, by name.
+
+    Raises:
+        UserError: if the directory cannot be read.
+    """
+    with _listing_errors(directory):
+        return sorted(x for x in directory.iterdir() if x.is_dir() and not is_hidden(x.name))
 
 
 def walk_files(root: Path) -> Iterator[Path]:
@@ -51,8 +61,7 @@ def walk_files(root: Path) -> Iterator[Path]:
     Raises:
         UserError: if a directory cannot be read.
     """
-    with _listing_errors():
-        yield from _walk(root, frozenset())
+    return _walk(root, frozenset())
 
 
 def _walk(directory: Path, ancestors: frozenset[str]) -> Iterator[Path]:
@@ -60,7 +69,7 @@ def _walk(directory: Path, ancestors: frozenset[str]) -> Iterator[Path]:
     resolved = os.path.realpath(directory)
     if resolved in ancestors:
         return
-    with os.scandir(directory) as entries:
+    with _listing_errors(directory), os.scandir(directory) as entries:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
@@ -71,11 +80,9 @@ def _walk(directory: Path, ancestors: frozenset[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _listing_errors() -> Iterator[None]:
+def _listing_errors(directory: Path) -> Iterator[None]:
+    """Convert errors of the file system into a `UserError`."""
     try:
         yield
-    except OSError as error:
-        raise UserError(
-            f"Cannot list the directory {error.filename} ({error.strerror}): change its "
-            "permissions or restore it."
-        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read the directory {directory} ({error}): restore it.") from error

@@ -20,18 +20,6 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"Cannot read {path} ({error}): restore it.") from error
 
 
-def list_files(directory: Path) -> list[Path]:
-    """Return the files of a directory.
-
-    Raises:
-        UserError: if the directory cannot be read.
-    """
-    try:
-        return [path for path in directory.iterdir() if path.is_file()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read the directory {directory} ({error}): restore it.") from error
-
-
 def decode_lines(content: bytes, name: str) -> list[str]:
     """Decode UTF-8 text into lines, with surrounding whitespace removed.
 

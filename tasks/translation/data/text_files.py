@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from tasks.text import decode_lines, list_files, read_bytes
+from tasks.files import list_files
+from tasks.text import decode_lines, read_bytes
 from tasks.translation.data.pairs import Splits, TextPairs
 from training.errors import UserError
 
@@ -73,11 +74,7 @@ def _split_stems(directory: Path, source: str, target: str) -> tuple[dict[str, s
     Raises:
         UserError: if train, dev or test is missing.
     """
-    names = {
-        path.name.removesuffix(".gz")
-        for path in list_files(directory)
-        if not path.name.startswith(".")  # such as the copies ._train.en of macOS
-    }
+    names = {path.name.removesuffix(".gz") for path in list_files(directory)}
     stems = {
         language: {
             name.removesuffix(f".{language}") for name in names if name.endswith(f".{language}")
