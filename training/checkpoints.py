@@ -8,6 +8,7 @@ the array data: without them, a flipped bit would be restored as a weight.
 
 import asyncio
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from etils import epath
 from jax import lax
 
 from training import hosts, metric_writer
-from training.errors import UserError, did_you_mean, first_line, is_disk_full
+from training.errors import UserError, did_you_mean, first_line, is_disk_full, os_error_code
 
 DIRECTORY = "checkpoints"
 
@@ -39,8 +40,10 @@ class Checkpoints:
 
     Args:
         workdir: run directory.
-        checkpoint_every: steps between regular checkpoints. The checkpoint of an interrupted run,
-            saved at any other step, is used to resume but not to average.
+        steps: number of steps of the run.
+        checkpoint_every: steps between regular checkpoints; the last step has one as well. The
+            checkpoint of an interrupted run, saved at any other step, is used to resume but not to
+            average.
         keep: number of latest regular checkpoints to keep.
         average: number of latest regular checkpoints that `average` includes.
         best: metric ('dev/bleu') whose best checkpoint is kept as well, or ''.
@@ -55,6 +58,7 @@ class Checkpoints:
         self,
         workdir: str,
         *,
+        steps: int,
         checkpoint_every: int,
         keep: int,
         average: int,
@@ -71,11 +75,13 @@ class Checkpoints:
         self._directory = epath.Path(workdir).resolve() / DIRECTORY
         if self._directory.exists() and not self._directory.is_dir():
             raise UserError(f"{self._directory} must be a directory but is a file: remove it.")
-        self._every, self._keep, self._average = checkpoint_every, keep, average
+        self._steps, self._every, self._keep, self._average = steps, checkpoint_every, keep, average
         self._best, self._sign = best, 1 if best_mode == "max" else -1
         lines = metric_writer.read(workdir)
         self._scores = {x["step"]: x[best] for x in lines if np.isfinite(x.get(best, np.nan))}
         self._incomplete = _incomplete(self._directory)
+        self._verified = False  # whether a checkpoint of this process has been read back
+        self._silenced = contextlib.ExitStack()  # messages of the threads that write
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
@@ -88,7 +94,7 @@ class Checkpoints:
     @classmethod
     def from_config(cls, workdir: str, train: Any) -> "Checkpoints":
         """Open the checkpoints of a run, given the `train` section of its config."""
-        names = ("checkpoint_every", "keep", "average", "best", "best_mode")
+        names = ("steps", "checkpoint_every", "keep", "average", "best", "best_mode")
         return cls(workdir, **{name: train[name] for name in names})
 
     def steps(self) -> list[int]:
@@ -98,13 +104,18 @@ class Checkpoints:
     def save(self, step: int, state: Any, key: jax.Array, seconds: float) -> None:
         """Start saving, and return once the buffers of the state may be donated.
 
-        Does nothing if the step has a checkpoint.
+        Does nothing if the step has a checkpoint. The first checkpoint of a process is waited for
+        and its metadata are read back, because storage can lose files without an error.
 
         Args:
             step: number of finished steps.
             state: training state.
             key: root PRNG key of the run.
             seconds: elapsed time of the run.
+
+        Raises:
+            UserError: if this checkpoint cannot be read back, or if this or an earlier checkpoint
+                cannot be written.
         """
         if step in self._manager.all_steps():
             return
@@ -114,13 +125,38 @@ class Checkpoints:
             "seconds": seconds,
             "checksums": np.asarray(hosts.all_gather(checksums(state))).tolist(),
         }
-        with self._report_full_disk():
+        if not self._verified:
+            self._silenced.enter_context(_silence_threads())
+        with self._report_write_errors():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
                 ),
             )
+        if not self._verified:
+            self.wait()
+            self._verify(step, state)
+            self._verified = True
+
+    def _verify(self, step: int, state: Any) -> None:
+        """Check that a checkpoint contains its record and every array, without reading the arrays.
+
+        Raises:
+            UserError: if it does not.
+        """
+        try:
+            found = jax.tree.leaves(self._manager.item_metadata(step).state)
+            record = ocp.args.Composite(record=ocp.args.JsonRestore())
+            self._manager.restore(step, args=record)
+            if lost := len(jax.tree.leaves(state)) - len(found):
+                raise ValueError(f"{lost} arrays are missing")
+        except Exception as error:  # as for corrupted checkpoints, of many types
+            raise UserError(
+                f"Checkpoint {step} was written to {self._directory} but cannot be read back "
+                f"({_shorten(error)}): use a --workdir on another file system, and without special "
+                "characters in its path."
+            ) from error
 
     def record_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Record the metrics of an evaluation, which determine the best checkpoint.
@@ -168,34 +204,39 @@ class Checkpoints:
                 state, message = state._replace(params=params), f"{message} {averaged}".strip()
             return Restored(state, record, message)
         if corrupted:
-            step, reason = next(iter(corrupted.items()))
-            raise UserError(
-                f"All checkpoints in {self._directory} are corrupted (step {step}: {reason}); "
-                "use a different --workdir to start again."
-            )
+            raise self._all_corrupted("checkpoints", corrupted)
         return None
 
     def average(self, abstract: Any) -> tuple[Any, str]:
         """Average the parameters of the latest regular checkpoints, read one at a time.
 
+        Before the first regular checkpoint, the parameters are those of the latest checkpoint.
+
         Returns:
             The parameters, and a message that names the averaged checkpoints.
+
+        Raises:
+            UserError: if all of these checkpoints are corrupted.
         """
-        total, used, skipped = None, [], []
-        for step in self._regular(self.steps())[::-1]:
+        total, used, corrupted = None, [], {}
+        steps = self.steps()
+        for step in self._regular(steps)[::-1] or steps[-1:]:
             try:
                 params = self._read(step, abstract)[0].params
             except Exception as error:  # noqa: BLE001 - as in `restore`
-                skipped.append(f" Skipped checkpoint {step}: corrupted ({_shorten(error)}).")
+                corrupted[step] = _shorten(error)
                 continue
             wide = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params)
             total = wide if total is None else jax.tree.map(jnp.add, total, wide)
             used.append(step)
             if len(used) == self._average:
                 break
+        if not used:
+            raise self._all_corrupted("checkpoints to average", corrupted)
         mean = jax.tree.map(lambda t, x: (t / len(used)).astype(x.dtype), total, abstract.params)
-        steps = ", ".join(map(str, sorted(used)))
-        return mean, f"Parameters are averaged over checkpoints {steps}." + "".join(skipped)
+        names = ", ".join(map(str, sorted(used)))
+        skipped = (f" Skipped checkpoint {x}: corrupted ({why})." for x, why in corrupted.items())
+        return mean, f"Parameters are averaged over checkpoints {names}." + "".join(skipped)
 
     def delete_after(self, step: int) -> None:
         """Delete corrupted and incomplete checkpoints after `step`, which the run will save again.
@@ -212,26 +253,38 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait until all checkpoints are written."""
-        with self._report_full_disk():
+        with self._report_write_errors():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait until all checkpoints are written, and stop the background threads."""
-        with self._report_full_disk():
+        with self._report_write_errors():
             self._manager.close()
+        self._silenced.close()
 
     @contextlib.contextmanager
-    def _report_full_disk(self) -> Iterator[None]:
-        """Convert errors caused by a full disk into a `UserError`."""
+    def _report_write_errors(self) -> Iterator[None]:
+        """Convert errors of the operating system, such as a full disk, into a `UserError`."""
         try:
             yield
         except Exception as error:
-            if not is_disk_full(error):
+            self._silenced.pop_all()  # the threads print messages after the error
+            full, code = is_disk_full(error), os_error_code(error)
+            if not full and code is None:
                 raise
+            reason = _shorten(error) if code is None else os.strerror(code)
+            fix = "free some disk space" if full else "restore access to it"
             raise UserError(
-                f"Cannot write a checkpoint to {self._directory} ({_shorten(error)}): free some "
-                "disk space and run the same command again to resume."
+                f"Cannot write a checkpoint to {self._directory} ({reason}): {fix} and run the "
+                "same command again to resume."
             ) from error
+
+    def _all_corrupted(self, which: str, corrupted: dict[int, str]) -> UserError:
+        step, reason = next(iter(corrupted.items()))
+        return UserError(
+            f"All {which} in {self._directory} are corrupted (step {step}: {reason}); use a "
+            "different --workdir to start again."
+        )
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Preservation policy of orbax: keep the latest, the latest regular ones and the best."""
@@ -247,8 +300,8 @@ class Checkpoints:
         return -self._sign * self._scores[step] if step in self._scores else np.inf
 
     def _regular(self, steps: Sequence[int]) -> list[int]:
-        """Return the steps at the regular interval and the last step."""
-        return [step for step in steps if step % self._every == 0 or step == steps[-1]]
+        """Return the steps at the regular interval and the last step of the run."""
+        return [step for step in steps if step % self._every == 0 or step == self._steps]
 
     def _read(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """Read and verify one checkpoint.
@@ -296,27 +349,37 @@ def checksums(tree: Any) -> jax.Array:
 
 
 @contextlib.contextmanager
-def _silence_corruption() -> Iterator[None]:
-    """Suppress the messages of TensorStore and orbax about a corrupted checkpoint.
+def _silence_threads() -> Iterator[None]:
+    """Suppress the messages of threads and coroutines of TensorStore and orbax after an error.
 
-    The error that they raise is reported by the caller. Their threads and coroutines print further
-    messages until the garbage collector has removed them, so if reading fails, the process-wide
-    hook and warning filter stay installed. If it succeeds, both are restored.
+    The error itself is reported by the caller. The messages continue until the garbage collector
+    has removed the coroutines, so if the block fails, the process-wide hook stays installed. If it
+    succeeds, the hook is restored.
     """
     original = sys.unraisablehook
 
     def hook(error):
-        from_reader = asyncio.iscoroutine(error.object)
-        if not from_reader and "Event loop is closed" not in str(error.exc_value):
+        from_coroutine = asyncio.iscoroutine(error.object)
+        if not from_coroutine and "Event loop is closed" not in str(error.exc_value):
             original(error)
 
-    stack = contextlib.ExitStack()
-    stack.enter_context(warnings.catch_warnings())
-    stack.callback(setattr, sys, "unraisablehook", original)
-    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     sys.unraisablehook = hook
     yield
-    stack.close()  # not in a `finally`: after an error, hook and filter must stay
+    sys.unraisablehook = original  # not in a `finally`: after an error, the hook must stay
+
+
+@contextlib.contextmanager
+def _silence_corruption() -> Iterator[None]:
+    """Suppress the messages and warnings of TensorStore and orbax about a corrupted checkpoint.
+
+    If reading fails, the warning filter stays installed, as does the hook of `_silence_threads`.
+    """
+    stack = contextlib.ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+    with _silence_threads():
+        yield
+    stack.close()  # not in a `finally`: after an error, the filter must stay
 
 
 def _incomplete(directory: epath.Path) -> dict[int, epath.Path]:

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator
 
 
@@ -39,11 +40,21 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(". ")
 
 
-def is_disk_full(error: Exception) -> bool:
+def os_error_code(error: BaseException) -> int | None:
+    """Return the errno of an error of Python or of TensorStore, or None for any other error."""
+    if isinstance(error, OSError):
+        return error.errno
+    code = (
+        re.search(r"os_error_code='(\d+)'", str(error)) if isinstance(error, ValueError) else None
+    )
+    return int(code[1]) if code else None
+
+
+def is_disk_full(error: BaseException) -> bool:
     """Return whether an error of Python or of TensorStore means that a disk or quota is full."""
-    from_tensorstore = isinstance(error, ValueError) and "RESOURCE_EXHAUSTED" in str(error)
-    from_python = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return from_tensorstore or from_python
+    if (code := os_error_code(error)) is not None:
+        return code in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, ValueError) and "RESOURCE_EXHAUSTED" in str(error)  # cloud storage
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -1,12 +1,16 @@
-"""Checkpoints: detection of corruption, retention, averaging."""
+"""Checkpoints: detection of corruption and write errors, retention, averaging."""
 
+import contextlib
 import shutil
 import sys
+import types
 import warnings
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.training.runs import assert_trees_equal, open_checkpoints, restore, toy_config, train
@@ -97,6 +101,22 @@ def test_restore_fails_if_all_checkpoints_are_corrupted(copy):
         restore(copy, toy_config())
 
 
+def abstract_of(state):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def test_average_fails_if_all_checkpoints_are_corrupted(finished, copy):
+    for step in (20, 30, 40):
+        for path in files_of(copy, step):
+            corrupt(path, "truncated")
+    with contextlib.closing(open_checkpoints(copy, toy_config())) as checkpoints:
+        abstract = abstract_of(restore(finished, toy_config()).state)
+        with pytest.raises(UserError, match="All checkpoints to average in .* are corrupted"):
+            checkpoints.average(abstract)
+
+
 def test_training_resumes_from_the_checkpoint_before_a_corrupted_checkpoint(finished, copy, capsys):
     for path in files_of(copy, 40):
         corrupt(path, "truncated")
@@ -116,10 +136,7 @@ def test_incomplete_checkpoint_is_reported(copy):
 
 def test_average_is_the_mean_of_the_latest_checkpoints(finished):
     mean = restore(finished, toy_config(), "average").state.params
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-        restore(finished, toy_config()).state,
-    )
+    abstract = abstract_of(restore(finished, toy_config()).state)
     checkpoints = open_checkpoints(finished, toy_config())
     params = [checkpoints._read(step, abstract)[0].params for step in (30, 40)]
     checkpoints.close()
@@ -129,7 +146,13 @@ def test_average_is_the_mean_of_the_latest_checkpoints(finished):
 
 def test_latest_regular_and_best_checkpoints_are_kept(tmp_path):
     checkpoints = Checkpoints(
-        str(tmp_path), checkpoint_every=10, keep=2, average=1, best="dev/x", best_mode="max"
+        str(tmp_path),
+        steps=44,
+        checkpoint_every=10,
+        keep=2,
+        average=1,
+        best="dev/x",
+        best_mode="max",
     )
     state = {"a": jnp.arange(4.0)}
     for step, x in [(10, 1.0), (20, 9.0), (30, 3.0), (33, None), (40, 2.0), (44, None)]:
@@ -141,6 +164,28 @@ def test_latest_regular_and_best_checkpoints_are_kept(tmp_path):
     abstract = {"a": jax.ShapeDtypeStruct((4,), jnp.float32, sharding=state["a"].sharding)}
     assert checkpoints.restore(abstract, "best").record["step"] == 20
     checkpoints.close()
+
+
+class State(NamedTuple):
+    params: Any
+
+
+def test_checkpoint_of_an_interrupted_run_is_averaged_only_if_there_is_no_other(tmp_path):
+    key, states = jax.random.key(0), {n: State(jnp.full(4, float(n))) for n in (3, 10, 20, 23)}
+    train = toy_config(train__keep=2).train  # checkpoints at multiples of 10, averages 2
+    averages = {}
+    with contextlib.closing(Checkpoints.from_config(str(tmp_path), train)) as checkpoints:
+        for step, state in states.items():
+            checkpoints.save(step, state, key, 0.0)
+            checkpoints.wait()
+            restored = checkpoints.restore(abstract_of(state), "average")
+            averages[step] = float(restored.state.params[0]), restored.message
+        assert checkpoints.steps() == [10, 20, 23]
+    assert averages[3] == (3.0, "Parameters are averaged over checkpoints 3.")
+    assert averages[10] == (10.0, "Parameters are averaged over checkpoints 10.")
+    assert (
+        averages[23] == averages[20] == (15.0, "Parameters are averaged over checkpoints 10, 20.")
+    )
 
 
 def test_best_checkpoint_of_an_earlier_process_is_kept(finished, copy):
@@ -183,3 +228,61 @@ def test_checksum_changes_with_every_bit_and_permutation(dtype):
         assert checksums([np.frombuffer(bytes(raw), x.dtype).reshape(x.shape)]) != expected
     if dtype != jnp.bool_:
         assert checksums([x[:, ::-1].copy()]) != expected
+
+
+# Writing.
+
+
+@pytest.fixture
+def unraisable(monkeypatch):
+    """Unraisable errors that are reported, as by threads."""
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    return reported
+
+
+def test_checkpoint_that_cannot_be_read_back_is_reported_after_the_first_save(tmp_path):
+    """Orbax uses the path as a pattern, finds no files, and saves an empty checkpoint."""
+    checkpoints = open_checkpoints(tmp_path / "run[2]", toy_config())
+    with pytest.raises(UserError, match=r"Checkpoint 10 was written to .* cannot be read back \("):
+        checkpoints.save(10, State(jnp.arange(4.0)), jax.random.key(0), 0.0)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("NOT: Failed to write [os_error_code='28']"), "No space left on device): free"),
+        (OSError(28, "No space"), "No space left on device): free some disk space and run the"),
+        (ValueError("RESOURCE_EXHAUSTED: bucket"), "RESOURCE_EXHAUSTED: bucket): free some disk"),
+        (ValueError("X: [os_error_code='24']"), "Too many open files): restore access to it and"),
+        (OSError(5, "I/O"), "Input/output error): restore access to it and run the same command"),
+    ],
+)
+def test_write_error_is_one_sentence_without_messages_of_threads(
+    error, message, tmp_path, monkeypatch, unraisable
+):
+    noise = types.SimpleNamespace(object=None, exc_value=RuntimeError("Event loop is closed"))
+
+    def fail(self):
+        sys.unraisablehook(noise)
+        raise error
+
+    checkpoints = open_checkpoints(tmp_path, toy_config())
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
+        with pytest.raises(UserError) as caught:
+            checkpoints.save(10, State(jnp.arange(4.0)), jax.random.key(0), 0.0)
+    checkpoints.close()
+    sys.unraisablehook(noise)  # threads may end after the error has been reported
+    assert unraisable == []
+    assert str(caught.value).startswith(f"Cannot write a checkpoint to {tmp_path}/checkpoints (")
+    assert message in str(caught.value)
+
+
+def test_saving_leaves_the_hook_unchanged(tmp_path):
+    hook = sys.unraisablehook
+    checkpoints = open_checkpoints(tmp_path, toy_config())
+    checkpoints.save(10, State(jnp.arange(4.0)), jax.random.key(0), 0.0)
+    checkpoints.close()
+    assert sys.unraisablehook is hook
