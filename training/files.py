@@ -1,11 +1,14 @@
-"""Atomic file writes."""
+"""Atomic file writes, and writing of arrays."""
 
 import contextlib
 import os
+import types
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -19,3 +22,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Write an array in NumPy's `.npy` format.
+
+    `np.save` writes to a file of Python by functions of C, and if the disk is full, it raises an
+    OSError without a number. It calls the method `write` of any other object.
+    """
+    writer: Any = types.SimpleNamespace(write=file.write)
+    np.save(writer, array)

@@ -7,17 +7,21 @@ lines as an uninterrupted one, except for `seconds`, `items_per_second` and `flo
 
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from training.files import atomic_write
 
 FILENAME = "metrics.jsonl"
+FLUSH_SECONDS = 30  # how long an event for TensorBoard may stay in memory
 
 
 def read(workdir: str) -> list[dict]:
@@ -52,7 +56,7 @@ class MetricWriter:
         with atomic_write(path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in self.lines).encode())
         self._file = path.open("a")
-        self._tensorboard = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
+        self._tensorboard = EventFile(self._workdir / "tensorboard", step)
 
     def write(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Write metrics of a step; `seconds` is the time since the start of the run."""
@@ -63,7 +67,8 @@ class MetricWriter:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._tensorboard.add_scalar(name if "/" in name else f"train/{name}", value, step)
+            tag = name if "/" in name else f"train/{name}"
+            self._tensorboard.write(step, summary.scalar(tag, value))
 
     def metrics_at(self, step: int, prefix: str) -> dict[str, float]:
         """Return the metrics of a step whose names start with `prefix`."""
@@ -80,13 +85,44 @@ class MetricWriter:
         path.parent.mkdir(exist_ok=True)
         canvas.print_png(path)
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        self._tensorboard.add_image(name, pixels, step, dataformats="HWC")
+        self._tensorboard.write(step, summary.image(name, pixels, dataformats="HWC"))
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush and close the files, all of them even if one cannot be written."""
         if self._write_files:
-            self._file.close()
-            self._tensorboard.close()
+            with contextlib.closing(self._tensorboard), contextlib.closing(self._file):
+                pass
+
+
+class EventFile:
+    """Event file of TensorBoard, written by the calling thread.
+
+    `tensorboardX.SummaryWriter` writes in another thread. If the disk is full, that thread ends,
+    and the training waits for it forever.
+
+    Args:
+        directory: directory of the file.
+        step: step at which the run starts or resumes. TensorBoard hides earlier events of later
+            steps.
+    """
+
+    def __init__(self, directory: Path, step: int):
+        directory.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(directory / "events"))
+        self._flushed = time.monotonic()
+        start = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+
+    def write(self, step: int, content: summary.Summary) -> None:
+        """Write a summary, for example of a scalar."""
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=content))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
 
 
 def learning_curve(lines: list[dict]) -> Figure:

@@ -20,7 +20,7 @@ from jaxtyping import Int, Int32
 from tasks.translation.data.tokenized import Lengths, Sentences, TokenizedPairs
 from tasks.translation.data.vocabulary import PAD
 from training.errors import UserError
-from training.files import atomic_write
+from training.files import atomic_write, write_array
 
 Batch = dict[str, Int32[np.ndarray, "B _"]]
 
@@ -91,7 +91,7 @@ def load_plan(pairs: TokenizedPairs, row: Lengths) -> PackingPlan:
     plan = compute()
     row_of = np.repeat(np.arange(len(plan.ends)), np.diff(plan.ends, prepend=0))
     with atomic_write(path) as file:
-        np.save(file, np.stack([plan.order, row_of]))
+        write_array(file, np.stack([plan.order, row_of]))
     return plan
 
 

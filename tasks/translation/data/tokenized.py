@@ -11,7 +11,7 @@ from jaxtyping import Int, Integer
 
 from tasks.translation.data.pairs import Pairs
 from tasks.translation.data.vocabulary import EOS, Vocabulary
-from training.files import atomic_write
+from training.files import atomic_write, write_array
 
 Lengths = tuple[int, int]  # of a source and a target, EOS included
 
@@ -104,7 +104,7 @@ def tokenize(
         return _index(np.load(path, mmap_mode="r"), path)
     except (OSError, ValueError, EOFError):  # missing or damaged
         with atomic_write(path) as file:
-            np.save(file, _encode(pairs, vocabulary))
+            write_array(file, _encode(pairs, vocabulary))
     return _index(np.load(path, mmap_mode="r"), path)
 
 
