@@ -1,8 +1,9 @@
-"""Listing of dataset files, without those that no user put there."""
+"""Listing of dataset files, without those that no user put there, and digests of data."""
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from training.errors import UserError
@@ -77,6 +78,14 @@ def _walk(directory: Path, ancestors: frozenset[str]) -> Iterator[Path]:
                 yield from _walk(directory / entry.name, ancestors | {resolved})
             else:
                 yield directory / entry.name
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return the hex digest of the concatenated parts."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        hasher.update(part)
+    return hasher.hexdigest()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from training import hosts, mesh
 from training.errors import UserError
 from training.files import atomic_write
 
-CONFIG, SUMMARY, LOCK = "config.json", "summary.json", ".lock"
+CONFIG, DATA, SUMMARY, LOCK = "config.json", "data.json", "summary.json", ".lock"
 # Files that exist before the task is built.
 INITIAL_FILES = {CONFIG, LOCK, "log.txt"}
 # Errors of file systems that do not support locks.
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 # Config keys that may change when a run is resumed, because they do not affect the training.
 MUTABLE_KEYS = re.compile(r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir")
+# Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
+# a backslash and ':/' as separators, and UTF-8.
+UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -54,13 +57,31 @@ def make_writable_dir(path: Path) -> None:
         raise UserError(f"Cannot write to {path}: {error.strerror}.") from error
 
 
+def make_workdir(workdir: str | Path) -> Path:
+    """Create a run directory if it does not exist, and return its path.
+
+    Raises:
+        UserError: if it is not writable, or checkpoints that are written there cannot be read.
+    """
+    path = Path(workdir)
+    absolute = f"{path.resolve()}/"
+    if unsupported := UNSUPPORTED_PATH.search(absolute):
+        raise UserError(
+            f"Checkpoints cannot be stored in {absolute[:-1]}, because its path contains "
+            f"{unsupported[0]!r}: use a --workdir without this character in its absolute path."
+        )
+    make_writable_dir(path)
+    return path
+
+
 def open_workdir(config: Any, workdir: str) -> None:
     """Create the directory of a new run, or check an existing one; write `config.json`.
 
     Raises:
-        UserError: if it is not writable, or belongs to a run with a different config.
+        UserError: if it is not writable, is unsupported by orbax, or belongs to a run with a
+            different config.
     """
-    make_writable_dir(path := Path(workdir))
+    path = make_workdir(workdir)
     check_same_config(config, workdir)
     if hosts.is_primary():
         write_json(path / CONFIG, json.loads(config.to_json_best_effort()))
@@ -71,13 +92,13 @@ def lock_workdir(workdir: str) -> Iterator[None]:
     """Lock the run directory against other training processes; only the primary process locks.
 
     Raises:
-        UserError: if another process holds the lock, or the directory is not writable.
+        UserError: if another process holds the lock, or the directory is not writable or
+            unsupported by orbax.
     """
     if not hosts.is_primary():
         yield
         return
-    make_writable_dir(Path(workdir))
-    with open(Path(workdir, LOCK), "w") as file:
+    with open(make_workdir(workdir) / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -131,13 +152,13 @@ def check_same_config(config: Any, workdir: str) -> None:
         if (
             key == "optimizer.steps"
             and old != new
-            and ours["train.steps"] > theirs.get("train.steps", 0)
+            and _is_less(theirs.get("train.steps"), ours["train.steps"])
         ):
             raise UserError(
                 f"The learning rate schedule of {path} ends at step {old}, so the run cannot be "
                 "extended: use a different --workdir."
             )
-        extended = key == "train.steps" and new > old
+        extended = key == "train.steps" and _is_less(old, new)
         # Compared as JSON, where NaN equals itself.
         if json.dumps(old) == json.dumps(new) or extended or MUTABLE_KEYS.fullmatch(key):
             continue
@@ -145,6 +166,38 @@ def check_same_config(config: Any, workdir: str) -> None:
             f"{path} belongs to a run with a different config: {key} was {old!r} and is now "
             f"{new!r}; use a different --workdir, or the previous value."
         )
+
+
+def check_same_data(fingerprints: Mapping[str, str], workdir: str) -> None:
+    """Check that a run resumes on the data on which it started; write `data.json` at its start.
+
+    Args:
+        fingerprints: description of each part of the data that contains a digest; empty if the
+            data are generated.
+        workdir: run directory.
+
+    Raises:
+        UserError: if the data differ; the message names the first part that differs.
+    """
+    if not fingerprints:
+        return
+    if not (path := Path(workdir) / DATA).exists():
+        if hosts.is_primary():
+            write_json(path, dict(fingerprints))
+        return
+    theirs = read_json(path)
+    for name in [*fingerprints, *(name for name in theirs if name not in fingerprints)]:
+        old, new = theirs.get(name, "absent"), fingerprints.get(name, "absent")
+        if old != new:
+            raise UserError(
+                f"The data of the run in {workdir} have changed since it started: {name} was {old} "
+                f"and is now {new}; restore the data to resume, or use a different --workdir."
+            )
+
+
+def _is_less(old: Any, new: Any) -> bool:
+    """Compare two values of a config; a value that is not an integer is not less."""
+    return isinstance(old, int) and isinstance(new, int) and old < new
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

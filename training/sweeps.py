@@ -171,7 +171,7 @@ def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, 
     """Run all unfinished runs, show their status, and return their exit codes.
 
     Raises:
-        UserError: if a run directory is not writable.
+        UserError: if a run directory is not writable or unsupported by orbax.
         Interrupted: after a stop signal, once every run has saved and ended.
     """
     status = StatusTable()
@@ -179,7 +179,7 @@ def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, 
     with catch_stop_signals() as stop, status:
         try:
             for item in unfinished:
-                run.make_writable_dir(item.workdir)
+                run.make_workdir(item.workdir)
             submitted = launcher.submit([Command(x.run.name, x.command, x.log) for x in unfinished])
             jobs = {x.run.name: job for x, job in zip(unfinished, submitted, strict=True)}
             while not (stop or all(job.done() for job in jobs.values())):

@@ -21,6 +21,7 @@ from tasks.base import Supervised
 from tasks.few_shot import datasets
 from tasks.few_shot.augment import random_affine
 from tasks.few_shot.episodes import Episodes, sample_episodes, with_shots
+from tasks.files import digest
 from training import mesh, optimizer
 from training.errors import UserError, config_section
 from training.state import TrainState
@@ -74,6 +75,15 @@ class FewShotClassification(Supervised):
             key=key,
             **self.config.model,
         )
+
+    def data_fingerprint(self) -> dict[str, str]:
+        """Return the numbers of training and dev classes, and digests of their images."""
+        fingerprints = {}
+        for split in ("train", "dev"):
+            classes = self.classes[split]
+            parts = (f"{len(images)} images".encode() + images.tobytes() for images in classes)
+            fingerprints[split] = f"{len(classes):,} classes (digest {digest(parts)})"
+        return fingerprints
 
     def describe(self) -> dict[str, str]:
         """Summarize the numbers of classes and the kind of episode."""

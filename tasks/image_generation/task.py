@@ -151,6 +151,11 @@ class ImageGeneration:
         """Return '', because images are in the figures."""
         return ""
 
+    def data_fingerprint(self) -> dict[str, str]:
+        """Return the number of training images, and a digest that identifies the images."""
+        images = self.images["train"]
+        return {"train": f"{len(images):,} images (digest {images.fingerprint()})"}
+
     def describe(self) -> dict[str, str]:
         """Summarize the dataset and the metrics."""
         data, sizes = self.config.data, {name: len(x) for name, x in self.images.items()}

@@ -63,8 +63,7 @@ class Translation(Supervised):
 
     The vocabulary is trained once on both sides of the training split and stored in the run
     directory, as are the token ids and the packing plan. A model that supports packing trains on
-    packed rows if `config.packing` is set; the others train on length buckets. Decoding and
-    evaluation use buckets.
+    packed rows if `config.packing` is set; other models, decoding and evaluation use buckets.
     """
 
     unit = "tokens"
@@ -144,6 +143,10 @@ class Translation(Supervised):
         """Whether the run has a vocabulary; a run with checkpoints must have one."""
         saved = (self.workdir / checkpoints.DIRECTORY).glob("[0-9]*")
         return (self.workdir / VOCABULARY).exists() or any(saved)
+
+    def data_fingerprint(self) -> dict[str, str]:
+        """Return the numbers of training and dev pairs, and digests of their text."""
+        return {split: self.corpus[split].summary for split in ("train", "dev")}
 
     def describe(self) -> dict[str, str]:
         """Summarize the corpus, the pairs left out of training, the vocabulary and the batches."""

@@ -1,5 +1,6 @@
 """Images in a folder of the user."""
 
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from tasks.files import list_folders, walk_files
+from tasks.files import digest, list_folders, walk_files
 from tasks.images import DamagedImageError, check_files, crop_and_resize, read_image
 from tasks.subsets import fixed_permutation
 from training.errors import UserError
@@ -51,6 +52,11 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def fingerprint(self) -> str:
+        """Return a digest of names and sizes of the files; reading all files could take hours."""
+        files = (f"{x.relative_to(self._root)} {x.stat().st_size}\n" for x in self._paths)
+        return digest(map(os.fsencode, files))
 
     def check(self) -> None:
         """Read the headers of all files; raises `UserError` for unreadable files."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from tasks.files import digest
 from tasks.image_generation.data.image_files import TEST_EVERY, folder
 from tasks.images import crop_and_resize, image_from_array
 from tasks.subsets import fixed_permutation
@@ -28,6 +29,10 @@ class ImageSource(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; a single '' for a dataset without classes."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes if images are added, removed or replaced."""
         ...
 
     def __len__(self) -> int: ...
@@ -67,6 +72,10 @@ class InMemoryImages(NamedTuple):
     labels: Int[np.ndarray, " N"]
     classes: tuple[str, ...]
 
+    def fingerprint(self) -> str:
+        """Return a digest of the images and labels."""
+        return digest([self.images.tobytes(), self.labels.tobytes()])
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -105,6 +114,11 @@ class TfdsImages:
     @functools.cached_property
     def _order(self):
         return fixed_permutation(len(self))
+
+    def fingerprint(self) -> str:
+        """Return a digest of the name, version and size of the prepared dataset."""
+        info, split = self._records.dataset_info, self._records.split
+        return digest([f"{info.full_name}[{split}] {info.splits[split].num_bytes}".encode()])
 
     def __len__(self) -> int:
         return len(self._records)

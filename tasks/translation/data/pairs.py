@@ -15,6 +15,11 @@ class Pairs(Sequence[tuple[str, str]]):
         raise NotImplementedError
 
     @property
+    def summary(self) -> str:
+        """Number of pairs, and digest of the content."""
+        return f"{len(self):,} pairs (digest {self.fingerprint})"
+
+    @property
     def references(self) -> Sequence[Sequence[str]]:
         """References of each source sentence: its target, unless a corpus has several."""
         return [(target,) for _, target in self]

@@ -53,7 +53,8 @@ def read_dataset(source: str, target: str, dataset: str, data_dir: str) -> dict[
                 builder.as_data_source(split=split),
                 source,
                 target,
-                fingerprint=f"{builder.info.full_name}[{split}] {source}-{target}",
+                fingerprint=f"{builder.info.full_name}[{split}] {source}-{target}, "
+                f"{available[split].num_bytes} bytes",
             )
             for name, split in splits.items()
         }

@@ -1,11 +1,14 @@
 """Few-shot classification."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 import tasks
 from configs.snail_fewshot import get_config
+from tasks.few_shot.task import FewShotClassification
 from training.errors import UserError
 
 KEY = jax.random.key(0)
@@ -38,6 +41,26 @@ def test_batches_do_not_depend_on_the_start_step():
 def test_invalid_value_is_an_error(key, value, message):
     with pytest.raises(UserError, match=message):
         build(**{key: value})
+
+
+def test_fingerprint_changes_if_an_image_is_edited_or_removed_from_a_training_or_dev_class():
+    def fingerprint(**classes):
+        return FewShotClassification.data_fingerprint(SimpleNamespace(classes=original | classes))
+
+    original = {
+        split: [np.zeros((3, 4, 4), np.uint8), np.ones((3, 4, 4), np.uint8)]
+        for split in ("train", "dev", "test")
+    }
+    before = fingerprint()
+    assert before["train"].startswith("2 classes (digest ")
+    first, second = original["train"]
+    edited = first.copy()
+    edited[2, 3, 3] = 1
+    for classes in ([edited, second], [first[:2], second], [second, first], [first]):
+        for split in ("train", "dev"):
+            after = fingerprint(**{split: classes})
+            assert {name for name in before if after[name] != before[name]} == {split}
+        assert fingerprint(test=classes) == before
 
 
 def test_unprepared_omniglot_is_an_error():

@@ -1,5 +1,7 @@
 """Tests of `tasks.image_generation.data.image_files` and of the cache of checked files."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -194,3 +196,32 @@ def test_file_that_cannot_be_opened_during_training_stops_the_run(tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="Cannot read .*No such file"):
         images[0]
+
+
+def test_fingerprint_changes_if_images_are_added_removed_renamed_or_replaced(tmp_path):
+    root = tmp_path / "images"
+    names = [f"{split}/{n % 2}/{n}.png" for split in ("train", "test") for n in range(4)]
+    for name in names:
+        write_image(root / name, 9)
+
+    def fingerprint():
+        return open_folder(root)["train"].fingerprint()
+
+    before = fingerprint()
+    changes = {
+        "removed": lambda path: path.unlink(),
+        "renamed": lambda path: path.rename(path.with_name("x.png")),
+        "class": lambda path: path.rename(root / "train/1/0.png"),
+        "replaced": lambda path: path.write_bytes(path.read_bytes() + b"0"),
+        "added": lambda path: write_image(path.with_name("x.png"), 0),
+        "test": lambda path: (root / "test/0/0.png").unlink(),
+    }
+    changed = set()
+    for name, change in changes.items():
+        saved = shutil.copytree(root, tmp_path / "saved")
+        change(root / "train/0/0.png")
+        changed |= {name} if fingerprint() != before else set()
+        shutil.rmtree(root)
+        root = saved.rename(tmp_path / name)  # so the directory may move
+        assert fingerprint() == before
+    assert changed == changes.keys() - {"test"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.image_generation.data.sources import TfdsImages, load
+from tasks.image_generation.data.sources import InMemoryImages, TfdsImages, load
 from training.errors import UserError
 
 
@@ -85,3 +85,12 @@ def test_invalid_data_is_rejected(tmp_path):
     options = {"dataset": "cifar10", "data_dir": str(tmp_path), "test_split": "test"}
     with pytest.raises(UserError, match="not prepared in data.data_dir"):
         len(load("tfds", 4, 3, **options)["train"])
+
+
+def test_fingerprint_of_images_in_memory_changes_with_a_pixel_or_label():
+    images, labels = np.zeros((2, 3, 3, 1), np.uint8), np.arange(2)
+    before = InMemoryImages(images.copy(), labels, ("a", "b")).fingerprint()
+    assert InMemoryImages(images, labels, ("a", "b")).fingerprint() == before
+    assert InMemoryImages(images, labels[::-1], ("a", "b")).fingerprint() != before
+    images[1, 2, 2] = 1
+    assert InMemoryImages(images, labels, ("a", "b")).fingerprint() != before

@@ -1,0 +1,143 @@
+"""Files of a run are written where they can be read, or the run says so in one sentence."""
+
+import contextlib
+import errno
+import json
+import resource
+import struct
+
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from tests import toy
+from tests.training.runs import toy_config
+from training import metric_writer, run
+from training.errors import UserError
+from training.files import atomic_write, write_array
+from training.loop import fit
+
+# Run directories.
+
+
+@pytest.mark.parametrize("name", ["exp[2]", "[", "a*", "a?", "a\\b", "gs:/x", "a\udcff"])
+def test_path_that_loses_checkpoints_is_rejected_before_the_directory_is_created(tmp_path, name):
+    workdir = f"{tmp_path}/{name}/run"
+    with (
+        pytest.raises(UserError, match=r"Checkpoints cannot be stored in .*: use a --workdir"),
+        run.lock_workdir(workdir),
+    ):
+        pass
+    with pytest.raises(UserError, match="Checkpoints cannot be stored in"):
+        run.open_workdir(toy_config(), workdir)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_path_is_rejected_if_a_symbolic_link_leads_to_it(tmp_path):
+    (tmp_path / "exp[2]").mkdir()
+    (tmp_path / "link").symlink_to("exp[2]")
+    with pytest.raises(UserError, match="because its path contains '\\['"):
+        run.open_workdir(toy_config(), str(tmp_path / "link"))
+
+
+def test_config_without_a_number_of_steps_is_a_different_config(tmp_path):
+    run.open_workdir(toy_config(), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    written = json.loads((tmp_path / "config.json").read_text())
+    for steps in (None, "40"):
+        written["train"].pop("steps", None)
+        written["train"] |= {"steps": steps} if steps else {}
+        (tmp_path / "config.json").write_text(json.dumps(written))
+        with pytest.raises(UserError, match="train.steps was '(none|40)' and is now 40"):
+            run.open_workdir(toy_config(), str(tmp_path))
+
+
+def test_run_does_not_resume_on_other_data(tmp_path):
+    data = {"train": "300 pairs (digest 1f)", "dev": "9 pairs (digest 2e)"}
+    run.check_same_data({}, str(tmp_path))  # generated data
+    assert not (tmp_path / run.DATA).exists()
+    for _ in range(2):
+        run.check_same_data(data, str(tmp_path))
+    for other in (data | {"dev": "9 pairs (digest 3d)"}, {"train": data["train"]}):
+        with pytest.raises(
+            UserError, match=r"dev was 9 pairs \(digest 2e\) and is now .*; restore"
+        ):
+            run.check_same_data(other, str(tmp_path))
+    assert json.loads((tmp_path / run.DATA).read_text()) == data
+
+
+class ChangedData(toy.Toy):
+    """Toy task that reads data other than the data in `data.json`."""
+
+    def data_fingerprint(self):
+        return {"train": "300 pairs (digest 1f)"}
+
+
+def test_training_does_not_resume_on_other_data(tmp_path):
+    config = toy_config()
+    (tmp_path / run.DATA).write_text('{"train": "400 pairs (digest 2e)"}')
+    with pytest.raises(UserError, match="train was 400 pairs .* and is now 300 pairs"):
+        fit(ChangedData(config), config, str(tmp_path))
+    assert not (tmp_path / metric_writer.FILENAME).exists()
+
+
+# Records.
+
+
+def read_events(directory):
+    (path,) = directory.iterdir()
+    content, events = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+def test_tensorboard_events_are_written(tmp_path):
+    writer = metric_writer.MetricWriter(str(tmp_path), 3)
+    writer.write(4, 1.0, {"loss": 2.5})
+    writer.write(4, 1.0, {"dev/bleu": 30.0})
+    writer.write_figure("learning_curve", metric_writer.learning_curve(writer.lines), 4)
+    writer.close()
+    first, start, *others = read_events(tmp_path / "tensorboard")
+    assert first.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (4, SessionLog.START)
+    values = [(event.step, *event.summary.value) for event in others]
+    assert [(n, value.tag) for n, value in values] == [
+        (4, "train/loss"),
+        (4, "dev/bleu"),
+        (4, "learning_curve"),
+    ]
+    assert [values[0][1].simple_value, values[1][1].simple_value] == [2.5, 30.0]
+
+
+def test_full_disk_of_tensorboard_events_is_an_error_of_the_calling_thread(tmp_path, monkeypatch):
+    file = open("/dev/full", "wb")  # noqa: SIM115 - closing it raises an error
+    monkeypatch.setattr("tensorboardX.record_writer.open_file", lambda path: file)
+    writer = metric_writer.MetricWriter(str(tmp_path), 0)
+    metrics = {f"metric {i}": 1.0 for i in range(1000)}
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.write(1, 0.0, metrics)
+    for close in (writer.close, file.close):
+        with contextlib.suppress(OSError):
+            close()
+
+
+def test_error_of_writing_an_array_has_its_number(tmp_path):
+    """A limit on the size of files fails in the same way as a full disk."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context((tmp_path / "x.npy").open("wb"))
+        stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limit)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limit[1]))
+        with pytest.raises(OSError, match="File too large") as error:
+            write_array(file, np.zeros(100_000))
+    assert error.value.errno == errno.EFBIG
+
+
+def test_array_is_written_in_the_format_of_numpy(tmp_path):
+    for array in (np.arange(6, dtype=np.uint16).reshape(2, 3), np.zeros(3_000_000)):
+        with atomic_write(tmp_path / "x.npy") as file:
+            write_array(file, array)
+        np.testing.assert_array_equal(np.load(tmp_path / "x.npy", mmap_mode="r"), array)
