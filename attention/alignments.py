@@ -159,6 +159,21 @@ def straight_through(
     return relaxed + lax.stop_gradient(argmax(noisy, mask) - relaxed)
 
 
+def doubly_stochastic_penalty(
+    weights: Float[Array, "*B T S"], valid: Bool[Array, "*B T"]
+) -> Float[Array, "*B"]:
+    """Penalty on positions whose weights over all steps do not sum to one, `Σ_s (1 - Σ_t α_ts)²`.
+
+    Source: Xu et al. 2015, eq. 14.
+
+    Args:
+        weights: `[*B, T, S]`.
+        valid: false at padded steps, which are not counted.
+    """
+    totals = jnp.sum(jnp.where(valid[..., None], weights, 0.0), axis=-2)
+    return jnp.sum((1.0 - totals) ** 2, axis=-1)
+
+
 def reinforce_loss(
     log_prob: Float[Array, "*B"], reward: Float[Array, "*#B"], baseline: Float[Array, "*#B"]
 ) -> Float[Array, "*B"]:

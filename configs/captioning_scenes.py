@@ -1,0 +1,93 @@
+"""Captions of scenes of handwritten digits, with soft attention over positions.
+
+Paper: Xu et al. 2015, "Show, Attend and Tell: Neural Image Caption Generation with Visual
+Attention", at a small size and on generated scenes, for which no paper has a result. The boxes of
+the digits are known, so `test/pointing` measures whether the model looks at the digit that it names.
+
+    python train.py --config=configs/captioning_scenes.py --workdir=runs/captioning
+
+Expected: `test/exact_match` of at least 0.90 and `test/pointing` of at least 0.80.
+
+`model.attention` accepts any score; `alignment` is `soft`, `straight_through`, `none` (the control:
+every word reads the mean annotation), or `hard`, which requires
+`--config.task=captioning.hard_attention`.
+
+Sized for a laptop: 15 minutes on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = ConfigDict()
+    config.name = "captioning_scenes"
+    config.task = "captioning"
+    config.seed = 0
+    config.paper = {}
+
+    config.data = {
+        "source": "scenes",
+        "train": 20_000,
+        "dev": 500,
+        "test": 1000,
+        "seed": 0,
+    }
+    config.vocabulary_size = 40
+    config.batching = {"size": 64, "lengths": (18,)}
+
+    config.model = {
+        "embedding": 64,
+        "hidden": 256,
+        "encoder": {"kind": "residual", "resolution": 64, "channels": 3, "widths": (32, 64, 128)},
+        "attention": {
+            "score": "additive",
+            "alignment": "soft",
+            "width": 128,
+            "max_source_length": 64,
+            "half_width": 1,
+            "expectation_probability": 0.5,
+            "entropy_weight": 0.01,
+        },
+        "dropout": 0.1,
+        "dtype": "float32",
+    }
+    config.doubly_stochastic = 0.0
+    config.optimizer = {
+        "method": "adam",
+        "schedule": "cosine",
+        "learning_rate": 2e-3,
+        "warmup_steps": 100,
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "clip": 1.0,
+    }
+    config.decode = {"width": 4, "dev_width": 1, "length_penalty": 0.6, "length": 20}
+
+    config.train = {
+        "steps": 2000,
+        "accumulate": 1,
+        "log_every": 25,
+        "eval_every": 250,
+        "checkpoint_every": 50,
+        "keep": 3,
+        "average": 1,
+        "best": "dev/exact_match",
+        "best_mode": "max",
+    }
+    config.optimizer.steps = config.train.get_oneway_ref("steps")
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.cpu_devices = 2
+
+    if variant == "smoke":
+        config.data.update(train=64, dev=8, test=8)
+        config.batching.update(size=8)
+        config.model.update(embedding=8, hidden=8)
+        config.model.encoder.update(widths=(4, 4, 8))
+        config.model.attention.update(width=8)
+        config.optimizer.update(warmup_steps=1)
+        config.decode.update(width=2, length=6)
+        config.train.update(steps=4, log_every=1, eval_every=4, checkpoint_every=2, keep=2)
+    elif variant:
+        raise ValueError(f"there is no variant {variant!r}, only 'smoke'")
+    return config

@@ -1,0 +1,65 @@
+"""Figures of captions: the image once per word with the attention weights over it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+
+COLUMNS = 9  # panels of a row
+
+
+def attention_over_words(
+    images: Sequence[UInt8[np.ndarray, "R R 3"]],
+    captions: Sequence[Sequence[str]],
+    weights: Sequence[Float[np.ndarray, "T Y X"]],
+    title: str,
+) -> Figure:
+    """Plot each image without and then, for every word of its caption, with attention weights.
+
+    Each map is scaled to its largest weight (after Xu et al. 2015, fig. 2 and 3).
+
+    Args:
+        images: images of any size.
+        captions: words of each caption.
+        weights: weights of each caption's T words over the positions of the map.
+        title: title of the figure.
+    """
+    lines = [-(-(len(words) + 1) // COLUMNS) for words in captions]
+    figure = Figure(figsize=(1.2 * COLUMNS, 1.45 * sum(lines) + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    parts = figure.subfigures(len(images), 1, squeeze=False, height_ratios=lines)[:, 0]
+    for part, image, words, maps in zip(parts, images, captions, weights, strict=True):
+        panels = part.subplots(-(-(len(words) + 1) // COLUMNS), COLUMNS, squeeze=False).flat
+        height, width = image.shape[:2]
+        for axes in panels:
+            axes.set_axis_off()
+        panels = part.axes
+        for axes in panels[: len(words) + 1]:
+            axes.imshow(image)
+        for axes, word, heat in zip(panels[1:], words, maps, strict=False):
+            axes.set_title(word, fontsize=8)
+            axes.imshow(
+                heat,
+                cmap="gray",
+                vmin=0,
+                vmax=heat.max(),
+                alpha=0.65,
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+                interpolation="bilinear",
+            )
+    return figure
+
+
+def accuracy_by_class(values: Mapping[str, float], chance: float, title: str) -> Figure:
+    """Plot the pointing accuracy of each word class, with chance as a dashed line."""
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(range(len(values)), [*values.values()], color="tab:blue", width=0.6)
+    axes.axhline(chance, color="k", linestyle="--", linewidth=1, label="chance")
+    axes.set_xticks(range(len(values)), [*values])
+    axes.set(ylabel="pointing accuracy", ylim=(0, 1))
+    axes.set_title(title, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

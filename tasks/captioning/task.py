@@ -1,0 +1,294 @@
+"""Image captioning: images with several captions, a caption generator, and its metrics."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+from matplotlib.figure import Figure
+
+from attention import doubly_stochastic_penalty
+from models.beam_search import beam_search
+from models.captioner import Captioner
+from tasks.base import Supervised
+from tasks.captioning import figures, metrics
+from tasks.captioning.data import scenes
+from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
+from tasks.captioning.data.dataset import WORD_CLASSES, CaptionedImages
+from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
+from tasks.cross_entropy import linear_cross_entropy, log_probs
+from training import hosts, mesh, optimizer
+from training.errors import UserError, config_section
+from training.prefetch import prefetch
+from training.registry import lookup
+from training.state import TrainState
+
+DATASETS: dict[str, Callable[..., Mapping[str, CaptionedImages]]] = {"scenes": scenes.load}
+EXAMPLES = 3  # test images in figures
+
+
+def build(config: Any, workdir: str) -> "Captioning":
+    """Open the dataset, train or load the vocabulary, and define the model."""
+    task = build_abstract(config, workdir)
+    task.check_data()
+    return task
+
+
+def build_abstract(config: Any, workdir: str) -> "Captioning":
+    """Define the model without opening the dataset."""
+    return Captioning(config, Path(workdir))
+
+
+class Captioning(Supervised):
+    """Caption generator trained on images with captions; see `tasks.base.Task`.
+
+    The loss is the cross-entropy plus `config.doubly_stochastic` times the penalty of Xu et al.
+    2015, eq. 14.
+    """
+
+    unit = "words"
+    samples_attention = False  # whether the task trains models that sample alignments
+
+    def __init__(self, config: Any, workdir: Path):
+        super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
+        self.config, self.workdir = config, workdir
+        self.vocabulary_size = config.vocabulary_size
+        self.create: Callable[..., Captioner] = partial(
+            Captioner, vocabulary=self.vocabulary_size, **config.model
+        )
+        with config_section("model"):
+            abstract = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
+        self.graphdef, self.grid = nnx.graphdef(abstract), abstract.encoder.grid
+        if abstract.samples_attention != self.samples_attention:
+            raise UserError(
+                "model.attention.alignment='hard' requires --config.task=captioning.hard_attention"
+                f", which supports no other alignment; the task is '{config.task}'."
+            )
+
+    def check_data(self) -> None:
+        """Load the dataset and the vocabulary, so that faulty data fails before training starts."""
+        assert len(self.vocabulary) <= self.vocabulary_size
+
+    @cached_property
+    def dataset(self) -> Mapping[str, CaptionedImages]:
+        """Images with captions by split."""
+        options = {name: value for name, value in self.config.data.items() if name != "source"}
+        load = lookup(
+            DATASETS, self.config.data.source, key="data.source", section="data", options=options
+        )
+        return load(**options)
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name in self.dataset if name.startswith("test")))
+
+    @cached_property
+    def vocabulary(self) -> WordVocabulary:
+        """Vocabulary of the run directory, made from the training captions if it has none."""
+        return WordVocabulary.load_or_train(
+            self.workdir, self.dataset["train"].captions, self.vocabulary_size
+        )
+
+    def describe(self) -> dict[str, str]:
+        """Summarize the dataset, the vocabulary and the map that the decoder attends to."""
+        sizes = ", ".join(f"{len(images):,} {name}" for name, images in self.dataset.items())
+        rows, columns = self.grid
+        return {
+            "data": f"{self.config.data.source}: {sizes} images",
+            "vocabulary": f"{len(self.vocabulary):,} words",
+            "attention": f"over {rows} x {columns} positions",
+        }
+
+    # Training.
+
+    def init_params(self, key: Array) -> nnx.State:
+        return nnx.state(self.create(key=key))
+
+    def loss(self, params, batch, key):
+        """Cross-entropy in nats and doubly stochastic penalty, summed over words."""
+        model, states, alignment = self._teacher_force(params, batch, key)
+        valid = batch["caption"] != PAD
+        loss, words = self._cross_entropy(model, states, batch)
+        penalty = doubly_stochastic_penalty(alignment.weights, valid).sum()
+        return loss + self.config.doubly_stochastic * penalty, words, {"cross_entropy": loss}
+
+    def _teacher_force(self, params, batch, key):
+        """Return the model, the inputs of its output layer, and the alignment."""
+        model = nnx.merge(self.graphdef, params)
+        key_memory, key_words = (None, None) if key is None else jax.random.split(key)
+        memory = model.encode(normalize(batch["image"]), key_memory)
+        return model, *model.decode(batch["caption"], memory, key_words)
+
+    @staticmethod
+    def _cross_entropy(model, states, batch):
+        valid = batch["caption"] != PAD
+        table = model.output_embedding.astype(states.dtype)
+        loss = linear_cross_entropy(states, table, batch["caption"], valid)
+        return loss, valid.sum().astype(jnp.float32)
+
+    def batches(self, split: str, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yield batches of training captions and their images."""
+        images = self.dataset[split]
+        captions = self.vocabulary.encode_captions(images.captions)
+        batching = self.config.batching
+        return prefetch(
+            CaptionBatches(images.inputs, captions, seed=self.config.seed, **batching), start_step
+        )
+
+    # Evaluation.
+
+    def evaluate(self, state: Any, split: str) -> dict[str, float]:
+        """Compute the metrics of a split.
+
+        `perplexity` is per word of the references. `exact_match` is the fraction of captions that
+        equal a reference, `bleu_N` see `metrics.bleu`. For datasets with boxes, `pointing` is the
+        accuracy of the attention while the model reads the references, see
+        `metrics.pointing_accuracy`.
+        """
+        width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
+        return self._metrics(state.params, split, width)
+
+    def _metrics(self, params, split, width, key=None):
+        images = self.dataset[split]
+        captions = self.caption(params, images.inputs, width, key)
+        values = metrics.bleu(captions, images.captions)
+        values["exact_match"] = metrics.exact_match(captions, images.captions)
+        return values | self._reference_metrics(params, images, key)
+
+    def caption(self, params: Any, inputs: Any, width: int, key: Array | None = None) -> list[str]:
+        """Generate a caption for each image by beam search.
+
+        Args:
+            params: parameters of the model.
+            inputs: images or features, see `CaptionedImages.inputs`.
+            width: beam width.
+            key: PRNG key to sample alignments; only for models with hard attention.
+        """
+        captions: list[str] = [""] * len(inputs)
+
+        def search(indices):
+            batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
+            with mesh.evaluation_mesh(params) as shard:
+                batch = shard(inputs[indices])
+                return indices, jax.device_get(self._search(params, batch, width, batch_key))
+
+        batches = evaluation_batches(len(inputs), self.config.batching.size)
+        for indices, tokens in hosts.map_over_hosts(search, batches):
+            for i, caption in zip(indices, self.vocabulary.decode(tokens), strict=True):
+                captions[i] = caption
+        return captions
+
+    @partial(jax.jit, static_argnames=("self", "width"))
+    def _search(self, params, images, width, key=None):
+        model, length = nnx.merge(self.graphdef, params), self.config.decode.length
+        memory = model.encode(normalize(images))
+        if key is not None:
+            memory = model.with_sampling(memory, key)
+        best, _ = beam_search(
+            lambda last, cache, position: model.decode_step(last, cache, memory, position),
+            model.init_cache(memory, width, length),
+            jnp.full(len(images), length),
+            length=length,
+            width=width,
+            length_penalty=self.config.decode.length_penalty,
+            pad=PAD,
+            bos=BOS,
+            eos=EOS,
+        )
+        return best[:, 0]
+
+    def _reference_metrics(self, params, images, key):
+        """Compute perplexity and pointing accuracy, with teacher forcing on the references."""
+        tokens = self.vocabulary.encode_captions(images.captions)
+        weights = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32)
+        nll = 0.0
+
+        def read(indices):
+            batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
+            with mesh.evaluation_mesh(params) as shard:
+                batch = shard({"image": images.inputs[indices], "caption": tokens[indices]})
+                return indices, *jax.device_get(self._read(params, batch, batch_key))
+
+        batches = evaluation_batches(len(images), self.config.batching.size)
+        for indices, batch_nll, batch_weights in hosts.map_over_hosts(read, batches):
+            unique = len(np.unique(indices))
+            nll += float(batch_nll[:unique].sum())
+            weights[indices] = batch_weights
+        values = {"perplexity": math.exp(min(nll / (tokens != PAD).sum(), 700.0))}
+        if images.grounding is None or self.config.model.attention.alignment == "none":
+            return values
+        pad = ((0, 0), (0, 0), (0, tokens.shape[2] - images.grounding.word_objects.shape[2]))
+        flat = lambda x: x.reshape(-1, x.shape[-1])
+        return values | metrics.pointing_accuracy(
+            weights.reshape(-1, *weights.shape[2:]),
+            flat(np.pad(images.grounding.word_objects, pad, constant_values=-1)),
+            flat(np.pad(images.grounding.word_classes, pad)),
+            np.repeat(images.grounding.boxes, tokens.shape[1], axis=0),
+            grid=self.grid,
+            size=images.pixels[0].shape[0],
+            classes=WORD_CLASSES,
+        )
+
+    @partial(jax.jit, static_argnames="self")
+    def _read(self, params, batch, key=None):
+        """Return the NLL and the attention weights of each caption of a batch."""
+        model = nnx.merge(self.graphdef, params)
+        memory = model.encode(normalize(batch["image"]))
+        if key is not None:
+            memory = model.with_sampling(memory, key)
+
+        def read_caption(caption):
+            states, alignment = model.decode(caption, memory)
+            table = model.output_embedding.astype(states.dtype)
+            nll = jnp.where(caption != PAD, -log_probs(states, table, caption), 0.0).sum(-1)
+            return nll, alignment.weights
+
+        return jax.vmap(read_caption, 1, 1)(batch["caption"])
+
+    # Figures and samples.
+
+    def figures(self, state: TrainState) -> dict[str, Figure]:
+        """Plot the attention weights at each word of the captions of a few test images."""
+        if self.config.model.attention.alignment == "none":
+            return {}
+        images = self.dataset[self.splits[0]]
+        chosen = np.arange(min(EXAMPLES, len(images)))
+        captions, weights = self._attend(state.params, images.inputs[chosen])
+        return {
+            "attention": figures.attention_over_words(
+                [images.pixels[i] for i in chosen],
+                [caption.split() for caption in captions],
+                weights,
+                title=f"{self.config.name}: generated captions with the attention at each word",
+            )
+        }
+
+    def _attend(self, params, inputs):
+        """Generate captions and return them with the attention weights of each word's map."""
+        captions = self.caption(params, inputs, self.config.decode.width)
+        tokens = self.vocabulary.encode_captions([[caption] for caption in captions])
+        _, weights = self._read(params, {"image": inputs, "caption": tokens})
+        return captions, np.asarray(weights)[:, 0].reshape(len(inputs), -1, *self.grid)
+
+    def samples(self, state: TrainState) -> str:
+        """Format captions of a few test images with their references."""
+        images = self.dataset[self.splits[0]]
+        count = min(4, len(images))
+        width = self.config.decode.width
+        captions = self.caption(state.params, images.inputs[np.arange(count)], width)
+        lines = [
+            f"  model      {caption}\n  reference  " + "\n             ".join(references)
+            for caption, references in zip(captions, images.captions[:count], strict=True)
+        ]
+        return "\n\n".join(lines)
+
+
+def normalize(images: Array) -> Array:
+    """Scale uint8 images to [-1, 1]; features are returned unchanged."""
+    return images / 127.5 - 1.0 if images.dtype == jnp.uint8 else images
