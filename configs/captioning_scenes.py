@@ -2,7 +2,7 @@
 
 Paper: Xu et al. 2015, "Show, Attend and Tell: Neural Image Caption Generation with Visual
 Attention", at a small size and on generated scenes, for which no paper has a result. The boxes of
-the digits are known, so `test/pointing` measures whether the model looks at the digit that it names.
+the digits are known: `test/pointing` measures whether the model attends to the digit it names.
 
     python train.py --config=configs/captioning_scenes.py --workdir=runs/captioning
 

@@ -81,7 +81,8 @@ class ResidualEncoder(nnx.Module):
         side = resolution // 2 ** len(widths)
         position = 0.1 * jax.random.normal(keys[-1], (side * side, widths[-1]))
         self.position = param(position, (None, "embed"))
-        self.grid, self.width, self.dtype = (side, side), widths[-1], dtype
+        self.grid: tuple[int, int] = (side, side)
+        self.width, self.dtype = widths[-1], dtype
 
     def __call__(self, images: Float[Array, "B R R C"]) -> Float[Array, "B P D"]:
         """Compute the annotations of images in [-1, 1]."""
@@ -102,7 +103,9 @@ class Features(nnx.Module):
     """
 
     def __init__(self, *, grid: tuple[int, int], width: int, dtype: jnp.dtype):
-        self.grid, self.width, self.dtype = tuple(grid), width, dtype
+        rows, columns = grid
+        self.grid: tuple[int, int] = (rows, columns)
+        self.width, self.dtype = width, dtype
 
     def __call__(self, features: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
         return features.astype(self.dtype)

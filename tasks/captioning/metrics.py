@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import sacrebleu
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 References = Sequence[Sequence[str]]  # one or more for each caption
 
@@ -44,7 +44,7 @@ def pointing_accuracy(
     weights: Float[np.ndarray, "B T P"],
     objects: Int[np.ndarray, "B T"],
     word_classes: Int[np.ndarray, "B T"],
-    boxes: Float[np.ndarray, "B N 4"],
+    boxes: Real[np.ndarray, "B N 4"],
     *,
     grid: tuple[int, int],
     size: int,
@@ -80,7 +80,7 @@ def pointing_accuracy(
 
 
 def positions_in_boxes(
-    boxes: Float[np.ndarray, "*B 4"], grid: tuple[int, int], size: int
+    boxes: Real[np.ndarray, "*B 4"], grid: tuple[int, int], size: int
 ) -> Bool[np.ndarray, "*B P"]:
     """Return whether the center of each position of a map lies within each box."""
     rows, columns = grid

@@ -1,7 +1,7 @@
 """Images with several captions each: the interface of all captioning datasets."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int8, Int32, Integer
@@ -9,6 +9,7 @@ from jaxtyping import Int8, Int32, Integer
 WORD_CLASSES = ("other", "digit", "color", "size")  # of the words in `Grounding.word_classes`
 
 
+@runtime_checkable
 class Inputs(Protocol):
     """Inputs of the model, indexed by an array of image numbers."""
 
