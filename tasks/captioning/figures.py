@@ -10,9 +10,9 @@ COLUMNS = 9  # panels of a row
 
 
 def attention_over_words(
-    images: Sequence[UInt8[np.ndarray, "R R 3"]],
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     captions: Sequence[Sequence[str]],
-    weights: Sequence[Float[np.ndarray, "T Y X"]],
+    weights: Sequence[Float[np.ndarray, "_ Y X"]],
     title: str,
 ) -> Figure:
     """Plot each image without and then, for every word of its caption, with attention weights.

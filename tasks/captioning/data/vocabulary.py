@@ -122,10 +122,13 @@ class WordVocabulary:
         return padded
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        """Return the words of each sequence up to its first EOS, without PAD and BOS."""
+        """Return the words of each sequence up to its first EOS, without PAD and BOS.
+
+        Ids beyond the vocabulary, which an untrained model may generate, are UNK.
+        """
         return [" ".join(self._words_before_eos(map(int, sequence))) for sequence in ids]
 
     def _words_before_eos(self, ids):
         for i in itertools.takewhile(lambda i: i != EOS, ids):
             if i not in (PAD, BOS):
-                yield self.words[i]
+                yield self.words[i if i < len(self.words) else UNK]

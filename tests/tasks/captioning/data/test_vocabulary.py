@@ -54,3 +54,8 @@ def test_vocabulary_is_not_replaced_beside_checkpoints(tmp_path):
 def test_vocabulary_without_words_is_an_error(captions, size, message):
     with pytest.raises(UserError, match=message):
         WordVocabulary.train(captions, size)
+
+
+def test_ids_beyond_the_vocabulary_are_unknown():
+    vocabulary = WordVocabulary(["a"])
+    assert vocabulary.decode([[4, 5, 2, 4]]) == ["a <unk>"]

@@ -1,0 +1,39 @@
+"""Soft, hard and straight-through attention, and none, in captions of scenes of digits.
+
+After Xu et al. 2015, Table 1, on generated scenes instead of photographs; and every score with soft
+attention, for which no paper has a table. The doubly stochastic penalty is used with soft attention
+only, as in the paper. Without attention every word reads the mean annotation.
+
+    python sweep.py --sweep=configs/sweeps/captioning_attention.py --parallel=2
+
+In the paper hard attention is ahead of soft attention by 0.7 to 1.8 BLEU-4.
+"""
+
+from functools import partial
+
+from training.plots import metric_bars
+from training.sweeps import Run
+
+ALIGNMENTS = ("soft", "hard", "straight_through", "none")
+SCORES = ("content", "location", "general", "dot", "scaled_dot")  # besides additive
+METRICS = ("test/exact_match", "test/pointing", "test_unseen/exact_match")
+
+
+def runs():
+    """Yield three seeds of each alignment with the additive score, and one of the other scores."""
+    variants = [("additive", alignment, seed) for alignment in ALIGNMENTS for seed in (0, 1, 2)]
+    variants += [(score, "soft", 0) for score in SCORES]
+    for score, alignment, seed in variants:
+        yield Run(
+            config="configs/captioning_scenes.py",
+            labels={"attention": f"{alignment}, {score}", "seed": seed},
+            overrides={
+                "task": "captioning.hard_attention" if alignment == "hard" else "captioning",
+                "model.attention.score": score,
+                "model.attention.alignment": alignment,
+                "seed": seed,
+            },
+        )
+
+
+figure = partial(metric_bars, metrics=METRICS)

@@ -1,0 +1,123 @@
+"""The captioning task: loss, evaluation, figures, and rejected configs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import tasks
+from configs import captioning_scenes
+from tasks.captioning import figures
+from tasks.captioning.task import normalize
+from tests.models.tiny import unoptimized_jit, with_random_params
+from training.errors import UserError
+
+
+def smoke_config():
+    """Smoke config without the encoder's convolutions, which dominate compilation."""
+    config = captioning_scenes.get_config("smoke")
+    config.model.encoder.widths = (4, 8)
+    config.doubly_stochastic = 0.3
+    return config
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return tasks.build(smoke_config(), str(tmp_path_factory.mktemp("captioning")))
+
+
+@pytest.fixture(scope="module")
+def params(task):
+    return nnx.state(with_random_params(lambda: task.create(key=jax.random.key(0))))
+
+
+def test_loss_is_cross_entropy_plus_penalty(task, params):
+    batch = next(task.batches("train", 0))
+
+    @unoptimized_jit
+    def run(params):
+        model = nnx.merge(task.graphdef, params)
+        states, alignment = model.decode(
+            batch["caption"], model.encode(normalize(jnp.asarray(batch["image"])))
+        )
+        return states @ model.output_embedding.T, alignment.weights, task.loss(params, batch, None)
+
+    logits, weights, (loss, words, sums) = jax.device_get(run(params))
+    valid = batch["caption"] != 0
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    nll = -np.take_along_axis(log_probs, batch["caption"][..., None], -1)[..., 0]
+    totals = (weights * valid[..., None]).sum(1)
+    assert words == valid.sum()
+    np.testing.assert_allclose(sums["cross_entropy"], nll[valid].sum(), rtol=1e-4)
+    expected = nll[valid].sum() + 0.3 * ((1 - totals) ** 2).sum()
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_training_batches_after_a_resume_are_those_of_an_uninterrupted_run(task):
+    uninterrupted = task.batches("train", 0)
+    expected = [next(uninterrupted) for _ in range(3)][2]
+    resumed = next(task.batches("train", 2))
+    np.testing.assert_array_equal(resumed["caption"], expected["caption"])
+    np.testing.assert_array_equal(resumed["image"], expected["image"])
+
+
+def test_captions_do_not_depend_on_the_batch(task, params):
+    images = task.dataset["test"].inputs
+    together = task.caption(params, images[:3], width=2)
+    assert together == [task.caption(params, images[n : n + 1], width=2)[0] for n in range(3)]
+
+
+def test_evaluation_reads_every_reference(task, params):
+    """Perplexity is the exponential of the mean NLL of all words, with EOS."""
+    images = task.dataset["dev"]
+    values = task.evaluate(task.init(jax.random.key(0))._replace(params=params), "dev")
+    tokens = task.vocabulary.encode_captions(images.captions)
+    nll, weights = task._read(params, {"image": images.inputs, "caption": tokens})
+    expected = np.exp(np.asarray(nll).sum() / (tokens != 0).sum())
+    assert values["perplexity"] == pytest.approx(float(expected), rel=1e-5)
+    objects = images.grounding.word_objects
+    hits = []
+    for n, k, t in np.argwhere(objects >= 0):
+        y, x = np.unravel_index(np.argmax(weights[n, k, t]), task.grid)
+        side = 64 / task.grid[0]
+        top, left, bottom, right = images.grounding.boxes[n, objects[n, k, t]]
+        hits.append(top <= (y + 0.5) * side <= bottom and left <= (x + 0.5) * side <= right)
+    assert values["pointing"] == pytest.approx(np.mean(hits))
+    assert 0 < values["pointing_chance"] < 0.3
+
+
+def test_figure_has_a_panel_per_word():
+    captions = [["a", "red", "one"], ["two"] * 9]
+    weights = [np.random.default_rng(0).random((len(words), 4, 4)) for words in captions]
+    image = np.zeros((8, 8, 3), np.uint8)
+    figure = figures.attention_over_words([image, image], captions, weights, "title")
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == ["", "a", "red", "one", "", *["two"] * 9]
+    assert [len(axes.images) for axes in figure.axes if axes.get_title()] == [2] * 12
+
+
+@pytest.mark.parametrize(
+    "name, alignment", [("captioning", "hard"), ("captioning.hard_attention", "soft")]
+)
+def test_task_and_alignment_must_match(name, alignment, tmp_path):
+    config = smoke_config()
+    config.task, config.model.attention.alignment = name, alignment
+    with pytest.raises(UserError, match="requires --config.task=captioning.hard_attention"):
+        tasks.build(config, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"data.source": "scene"}, "Unknown data.source='scene'.*Did you mean 'scenes'"),
+        ({"model.attention.alignment": "local_m"}, "for images choose"),
+        ({"vocabulary_size": 4}, "vocabulary_size=4 must be larger"),
+        ({"batching.size": 1000}, "batching.size=1000 exceeds"),
+    ],
+)
+def test_invalid_config_is_rejected(change, message, tmp_path):
+    config = smoke_config()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(UserError, match=message):
+        next(tasks.build(config, str(tmp_path)).batches("train", 0))
