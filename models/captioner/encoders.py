@@ -1,5 +1,6 @@
 """Encoders that map an image to annotations, one vector for each position of a feature map."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,10 +95,10 @@ class ResidualEncoder(nnx.Module):
 
 
 class Features(nnx.Module):
-    """Annotations that were computed in advance by a fixed network, such as VGG (`models.vgg`).
+    """Feature map that was computed in advance by a fixed network, such as VGG (`models.vgg`).
 
     Args:
-        grid: rows and columns of the feature map; their product is P.
+        grid: rows Y and columns X of the map; their product is P.
         width: number of channels, D.
         dtype: dtype of the activations.
     """
@@ -107,8 +108,20 @@ class Features(nnx.Module):
         self.grid: tuple[int, int] = (rows, columns)
         self.width, self.dtype = width, dtype
 
-    def __call__(self, features: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
-        return features.astype(self.dtype)
+    def __call__(self, features: Float[Array, "B *P D"]) -> Float[Array, "B _ D"]:
+        """Return the annotations of features `[B, P, D]` or `[B, Y, X, D]`.
+
+        Raises:
+            ValueError: if the features have another number of positions or channels.
+        """
+        rows, columns = self.grid
+        batch, *positions, width = features.shape
+        if math.prod(positions) != rows * columns or width != self.width:
+            raise ValueError(
+                f"encoder.grid={self.grid} and encoder.width={self.width} do not match the "
+                f"features of an image, which have the shape {features.shape[1:]}"
+            )
+        return features.reshape(batch, -1, width).astype(self.dtype)
 
 
 def make_encoder(

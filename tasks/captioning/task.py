@@ -18,7 +18,7 @@ from models.beam_search import beam_search
 from models.captioner import Captioner
 from tasks.base import Supervised
 from tasks.captioning import figures, metrics
-from tasks.captioning.data import scenes
+from tasks.captioning.data import karpathy, scenes
 from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
 from tasks.captioning.data.dataset import WORD_CLASSES, CaptionedImages
 from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
@@ -29,7 +29,12 @@ from training.prefetch import prefetch
 from training.registry import lookup
 from training.state import TrainState
 
-DATASETS: dict[str, Callable[..., Mapping[str, CaptionedImages]]] = {"scenes": scenes.load}
+DATASETS: dict[str, Callable[..., Mapping[str, CaptionedImages]]] = {
+    "scenes": scenes.load,
+    "flickr8k": partial(karpathy.load, "flickr8k"),
+    "flickr30k": partial(karpathy.load, "flickr30k"),
+    "coco": partial(karpathy.load, "coco"),
+}
 EXAMPLES = 3  # test images in figures
 
 
@@ -72,8 +77,15 @@ class Captioning(Supervised):
             )
 
     def check_data(self) -> None:
-        """Load the dataset and the vocabulary, so that faulty data fails before training starts."""
+        """Open the dataset and the vocabulary, so that faulty data fails before training starts.
+
+        Raises:
+            UserError: for faulty data, or if the encoder cannot read its images or features.
+        """
         assert len(self.vocabulary) <= self.vocabulary_size
+        inputs = self.dataset["train"].inputs[np.arange(1)]
+        with config_section("model"):
+            jax.eval_shape(lambda x: self.create(key=jax.random.key(0)).encode(normalize(x)), inputs)
 
     @cached_property
     def dataset(self) -> Mapping[str, CaptionedImages]:
