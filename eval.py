@@ -4,6 +4,7 @@
     python eval.py --workdir=runs/nmt --split=test_long --beam=8 --json
     python eval.py --workdir=runs/nmt --translate="twenty-one"
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
+    python eval.py --workdir=runs/captioning --caption=photo.jpg
 
 `--translate` also accepts a file with one sentence per line, or `-` for standard input. Config
 values of the run can be overridden, for example if the data has moved: `--config.data.dir=DIR`.
@@ -22,7 +23,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 import tasks
-from tasks.base import InstanceSolver, Translator
+from tasks.base import ImageCaptioner, InstanceSolver, Translator
 from tasks.text import decode_lines, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
@@ -45,6 +46,9 @@ TRANSLATE = flags.DEFINE_string(
 INSTANCE = flags.DEFINE_string(
     "instance", None, "File with a problem instance to solve; the solution is written next to it."
 )
+CAPTION = flags.DEFINE_string(
+    "caption", None, "Image or directory of images to caption; a figure is written next to it."
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing solution of --instance.")
 flags.DEFINE_integer("beam", None, "Beam width.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length penalty.")
@@ -62,6 +66,8 @@ def main(argv: list[str]) -> int:
     mesh.set_cpu_device_count(config.cpu_devices)
     if (file := INSTANCE.value) is not None:
         return cli.run_main(lambda: solve(config, workdir, file))
+    if (images := CAPTION.value) is not None:
+        return cli.run_main(lambda: caption(config, workdir, Path(images)))
     if text is None:
         return cli.run_main(lambda: evaluate(config, workdir, SPLIT.value))
     return cli.run_main(lambda: translate(config, workdir, text))
@@ -149,6 +155,25 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
     print(f"{solution.message} Solution written to {path}.")
 
 
+def caption(config: ConfigDict, workdir: str, images: Path) -> None:
+    """Print the caption of an image or of each image in a directory, and write a figure."""
+    task = build_task(config, workdir)
+    if not isinstance(task, ImageCaptioner):
+        raise UserError(f"The task '{config.task}' does not support --caption.")
+    paths = image_files(images) if images.is_dir() else [images]
+    if not paths:
+        raise UserError(f"The directory {images} has no images.")
+    _, restored = restore(task, config, workdir)
+    captions, figure = task.caption_files(restored.state, paths)
+    for path, text in zip(paths, captions, strict=True):
+        print(f"{path.name}: {text}" if images.is_dir() else text)
+    if figure is not None:
+        path = images.with_name(f"{images.name}.attention.png")
+        with atomic_write(path) as file:
+            figure.savefig(file, format="png", dpi=150)
+        print(f"Attention at each word written to {path}.", file=sys.stderr)
+
+
 def build_task(config: ConfigDict, workdir: str) -> Any:
     """Build the task of a run that has a checkpoint."""
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
@@ -186,8 +211,8 @@ def define_config_flag(argv: list[str]) -> None:
     flags.FLAGS(argv, known_only=True)
     if not WORKDIR.value:
         raise UserError("No run directory: pass --workdir=runs/NAME.")
-    if (TRANSLATE.value is not None) + (INSTANCE.value is not None) + JSON.value > 1:
-        raise UserError("Pass only one of --translate, --instance and --json.")
+    if sum(x.value is not None for x in (TRANSLATE, INSTANCE, CAPTION)) + JSON.value > 1:
+        raise UserError("Pass only one of --translate, --instance, --caption and --json.")
     config = run.read_config(WORKDIR.value)
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():

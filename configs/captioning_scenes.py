@@ -33,22 +33,29 @@ def get_config(variant: str = "") -> ConfigDict:
         "seed": 0,
     }
     config.vocabulary_size = 40
-    config.batching = {"size": 64, "lengths": (18,)}
+    # Words with EOS of captions of two digits, and of the longest caption.
+    config.batching = {"size": 64, "lengths": (11, 18)}
 
     config.model = {
         "embedding": 64,
-        "hidden": 256,
-        "encoder": {"kind": "residual", "resolution": 64, "channels": 3, "widths": (32, 64, 128)},
+        "hidden": 128,
+        "encoder": {
+            "kind": "residual",
+            "resolution": 64,
+            "channels": 3,
+            "patch": 4,
+            "widths": (32, 64),
+        },
         "attention": {
             "score": "additive",
             "alignment": "soft",
-            "width": 128,
+            "width": 64,
             "max_source_length": 64,
             "half_width": 1,
             "expectation_probability": 0.5,
             "entropy_weight": 0.01,
         },
-        "dropout": 0.1,
+        "dropout": 0.0,
         "dtype": "float32",
     }
     config.doubly_stochastic = 0.0
@@ -81,9 +88,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "smoke":
         config.data.update(train=64, dev=8, test=8)
-        config.batching.update(size=8)
+        config.batching.update(size=8, lengths=(18,))
         config.model.update(embedding=8, hidden=8)
-        config.model.encoder.update(widths=(4, 4, 8))
+        config.model.encoder.update(widths=(4, 8))
         config.model.attention.update(width=8)
         config.optimizer.update(warmup_steps=1)
         config.decode.update(width=2, length=6)

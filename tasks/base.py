@@ -1,6 +1,7 @@
 """Interface between a task and the training loop, and the base class of supervised tasks."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -91,6 +92,21 @@ class Translator(Protocol):
         Returns:
             The translations in order (an empty string for an empty sentence), and how many
             sentences were truncated to the model's maximum length.
+        """
+        ...
+
+
+@runtime_checkable
+class ImageCaptioner(Protocol):
+    """Task that captions the user's images (`eval.py --caption`)."""
+
+    def caption_files(self, state: Any, paths: Sequence[Path]) -> tuple[list[str], Figure | None]:
+        """Generate a caption for each image file, and a figure of the attention at each word.
+
+        There is no figure if the model has no attention.
+
+        Raises:
+            UserError: if a file is not an image.
         """
         ...
 

@@ -1,5 +1,6 @@
 """Encoders that map an image to annotations, one vector for each position of a feature map."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from attention import affine
 from models.convolutions import Conv
-from models.layers import LayerNorm, param
+from models.layers import LayerNorm, glorot, param
 
 
 class DownBlock(nnx.Module):
@@ -40,20 +42,23 @@ class DownBlock(nnx.Module):
 class ResidualEncoder(nnx.Module):
     """Small residual network, trained with the decoder.
 
-    The convolutions of a position see a part of the image only, and they cannot tell where it is,
-    except at the borders. Therefore a learned position embedding is added to the annotations.
+    The image is divided into square patches, which are projected linearly and are the first map.
+    An annotation sees a part of the image only, and cannot tell where it is, except at the borders.
+    Therefore a learned position embedding is added to the annotations.
 
     Deviation from Xu et al. 2015, who use features of a pretrained VGG network (`Features`).
 
     Args:
         resolution: rows and columns R of an image.
         channels: number of image channels, C.
-        widths: number of channels after each halving of the map; the last one is D.
+        patch: rows and columns of a patch.
+        widths: number of channels of the patches, and after each halving of the map; the last one
+            is D.
         dtype: dtype of the activations.
         key: PRNG key of the initial weights.
 
     Raises:
-        ValueError: if the resolution is not a multiple of 2^len(widths).
+        ValueError: if the resolution is not a multiple of the pixels of an annotation.
     """
 
     def __init__(
@@ -61,25 +66,27 @@ class ResidualEncoder(nnx.Module):
         *,
         resolution: int,
         channels: int,
+        patch: int,
         widths: Sequence[int],
         dtype: jnp.dtype,
         key: PRNGKeyArray,
     ):
-        if not widths or resolution % 2 ** len(widths):
+        pixels = patch * 2 ** (len(widths) - 1)
+        if not widths or resolution % pixels:
             raise ValueError(
-                f"encoder.resolution={resolution} must be a multiple of 2 to the number of "
-                f"encoder.widths, {2 ** len(widths)}"
+                f"encoder.resolution={resolution} must be a multiple of encoder.patch times 2 for "
+                f"each of the encoder.widths but the first, {pixels}"
             )
-        keys = jax.random.split(key, len(widths) + 1)
-        self.stem = Conv(channels, widths[0], key=keys[0])
-        self.blocks = nnx.List(
-            [
-                DownBlock(inputs, outputs, key=key)
-                for inputs, outputs, key in zip(widths, widths[1:], keys[1:], strict=False)
-            ]
-        )
-        self.norm = LayerNorm(widths[-1])
-        side = resolution // 2 ** len(widths)
+        keys = jax.random.split(key, len(widths) + 2)
+        inputs = patch * patch * channels
+        self.patch = patch
+        self.stem = param(glorot(keys[0], (inputs, widths[0]), inputs, widths[0]), (None, "mlp"))
+        self.stem_bias = param(jnp.zeros(widths[0]), ("mlp",))
+        pairs = enumerate(itertools.pairwise(widths), 1)
+        self.blocks = nnx.List([DownBlock(*pair, key=keys[n]) for n, pair in pairs])
+        self.last_conv = Conv(widths[-1], widths[-1], key=keys[-2])
+        self.norms = nnx.List([LayerNorm(widths[-1]), LayerNorm(widths[-1])])
+        side = resolution // pixels
         position = 0.1 * jax.random.normal(keys[-1], (side * side, widths[-1]))
         self.position = param(position, (None, "embed"))
         self.grid: tuple[int, int] = (side, side)
@@ -87,11 +94,21 @@ class ResidualEncoder(nnx.Module):
 
     def __call__(self, images: Float[Array, "B R R C"]) -> Float[Array, "B P D"]:
         """Compute the annotations of images in [-1, 1]."""
-        x = self.stem.pooled(images.astype(self.dtype))
+        flat = patches(images.astype(self.dtype), self.patch)
+        x = affine(flat, self.stem[...], self.stem_bias[...])
         for block in self.blocks:
             x = block(x)
-        annotations = self.norm(x).reshape(len(x), -1, self.width)
+        x = x + self.last_conv(jax.nn.relu(self.norms[0](x)))
+        annotations = self.norms[1](x).reshape(len(x), -1, self.width)
         return annotations + self.position[...].astype(self.dtype)
+
+
+def patches(images: Float[Array, "B R R C"], size: int) -> Float[Array, "B Y X F"]:
+    """Divide images into patches of `size` x `size` pixels, and flatten each patch."""
+    batch, rows, columns, channels = images.shape
+    y, x = rows // size, columns // size
+    divided = images.reshape(batch, y, size, x, size, channels).swapaxes(2, 3)
+    return divided.reshape(batch, y, x, size * size * channels)
 
 
 class Features(nnx.Module):

@@ -1,7 +1,7 @@
 """Image captioning: images with several captions, a caption generator, and its metrics."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from tasks.captioning import figures, metrics
 from tasks.captioning.data import karpathy, scenes
 from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
 from tasks.captioning.data.dataset import WORD_CLASSES, CaptionedImages
+from tasks.captioning.data.features import vgg_encoder
+from tasks.captioning.data.image_files import ImageFiles
 from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
 from tasks.cross_entropy import linear_cross_entropy, log_probs
+from tasks.images import crop_and_resize, read_image
 from training import hosts, mesh, optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
@@ -36,6 +39,7 @@ DATASETS: dict[str, Callable[..., Mapping[str, CaptionedImages]]] = {
     "coco": partial(karpathy.load, "coco"),
 }
 EXAMPLES = 3  # test images in figures
+FILES_IN_FIGURE = 8  # the user's images in the figure of `eval.py --caption`
 
 
 def build(config: Any, workdir: str) -> "Captioning":
@@ -85,7 +89,9 @@ class Captioning(Supervised):
         assert len(self.vocabulary) <= self.vocabulary_size
         inputs = self.dataset["train"].inputs[np.arange(1)]
         with config_section("model"):
-            jax.eval_shape(lambda x: self.create(key=jax.random.key(0)).encode(normalize(x)), inputs)
+            jax.eval_shape(
+                lambda x: self.create(key=jax.random.key(0)).encode(normalize(x)), inputs
+            )
 
     @cached_property
     def dataset(self) -> Mapping[str, CaptionedImages]:
@@ -267,26 +273,35 @@ class Captioning(Supervised):
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """Plot the attention weights at each word of the captions of a few test images."""
-        if self.config.model.attention.alignment == "none":
-            return {}
         images = self.dataset[self.splits[0]]
         chosen = np.arange(min(EXAMPLES, len(images)))
-        captions, weights = self._attend(state.params, images.inputs[chosen])
-        return {
-            "attention": figures.attention_over_words(
-                [images.pixels[i] for i in chosen],
-                [caption.split() for caption in captions],
-                weights,
-                title=f"{self.config.name}: generated captions with the attention at each word",
-            )
-        }
+        captions = self.caption(state.params, images.inputs[chosen], self.config.decode.width)
+        pixels = [images.pixels[i] for i in chosen]
+        figure = self._attention_figure(state.params, images.inputs[chosen], pixels, captions)
+        return {"attention": figure} if figure else {}
 
-    def _attend(self, params, inputs):
-        """Generate captions and return them with the attention weights of each word's map."""
-        captions = self.caption(params, inputs, self.config.decode.width)
+    def _attention_figure(self, params, inputs, pixels, captions):
+        """Plot the attention weights at each word of captions; `None` without attention."""
+        if self.config.model.attention.alignment == "none":
+            return None
         tokens = self.vocabulary.encode_captions([[caption] for caption in captions])
         _, weights = self._read(params, {"image": inputs, "caption": tokens})
-        return captions, np.asarray(weights)[:, 0].reshape(len(inputs), -1, *self.grid)
+        return figures.attention_over_words(
+            pixels,
+            [caption.split() for caption in captions],
+            np.asarray(weights)[:, 0].reshape(len(inputs), -1, *self.grid),
+            title=f"{self.config.name}: generated captions with the attention at each word",
+        )
+
+    def caption_files(
+        self, state: TrainState, paths: Sequence[Path]
+    ) -> tuple[list[str], Figure | None]:
+        """Generate captions of image files; see `tasks.base.ImageCaptioner`."""
+        inputs, pixels = read_files(paths, self.config)
+        captions = self.caption(state.params, inputs, self.config.decode.width)
+        shown = slice(FILES_IN_FIGURE)
+        figure = self._attention_figure(state.params, inputs[shown], pixels[shown], captions[shown])
+        return captions, figure
 
     def samples(self, state: TrainState) -> str:
         """Format captions of a few test images with their references."""
@@ -299,6 +314,23 @@ class Captioning(Supervised):
             for caption, references in zip(captions, images.captions[:count], strict=True)
         ]
         return "\n\n".join(lines)
+
+
+def read_files(paths: Sequence[Path], config: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Read image files, cropped to a square; return the model's inputs and the pixels.
+
+    Raises:
+        UserError: if a file is not an image, or the weights of VGG are missing.
+    """
+    if config.model.encoder.kind == "residual":
+        resolution = config.model.encoder.resolution
+        images = [crop_and_resize(read_image(path, channels=3), resolution) for path in paths]
+        return np.stack(images), np.stack(images)
+    pixels = ImageFiles(paths, config.data.resolution)[np.arange(len(paths))]
+    if not config.data.vgg_weights:
+        return pixels, pixels
+    network = vgg_encoder(config.data.vgg_weights).load()
+    return np.concatenate([network(image[None]) for image in pixels]), pixels
 
 
 def normalize(images: Array) -> Array:
