@@ -160,7 +160,7 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
     task = build_task(config, workdir)
     if not isinstance(task, ImageCaptioner):
         raise UserError(f"The task '{config.task}' does not support --caption.")
-    paths = image_files(images) if images.is_dir() else [images]
+    paths = list_images(images) if images.is_dir() else [images]
     if not paths:
         raise UserError(f"The directory {images} has no images.")
     _, restored = restore(task, config, workdir)

@@ -41,14 +41,18 @@ def batches(size: Size) -> list[dict[str, np.ndarray]]:
     """Sample random images or features and captions."""
     rng, config = np.random.default_rng(0), size.config
     encoder, count = config.model.encoder, config.batching.size
+    images: Any
     if encoder.kind == "residual":
-        shape = (count, encoder.resolution, encoder.resolution, encoder.channels)
-        image = lambda: rng.integers(0, 256, shape).astype(np.uint8)
+        shape = (STEPS, count, encoder.resolution, encoder.resolution, encoder.channels)
+        images = rng.integers(0, 256, shape).astype(np.uint8)
     else:
-        shape = (count, encoder.grid[0] * encoder.grid[1], encoder.width)
-        image = lambda: rng.random(shape, np.float32)
-    captions = lambda: rng.integers(4, config.vocabulary_size, (count, size.length))
-    return [{"image": image(), "caption": captions().astype(np.int32)} for _ in range(STEPS)]
+        rows, columns = encoder.grid
+        images = rng.random((STEPS, count, rows * columns, encoder.width), np.float32)
+    captions = rng.integers(4, config.vocabulary_size, (STEPS, count, size.length))
+    return [
+        {"image": image, "caption": caption.astype(np.int32)}
+        for image, caption in zip(images, captions, strict=True)
+    ]
 
 
 def train_ours(name: str) -> Callable[[], None]:
@@ -99,17 +103,18 @@ def torch_encoder(encoder: Any):
     class Encoder(nn.Module):
         def __init__(self):
             super().__init__()
-            widths = encoder.widths
-            self.stem = nn.Conv2d(encoder.channels, widths[0], 3, padding=1)
+            widths, patch = encoder.widths, encoder.patch
+            self.stem = nn.Conv2d(encoder.channels, widths[0], patch, stride=patch)
             self.blocks = nn.Sequential(*[DownBlock(*pair) for pair in itertools.pairwise(widths)])
-            self.norm = nn.LayerNorm(widths[-1])
-            side = encoder.resolution // 2 ** len(widths)
+            self.last_conv = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
+            self.norms = nn.ModuleList([ChannelNorm(widths[-1]), nn.LayerNorm(widths[-1])])
+            side = encoder.resolution // (patch * 2 ** (len(widths) - 1))
             self.position = nn.Parameter(torch.randn(side * side, widths[-1]) * 0.1)
 
         def forward(self, images):
-            x = (images.float() / 127.5 - 1.0).movedim(-1, 1)
-            x = self.blocks(functional.avg_pool2d(self.stem(x), 2))
-            return self.norm(x.flatten(2).mT) + self.position
+            x = self.blocks(self.stem((images.float() / 127.5 - 1.0).movedim(-1, 1)))
+            x = x + self.last_conv(functional.relu(self.norms[0](x)))
+            return self.norms[1](x.flatten(2).mT) + self.position
 
     return Encoder() if encoder.kind == "residual" else nn.Identity()
 

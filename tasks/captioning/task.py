@@ -289,7 +289,7 @@ class Captioning(Supervised):
         return figures.attention_over_words(
             pixels,
             [caption.split() for caption in captions],
-            np.asarray(weights)[:, 0].reshape(len(inputs), -1, *self.grid),
+            list(np.asarray(weights)[:, 0].reshape(len(inputs), -1, *self.grid)),
             title=f"{self.config.name}: generated captions with the attention at each word",
         )
 
@@ -300,7 +300,9 @@ class Captioning(Supervised):
         inputs, pixels = read_files(paths, self.config)
         captions = self.caption(state.params, inputs, self.config.decode.width)
         shown = slice(FILES_IN_FIGURE)
-        figure = self._attention_figure(state.params, inputs[shown], pixels[shown], captions[shown])
+        figure = self._attention_figure(
+            state.params, inputs[shown], list(pixels[shown]), captions[shown]
+        )
         return captions, figure
 
     def samples(self, state: TrainState) -> str:
