@@ -24,6 +24,8 @@ from ml_collections import ConfigDict, config_flags
 
 import tasks
 from tasks.base import ImageCaptioner, InstanceSolver, Translator
+from tasks.files import list_files
+from tasks.images import EXTENSIONS
 from tasks.text import decode_lines, read_bytes
 from training import cli, mesh, run
 from training.checkpoints import Checkpoints, Restored
@@ -160,9 +162,11 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
     task = build_task(config, workdir)
     if not isinstance(task, ImageCaptioner):
         raise UserError(f"The task '{config.task}' does not support --caption.")
-    paths = list_images(images) if images.is_dir() else [images]
-    if not paths:
-        raise UserError(f"The directory {images} has no images.")
+    paths = [images]
+    if images.is_dir():
+        paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
+        if not paths:
+            raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
     _, restored = restore(task, config, workdir)
     captions, figure = task.caption_files(restored.state, paths)
     for path, text in zip(paths, captions, strict=True):

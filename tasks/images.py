@@ -14,6 +14,7 @@ from training.errors import UserError, first_line
 from training.files import atomic_write
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of the images in a folder
 BACKGROUND = "white"  # color behind transparent pixels
 CHECKED_DIR = Path("~/.cache/attention_atlas/checked_images").expanduser()
 _FILES_PER_TASK = 256  # files that a thread checks at a time

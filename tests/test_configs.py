@@ -27,6 +27,7 @@ from tests.commands import (
     write_parallel_corpus,
     write_pronunciations,
 )
+from tests.tasks.captioning.data.karpathy_files import write_dataset
 from training import cli, run
 from training.errors import UserError
 from training.loop import fit
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("*.py"))
 # Configs that are faster to evaluate than the first config of their task package.
 EVALUATED = {
+    "captioning": Path("configs/captioning_scenes.py"),
     "meta_rl": Path("configs/snail_maze.py"),
     "pointing": Path("configs/ptrnet_tsp5.py"),
     "translation": Path("configs/transformer_nmt.py"),
@@ -151,7 +153,17 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def load_smoke(corpora, images):
+def captions(tmp_path_factory):
+    """Return the changes of `config.data` that replace each captioning dataset by noise images."""
+    splits = ("train",) * 8 + ("val", "test")
+    return {"scenes": {}} | {
+        name: {"dir": str(write_dataset(tmp_path_factory.mktemp(name), name, splits))}
+        for name in ("flickr8k", "coco")
+    }
+
+
+@pytest.fixture(scope="session")
+def load_smoke(corpora, images, captions):
     """Return a function that loads a smoke variant on generated data, and records key reads."""
 
     def in_threads(max_workers, mp_context):
@@ -163,6 +175,8 @@ def load_smoke(corpora, images):
             config.data.update(corpora[config.data.corpus])
         if "channels" in config.get("data", {}):
             config.data.update(images[config.data.source])
+        if config.task.startswith("captioning"):
+            config.data.update(captions[config.data.source])
         read = set()
         stack.enter_context(record_config_reads(config, read))
         return config, read

@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tasks.files import digest, list_folders, walk_files
-from tasks.images import DamagedImageError, check_files, crop_and_resize, read_image
+from tasks.images import EXTENSIONS, DamagedImageError, check_files, crop_and_resize, read_image
 from tasks.subsets import fixed_permutation
 from training.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SPLIT_NAMES = {"train", "test", "val", "valid", "validation", "dev"}
 TEST_EVERY = 5  # folders without a test split hold out every fifth image
 

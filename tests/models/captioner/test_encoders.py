@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.captioner.encoders import make_encoder
+from models.captioner.encoders import make_encoder, patches
 from tests.models.tiny import unoptimized_jit
 
-OPTIONS = {"kind": "residual", "resolution": 16, "channels": 3, "widths": (4, 4, 8)}
+OPTIONS = {"kind": "residual", "resolution": 16, "channels": 3, "patch": 2, "widths": (4, 8)}
 
 
 def create(**options):
@@ -18,7 +18,7 @@ def create(**options):
 
 
 def test_annotations_see_a_part_of_the_image_and_know_their_position():
-    encoder = create(resolution=32, widths=(4, 8))
+    encoder = create(resolution=32)
     graphdef, params = nnx.split(encoder)
     encode = unoptimized_jit(lambda images: nnx.merge(graphdef, params)(images))
     images = np.zeros((2, 32, 32, 3), np.float32)
@@ -38,7 +38,8 @@ def test_annotations_see_a_part_of_the_image_and_know_their_position():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"resolution": 20}, "must be a multiple of"),
+        ({"patch": 3}, "first, 6"),
+        ({"resolution": 18}, "first, 4"),
         ({"widths": ()}, "must be a multiple of"),
         ({"kind": "vgg"}, "must be residual or features"),
     ],
@@ -46,3 +47,21 @@ def test_annotations_see_a_part_of_the_image_and_know_their_position():
 def test_invalid_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         nnx.eval_shape(lambda: create(**options))
+
+
+def test_patches_are_blocks_of_pixels():
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.float32).reshape(2, 4, 4, 3)
+    divided = patches(jnp.asarray(images), 2)
+    assert divided.shape == (2, 2, 2, 12)
+    np.testing.assert_array_equal(divided[1, 0, 1], images[1, :2, 2:].reshape(-1))
+
+
+def test_features_of_another_shape_are_rejected():
+    encoder = make_encoder(
+        kind="features", grid=(2, 3), width=4, dtype=jnp.dtype("float32"), key=jax.random.key(0)
+    )
+    maps = np.random.default_rng(0).normal(size=(5, 2, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(encoder(jnp.asarray(maps)), maps.reshape(5, 6, 4))
+    for shape in ((5, 3, 3, 4), (5, 6, 5), (5, 24)):
+        with pytest.raises(ValueError, match=r"encoder.grid=\(2, 3\) and encoder.width=4 do not"):
+            encoder(jnp.zeros(shape))
