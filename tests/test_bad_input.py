@@ -209,7 +209,10 @@ def test_missing_vocabulary_is_not_trained_again(untrained_run, tmp_path):
         (["--split=tset"], "choose from train, dev, test, test_long. Did you mean 'test'"),
         (["--checkpoint=bset"], "checkpoint"),
         (["--beam=0"], "beam"),
-        (["--translate=one", "--json"], "Pass only one of --translate, --instance and --json"),
+        (
+            ["--translate=one", "--json"],
+            "Pass only one of --translate, --instance, --caption and --json",
+        ),
         (["--translate=-"], "standard input, line 2 is not UTF-8"),
     ],
 )
