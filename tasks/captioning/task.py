@@ -113,6 +113,10 @@ class Captioning(Supervised):
             self.workdir, self.dataset["train"].captions, self.vocabulary_size
         )
 
+    def data_fingerprint(self) -> dict[str, str]:
+        """Return the numbers of training and dev images, and digests; see `training.loop`."""
+        return {split: self.dataset[split].summary for split in ("train", "dev")}
+
     def describe(self) -> dict[str, str]:
         """Summarize the dataset, the vocabulary and the map that the decoder attends to."""
         sizes = ", ".join(f"{len(images):,} {name}" for name, images in self.dataset.items())

@@ -1,10 +1,14 @@
 """Images with several captions each: the interface of all captioning datasets."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int8, Int32, Integer
+
+from tasks.captioning.data.image_files import ImageFiles
+from tasks.files import digest
 
 WORD_CLASSES = ("other", "digit", "color", "size")  # of the words in `Grounding.word_classes`
 
@@ -51,3 +55,11 @@ class CaptionedImages(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @property
+    def summary(self) -> str:
+        """Number of images, and a digest of the captions and the names and sizes of the files."""
+        files = self.pixels.paths if isinstance(self.pixels, ImageFiles) else []
+        names = (f"{path.name} {path.stat().st_size}\n".encode() for path in files)
+        captions = ("\n".join([*several, ""]).encode() for several in self.captions)
+        return f"{len(self):,} images (digest {digest(itertools.chain(names, captions))})"

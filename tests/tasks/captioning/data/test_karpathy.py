@@ -1,6 +1,7 @@
 """Datasets in the form of Karpathy's files, with images or with features."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -103,3 +104,19 @@ def test_incomplete_dataset_is_an_error(damage, message, tmp_path):
     damage(write_dataset(tmp_path))
     with pytest.raises(UserError, match=message):
         karpathy.load("flickr8k", dir=str(tmp_path), resolution=16, vgg_weights="")
+
+
+def test_summary_identifies_captions_and_images(tmp_path):
+    write_dataset(tmp_path)
+    path = tmp_path / "dataset_flickr8k.json"
+    load = partial(karpathy.open_splits, "flickr8k", str(tmp_path), 8, None)
+    original = {split: images.summary for split, images in load().items()}
+    assert original["train"].startswith("6 images (digest ")
+    content = path.read_text()
+    path.write_text(content.replace('"brown"', '"black"', 1))
+    assert load()["train"].summary != original["train"]
+    assert load()["dev"].summary == original["dev"]
+    path.write_text(content)
+    image = tmp_path / "Flicker8k_Dataset" / "007.png"
+    image.write_bytes(image.read_bytes() + b"more")
+    assert load()["dev"].summary != original["dev"]
