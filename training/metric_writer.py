@@ -7,6 +7,7 @@ lines as an uninterrupted one, except for `seconds`, `items_per_second` and `flo
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from training.errors import UserError
 from training.files import atomic_write
 
 FILENAME = "metrics.jsonl"
@@ -25,15 +27,35 @@ FLUSH_SECONDS = 30  # how long an event for TensorBoard may stay in memory
 
 
 def read(workdir: str) -> list[dict]:
-    """Read all lines of `metrics.jsonl`, except lines that a crash truncated or corrupted."""
+    """Read all lines of `metrics.jsonl`, except lines that a crash truncated or corrupted.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
     path = Path(workdir) / FILENAME
-    lines = []
-    for text in path.read_bytes().splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):
-            line = json.loads(text)
-            if isinstance(line, dict) and "step" in line:
-                lines.append(line)
-    return lines
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    return [line for text in content.splitlines() if (line := _parse_line(text))]
+
+
+def _parse_line(text: bytes) -> dict:
+    """Parse a JSON object of a step and numbers; returns {} if the text is none."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return {}
+    return line if all(map(_is_number, line.values())) else {}
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value of JSON is a number that a float can hold (or NaN or infinite)."""
+    if type(value) is int:
+        return abs(value) <= sys.float_info.max
+    return type(value) is float
 
 
 class MetricWriter:
