@@ -13,7 +13,7 @@ import sacrebleu
 import sacremoses
 from rapidfuzz.distance import Levenshtein
 
-from training.errors import UserError
+from training.errors import UserError, did_you_mean
 
 References = Sequence[Sequence[str]]  # one or more for each hypothesis
 
@@ -80,6 +80,18 @@ TEXT_METRICS: dict[str, Callable[..., float]] = {
     "per": per,
     "wer": wer,
 }
+
+
+def check_names(names: Iterable[str], others: Iterable[str]) -> None:
+    """Check that each name is one of `TEXT_METRICS` or of `others`.
+
+    Raises:
+        UserError: otherwise.
+    """
+    known = (*TEXT_METRICS, *others)
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no metric '{name}'." + did_you_mean(name, known))
 
 
 def check(names: Iterable[str], language: str) -> None:

@@ -32,7 +32,7 @@ from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import BOS, EOS, PAD, Vocabulary, select_vocabulary
 from tasks.translation.figures import attention_figures
 from training import checkpoints, hosts, mesh, optimizer
-from training.errors import UserError, config_section, did_you_mean
+from training.errors import UserError, config_section
 from training.prefetch import prefetch
 from training.registry import lookup
 from training.state import TrainState
@@ -72,10 +72,7 @@ class Translation(Supervised):
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
-        known = (*metrics.TEXT_METRICS, "perplexity", "truncated")
-        for name in config.metrics:
-            if name not in known:
-                raise UserError(f"There is no metric '{name}'." + did_you_mean(name, known))
+        metrics.check_names(config.metrics, others=("perplexity", "truncated"))
         model = lookup(
             MODELS,
             config.architecture,
@@ -109,7 +106,11 @@ class Translation(Supervised):
         """Load the vocabulary, so that faulty data fails before training starts."""
         if not self._vocabulary_exists:
             self._check_metrics()
-        assert len(self.vocabulary) == self.vocabulary_size
+        if len(self.vocabulary) != self.vocabulary_size:
+            raise UserError(
+                f"{self.workdir / VOCABULARY} does not have vocabulary.size={self.vocabulary_size} "
+                "tokens: restore the file of this run."
+            )
 
     def _check_metrics(self) -> None:
         """Check that the metrics are defined, and that the one in `train.best` is not constant."""
@@ -151,11 +152,8 @@ class Translation(Supervised):
     def describe(self) -> dict[str, str]:
         """Summarize the corpus, the pairs left out of training, the vocabulary and the batches."""
         data = self.config.data
-        sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in self.corpus.items())
+        rows = self.corpus.describe(f"{data.corpus} {data.source}-{data.target}")
         _, dropped = self._training_pairs
-        rows = {"data": f"{data.corpus} {data.source}-{data.target}: {sizes}"}
-        if self.corpus.passed_over:
-            rows["passed over"] = ", ".join(self.corpus.passed_over)
         if len(empty := self._tokenized("train").empty()):
             lines = ", ".join(str(i + 1) for i in empty[:3])
             rows["empty"] = f"{len(empty):,} training pairs left out (lines {lines})"

@@ -23,6 +23,8 @@ from tasks.translation.data.pairs import TextPairs
 from training.errors import UserError
 
 _MIN_NEW_FRACTION = 1e-3  # sampling stops if a smaller fraction of the sampled numbers is new
+_MAX_MAXIMUM = 10**18  # numbers are int64
+_MAX_EXAMPLES = 10**7  # of all splits, which are in memory
 _SMALL = 100  # smaller numbers are all in `train`
 
 
@@ -81,6 +83,11 @@ def numbers(
             f"data.examples={examples} must be at least {_SMALL}, data.held_out={held_out} at "
             f"least 1, and data.nonzero_digits={nonzero_digits} at least 1 and less than the "
             f"{digits} digits of data.maximum={maximum}."
+        )
+    if maximum >= _MAX_MAXIMUM or examples + 2 * held_out > _MAX_EXAMPLES or seed < 0:
+        raise UserError(
+            f"data.maximum={maximum} must be less than 10^18, data.examples={examples} and twice "
+            f"data.held_out={held_out} together at most 10^7, and data.seed={seed} at least 0."
         )
     spellers = NumberSpeller(source, maximum), NumberSpeller(target, maximum)
     rng = np.random.default_rng(seed)

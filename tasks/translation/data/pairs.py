@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from training.errors import UserError
+
 
 class Pairs(Sequence[tuple[str, str]]):
     """Random access to (source sentence, target sentence); a slice returns a list."""
@@ -79,6 +81,14 @@ class Splits(dict[str, Pairs]):
         super().__init__(splits)
         self.passed_over = passed_over
 
+    def describe(self, name: str) -> dict[str, str]:
+        """Summarize the corpus `name`, in rows for the header of a run."""
+        sizes = ", ".join(f"{len(pairs):,} {split}" for split, pairs in self.items())
+        rows = {"data": f"{name}: {sizes}"}
+        if self.passed_over:
+            rows["passed over"] = ", ".join(self.passed_over)
+        return rows
+
 
 class RecordPairs(Pairs):
     """Pairs read on access from records {language: UTF-8 bytes}.
@@ -110,4 +120,9 @@ class RecordPairs(Pairs):
         return self._decode(self._records[range(len(self))[index]])
 
     def _decode(self, record: dict[str, bytes]) -> tuple[str, str]:
-        return record[self._source].decode(), record[self._target].decode()
+        try:
+            return record[self._source].decode(), record[self._target].decode()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self._fingerprint} has a sentence that is not UTF-8: prepare the dataset again."
+            ) from error

@@ -63,7 +63,7 @@ def read_pairs(
 def find_file(directory: Path, stem: str, language: str) -> Path | None:
     """Return the path of `stem.language` or `stem.language.gz`, or None if neither exists."""
     for path in (directory / f"{stem}.{language}", directory / f"{stem}.{language}.gz"):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     return None
 

@@ -25,12 +25,13 @@ PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 NORMALIZATIONS = ("nfc", "none")
 
-# Sentencepiece cannot learn U+0000, U+2581 (its mark of a space) and U+2585 (its mark of an unknown
-# character), nor the name of a special token in the text. `_escape` writes the former as this
-# noncharacter, which Unicode reserves for internal use, and a digit; and the names of the special
-# tokens contain it, so that they never occur in escaped text.
+# Sentencepiece (0.2.3, tried with every code point) cannot learn the name of a special token, nor
+# these characters: U+0000, final line breaks, its separator U+001F, its mark of a space U+2581 and
+# of an unknown character U+2585. `_escape` writes a character as a noncharacter, which Unicode
+# reserves for internal use, and a digit. The names of the special tokens contain the noncharacter,
+# so that they do not occur in escaped text.
 _ESCAPE = "\ufdd0"
-_RESERVED = f"{_ESCAPE}\0\u2581\u2585"
+_RESERVED = f"{_ESCAPE}\0\n\r\x1f\u2581\u2585"
 _ESCAPES = str.maketrans({c: f"{_ESCAPE}{i}" for i, c in enumerate(_RESERVED)})
 _LONGEST_LINE = 2**30  # bytes, sentencepiece's maximum; it leaves out longer lines
 
@@ -95,6 +96,8 @@ class SubwordVocabulary(Vocabulary):
         super().__init__(model)
         self._processor = sentencepiece.SentencePieceProcessor()
         self._processor.load_from_serialized_proto(model)
+        pieces = self._processor.id_to_piece(list(range(len(self))))
+        self._tokens = [*SPECIAL, *pieces[len(SPECIAL) :]]
         # Vocabularies of version 0.1.0 have another name here: no normalization and no escapes.
         self._normalization = _parse(model).normalizer_spec.name
 
@@ -190,7 +193,7 @@ class SubwordVocabulary(Vocabulary):
 
     def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         """Return the token strings of ids; '▁' marks the start of a word."""
-        return [SPECIAL[i] if i <= UNK else self._processor.id_to_piece(i) for i in map(int, ids)]
+        return [self._tokens[int(i)] for i in ids]
 
 
 class SymbolVocabulary(Vocabulary):
@@ -285,7 +288,7 @@ def _escape(text: str) -> str:
 
 def _unescape(text: str) -> str:
     """Invert `_escape`."""
-    return re.sub(f"{_ESCAPE}([0-3])", lambda match: _RESERVED[int(match[1])], text)
+    return re.sub(f"{_ESCAPE}([0-6])", lambda match: _RESERVED[int(match[1])], text)
 
 
 def _collect_error(items: Iterable[str], errors: list[Exception]) -> Iterator[str]:

@@ -70,11 +70,11 @@ def test_unknown_character_is_unk(subwords):
 
 
 @pytest.mark.parametrize(
-    "special", ["</s>", "<unk>", "\0", "\u2581", "\u2585", "\ufdd0", "\ufdd01", "\t"]
+    "special", ["</s>", "<unk>", "\0", "\u2581", "\u2585", "\x1f", "\ufdd0", "\ufdd01", "\t"]
 )
 def test_reserved_text_is_learned(special, tmp_path):
     """Sentencepiece itself drops such lines from its training text, or the characters."""
-    text = [*TEXT[:2], f"to {special} be", f"x{special}y"]
+    text = [*TEXT[:2], f"to {special} be", f"x{special}y", f"z{special}"]
     vocabulary = train(text, tmp_path / "subwords.model", size=50)
     ids = vocabulary.encode(text)
     assert min(i for sentence in ids for i in sentence) > UNK
