@@ -98,10 +98,14 @@ class RecordPairs(Pairs):
         source: language of the source sentences.
         target: language of the target sentences.
         fingerprint: identifier of the data; a digest would have to read every record.
+        indices: the records to read, in order.
     """
 
-    def __init__(self, records: Any, source: str, target: str, fingerprint: str):
+    def __init__(
+        self, records: Any, source: str, target: str, fingerprint: str, indices: Sequence[int]
+    ):
         self._records = records
+        self._indices = indices
         self._source = source
         self._target = target
         self._fingerprint = fingerprint
@@ -111,13 +115,13 @@ class RecordPairs(Pairs):
         return self._fingerprint
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._indices)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            indices = list(range(len(self))[index])
+            indices = list(self._indices[index])
             return [self._decode(record) for record in self._records.__getitems__(indices)]
-        return self._decode(self._records[range(len(self))[index]])
+        return self._decode(self._records[self._indices[index]])
 
     def _decode(self, record: dict[str, bytes]) -> tuple[str, str]:
         try:

@@ -1,13 +1,18 @@
 """Translation datasets of tensorflow-datasets, read without TensorFlow."""
 
 import os
+from collections.abc import Sequence
 
+import numpy as np
+
+from tasks.subsets import fixed_permutation
 from tasks.translation.data.pairs import RecordPairs
 from training.errors import UserError, first_line
 
-# Split names of tensorflow-datasets. If a dataset lacks a split, 1% of its training data is used
-# for the split and excluded from training.
-_SPLITS = {"dev": ("validation", "train[:1%]"), "test": ("test", "train[1%:2%]")}
+_SPLITS = {"dev": "validation", "test": "test"}  # names of tensorflow-datasets
+# If a dataset lacks a split, this part of its training data is sampled for the split and excluded
+# from training.
+_HELD_OUT = 0.01
 
 
 def read_dataset(source: str, target: str, dataset: str, data_dir: str) -> dict[str, RecordPairs]:
@@ -41,25 +46,36 @@ def read_dataset(source: str, target: str, dataset: str, data_dir: str) -> dict[
         if language not in languages:
             raise UserError(f"{dataset} has no {language!r}: choose from {', '.join(languages)}.")
 
-    held_out = {
-        split: name if name in available else fraction
-        for split, (name, fraction) in _SPLITS.items()
-    }
-    has_all_splits = set(held_out.values()) <= set(available)
-    splits = {"train": "train" if has_all_splits else "train[2%:]"} | held_out
+    names = {"train": "train"} | {x: name for x, name in _SPLITS.items() if name in available}
     try:
-        return {
-            name: RecordPairs(
-                builder.as_data_source(split=split),
-                source,
-                target,
-                fingerprint=f"{builder.info.full_name}[{split}] {source}-{target}, "
-                f"{available[split].num_bytes} bytes",
-            )
-            for name, split in splits.items()
-        }
+        records = {split: builder.as_data_source(split=name) for split, name in names.items()}
+        indices: dict[str, Sequence[int]] = {x: range(len(data)) for x, data in records.items()}
     except Exception as error:  # prepared in another format, partly deleted: many types
         raise UserError(
             f"{dataset} in {builder.data_dir} cannot be read as array_record "
             f"({first_line(error)}): remove it and prepare it again with `{command}`."
         ) from error
+    sizes = {split: available[name].num_bytes for split, name in names.items()}
+    missing = [split for split in _SPLITS if split not in names]
+    if missing:
+        indices |= _hold_out(len(records["train"]), missing)
+        names |= {split: f"{split} from train" for split in ("train", *missing)}
+    return {
+        split: RecordPairs(
+            records.get(split, records["train"]),
+            source,
+            target,
+            fingerprint=f"{builder.info.full_name}[{names[split]}] {source}-{target}, "
+            f"{sizes.get(split, sizes['train'])} bytes",
+            indices=indices[split],
+        )
+        for split in ("train", *_SPLITS)
+    }
+
+
+def _hold_out(count: int, splits: list[str]) -> dict[str, list[int]]:
+    """Sample disjoint splits from `count` training examples; return the indices of all splits."""
+    size = int(count * _HELD_OUT)
+    *held_out, train = np.split(fixed_permutation(count), size * np.arange(1, len(splits) + 1))
+    parts = {"train": train} | dict(zip(splits, held_out, strict=True))
+    return {split: np.sort(part).tolist() for split, part in parts.items()}

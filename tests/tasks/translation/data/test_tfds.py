@@ -9,15 +9,19 @@ from tasks.translation.data import corpora
 from training.errors import UserError
 
 
+CONFIGS = ("de-en", "train_only", "ordered")  # the last two have no dev and test splits
+
+
 class TinyTranslate(tfds.core.GeneratorBasedBuilder):
     """A generated translation dataset in the format of tensorflow-datasets."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in ("de-en", "train_only"))
+    BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in CONFIGS)
 
     def _info(self):
         features = tfds.features.Translation(languages=("de", "en"))
-        return tfds.core.DatasetInfo(builder=self, features=features)
+        ordered = self.builder_config.name == "ordered"
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=ordered)
 
     def _split_generators(self, dl_manager):
         splits = {name: self._generate_examples(name) for name in ("train", "validation", "test")}
@@ -31,7 +35,7 @@ class TinyTranslate(tfds.core.GeneratorBasedBuilder):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tfds")
-    for config in ("de-en", "train_only"):
+    for config in CONFIGS:
         builder = TinyTranslate(data_dir=directory, config=config, file_format="array_record")
         builder.download_and_prepare()
     return directory
@@ -58,6 +62,19 @@ def test_missing_splits_are_held_out_from_training(prepared):
     sizes = {name: len(pairs) for name, pairs in splits.items()}
     assert sizes == {"train": 294, "dev": 3, "test": 3}
     assert len({pair for pairs in splits.values() for pair in pairs}) == 300
+    assert len({pairs.fingerprint for pairs in splits.values()}) == 3
+
+
+def test_pairs_are_held_out_from_the_whole_training_split(prepared):
+    """The first pairs of an ordered dataset may be of one document."""
+    splits = load(prepared, "tiny_translate/ordered")
+    numbers = {name: [int(x.split()[-1]) for x, _ in pairs] for name, pairs in splits.items()}
+    assert sorted(n for values in numbers.values() for n in values) == list(range(300))
+    assert all(values == sorted(values) for values in numbers.values())
+    held_out = numbers["dev"] + numbers["test"]
+    assert max(held_out) > 150 and held_out != list(range(6))
+    assert splits["train"][7:9] == [splits["train"][7], splits["train"][8]]
+    assert list(splits["dev"]) == list(load(prepared, "tiny_translate/ordered")["dev"])
 
 
 @pytest.mark.parametrize(
