@@ -18,6 +18,7 @@ from models.beam_search import beam_search
 from models.encoder_decoder import Segments
 from tasks.base import Supervised
 from tasks.cross_entropy import linear_cross_entropy
+from tasks.subsets import fixed_sample
 from tasks.translation import metrics
 from tasks.translation.data import corpora
 from tasks.translation.data.bucketing import (
@@ -388,7 +389,8 @@ class Translation(Supervised):
 
     def samples(self, state: TrainState) -> str:
         """Format a few test sentences with their translations and references."""
-        pairs = self.corpus[self.splits[0]][:4]
+        test = self.corpus[self.splits[0]]
+        pairs = [test[i] for i in fixed_sample(len(test), 4).tolist()]
         sources = [source for source, _ in pairs]
         outputs = self._translate(state.params, sources, self.config.decode.width)[0]
         lines = [

@@ -170,6 +170,20 @@ def test_passed_over_files_and_empty_pairs_are_reported(text_config, tmp_path):
     assert "tok:13a" in rows["bleu"]
 
 
+def test_samples_are_not_the_first_sentences_of_the_test_split(text_config, tmp_path, monkeypatch):
+    lines = [f"sentence {n}" for n in range(100)]
+    for language in ("en", "de"):
+        (tmp_path / f"test.{language}").write_text("\n".join(lines) + "\n")
+    task = build_abstract(text_config, str(tmp_path / "run"))
+    translate = lambda params, sentences, width: (sentences, 0)
+    monkeypatch.setattr(task, "_translate", translate)
+    samples = task.samples(TrainState(jnp.int32(0), None, None))
+    numbers = [int(line.split()[-1]) for line in samples.splitlines() if line]
+    shown = sorted(set(numbers))
+    assert numbers == [n for n in shown for _ in range(3)]
+    assert len(shown) == 4 and shown != [0, 1, 2, 3]
+
+
 def test_references_are_compared_in_the_normal_form_of_the_output(
     text_config, tmp_path, monkeypatch
 ):

@@ -8,7 +8,6 @@ import tensorflow_datasets as tfds
 from tasks.translation.data import corpora
 from training.errors import UserError
 
-
 CONFIGS = ("de-en", "train_only", "ordered")  # the last two have no dev and test splits
 
 
