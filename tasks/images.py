@@ -1,7 +1,7 @@
 """Images from files and arrays, as 8-bit grayscale or RGB, by the rules of Pillow."""
 
 import contextlib
-import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tasks.files import digest
 from training.errors import UserError, first_line
 from training.files import atomic_write
 
@@ -65,8 +66,7 @@ def check_files(root: Path, paths: Sequence[Path]) -> None:
     Raises:
         UserError: if a file cannot be read.
     """
-    name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=16).hexdigest()
-    record = CHECKED_DIR / f"{name}.npy"
+    record = CHECKED_DIR / f"{digest([os.fsencode(root.absolute())])}.npy"
     try:
         checked = frozenset(np.load(record).tolist())
     except (OSError, ValueError, EOFError):  # missing or damaged
@@ -98,8 +98,12 @@ def _check_headers(
     for path in paths:
         try:
             status = path.stat()
-            text = f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}"
-            version = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+            content = (
+                os.fsencode(path.absolute()),
+                b"%d" % status.st_size,
+                b"%d" % status.st_mtime_ns,
+            )
+            version = int(digest([b"\0".join(content)])[:16], 16)
             if version not in checked:
                 check_header(path)
             versions.append(version)

@@ -1,5 +1,6 @@
 """Tests of `tasks.image_generation.data.image_files` and of the cache of checked files."""
 
+import os
 import shutil
 
 import numpy as np
@@ -137,7 +138,15 @@ def test_headers_are_read_once_for_each_version_of_a_file(tmp_path, monkeypatch,
     assert len(read) == 22 + 21
 
 
-@pytest.mark.usefixtures("disable_type_checks")
+def test_names_of_files_may_have_any_bytes(tmp_path):
+    root = write_classes(tmp_path, {"cat": 10})
+    for n, name in enumerate([b"caf\xe9.png", b"a\nb.png", "\u4e2d.png".encode()]):
+        (root / "cat" / f"00{n}.png").rename(root / "cat" / os.fsdecode(name))
+    images = open_folder(root)["train"]
+    images.check()
+    assert len(items(images)) == len(images) == 8
+
+
 def test_cache_is_optional(tmp_path, monkeypatch):
     root = write_classes(tmp_path / "images", {"cat": 10})
     (tmp_path / "file").touch()
