@@ -1,4 +1,4 @@
-"""Compilation cache and a fixture for all tests."""
+"""Compilation cache and fixtures for all tests."""
 
 import os
 import tempfile
@@ -24,3 +24,11 @@ def disable_type_checks():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_images(tmp_path_factory):
+    """Keep the records of checked image files out of the home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.images.CHECKED_DIR", tmp_path_factory.mktemp("checked_images"))
+        yield

@@ -214,6 +214,18 @@ slow_fuzz = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+SIGNATURES = (
+    b"",
+    b"BM",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"RIFF\0\0\0\0WEBP",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+    b"\0\0\0\x1cftypavif",
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+)
 encoded_images = st.builds(
     lambda *arguments: encode_any(*arguments),
     st.sampled_from(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"]),
@@ -257,7 +269,10 @@ def assert_array_or_error(path, channels):
 
 @pytest.mark.slow
 @slow_fuzz
-@given(st.binary(max_size=400), st.sampled_from([1, 3]))
+@given(
+    st.builds(bytes.__add__, st.sampled_from(SIGNATURES), st.binary(max_size=400)),
+    st.sampled_from([1, 3]),
+)
 @example(b"", 1)
 def test_random_bytes_are_an_array_or_an_error(write, content, channels):
     assert_array_or_error(write(content), channels)

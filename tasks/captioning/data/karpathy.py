@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tasks.captioning.data.dataset import CaptionedImages
 from tasks.captioning.data.features import DIRECTORY, Encoder, open_features, vgg_encoder
 from tasks.captioning.data.image_files import ImageFiles
+from tasks.images import check_files
 from training.errors import UserError, first_line
 
 CAPTIONS_URL = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip"
@@ -49,7 +50,7 @@ def load(
         vgg_weights: weights of VGG-19, whose features replace the images, or '' for the images.
 
     Raises:
-        UserError: if a file is missing or invalid.
+        UserError: if a file is missing or invalid, or the header of an image cannot be read.
     """
     encoder = vgg_encoder(vgg_weights) if vgg_weights else None
     return open_splits(name, dir, resolution, encoder)
@@ -64,6 +65,7 @@ def open_splits(
     captions = {split: [x.captions for x in entries[split]] for split in entries}
     paths = [root / x.path for several in entries.values() for x in several]
     _check_exist(paths, name, root)
+    check_files(root, paths)
     files = ImageFiles(paths, resolution)
     features = open_features(files, encoder, root / DIRECTORY) if encoder else None
     splits, start = {}, 0

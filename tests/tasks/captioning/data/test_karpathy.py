@@ -87,6 +87,10 @@ def without_test_split(directory):
     path.write_text(path.read_text().replace('"test"', '"train"'))
 
 
+def with_unreadable_image(directory):
+    (directory / "Flicker8k_Dataset" / "003.png").write_bytes(b"no image")
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -98,6 +102,7 @@ def without_test_split(directory):
         (with_truncated_json, r"not a list of captions of Karpathy \(JSONDecodeError"),
         (with_unknown_split, r"not a list of captions of Karpathy \(KeyError: 'validation'"),
         (without_test_split, r"has no images of the split test: unpack"),
+        (with_unreadable_image, r"003\.png is not a readable image"),
     ],
 )
 def test_incomplete_dataset_is_an_error(damage, message, tmp_path):
