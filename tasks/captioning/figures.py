@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
+from tasks.plotting import literal_text
+
 COLUMNS = 9  # panels of a row
 
 
@@ -27,7 +29,8 @@ def attention_over_words(
     """
     lines = [-(-(len(words) + 1) // COLUMNS) for words in captions]
     figure = Figure(figsize=(1.2 * COLUMNS, 1.45 * sum(lines) + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    ([title], *captions), style = literal_text([title], *captions)
+    figure.suptitle(title, fontsize=9, **style)
     parts = figure.subfigures(len(images), 1, squeeze=False, height_ratios=lines)[:, 0]
     for part, image, words, maps in zip(parts, images, captions, weights, strict=True):
         panels = part.subplots(-(-(len(words) + 1) // COLUMNS), COLUMNS, squeeze=False).flat
@@ -38,7 +41,7 @@ def attention_over_words(
         for axes in panels[: len(words) + 1]:
             axes.imshow(image)
         for axes, word, heat in zip(panels[1:], words, maps, strict=False):
-            axes.set_title(word, fontsize=8)
+            axes.set_title(word, fontsize=8, **style)
             axes.imshow(
                 heat,
                 cmap="gray",

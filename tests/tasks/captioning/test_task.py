@@ -1,10 +1,13 @@
 """The captioning task: loss, evaluation, figures, and rejected configs."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import tasks
 from configs import captioning_scenes
@@ -94,6 +97,16 @@ def test_figure_has_a_panel_per_word():
     titles = [axes.get_title() for axes in figure.axes if axes.images]
     assert titles == ["", "a", "red", "one", "", *["two"] * 9]
     assert [len(axes.images) for axes in figure.axes if axes.get_title()] == [2] * 12
+
+
+def test_words_in_any_script_are_plotted_without_warnings():
+    image, weights = np.zeros((8, 8, 3), np.uint8), np.ones((2, 4, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.attention_over_words([image], [["\U000f0000", "$\\frac$"]], [weights], "$")
+        FigureCanvasAgg(figure).draw()
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == ["", "U+F0000", "$\\frac$"]
 
 
 @pytest.mark.parametrize(
