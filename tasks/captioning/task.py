@@ -26,6 +26,7 @@ from tasks.captioning.data.image_files import ImageFiles
 from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
 from tasks.cross_entropy import linear_cross_entropy, log_probs
 from tasks.images import crop_and_resize, read_image
+from tasks.subsets import fixed_sample
 from training import hosts, mesh, optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
@@ -278,7 +279,7 @@ class Captioning(Supervised):
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """Plot the attention weights at each word of the captions of a few test images."""
         images = self.dataset[self.splits[0]]
-        chosen = np.arange(min(EXAMPLES, len(images)))
+        chosen = fixed_sample(len(images), EXAMPLES)
         captions = self.caption(state.params, images.inputs[chosen], self.config.decode.width)
         pixels = [images.pixels[i] for i in chosen]
         figure = self._attention_figure(state.params, images.inputs[chosen], pixels, captions)
@@ -312,12 +313,11 @@ class Captioning(Supervised):
     def samples(self, state: TrainState) -> str:
         """Format captions of a few test images with their references."""
         images = self.dataset[self.splits[0]]
-        count = min(4, len(images))
-        width = self.config.decode.width
-        captions = self.caption(state.params, images.inputs[np.arange(count)], width)
+        chosen = fixed_sample(len(images), 4)
+        captions = self.caption(state.params, images.inputs[chosen], self.config.decode.width)
         lines = [
-            f"  model      {caption}\n  reference  " + "\n             ".join(references)
-            for caption, references in zip(captions, images.captions[:count], strict=True)
+            f"  model      {caption}\n  reference  " + "\n             ".join(images.captions[i])
+            for caption, i in zip(captions, chosen, strict=True)
         ]
         return "\n\n".join(lines)
 

@@ -12,9 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import tasks
 from configs import captioning_scenes
 from tasks.captioning import figures
+from tasks.captioning.data.dataset import CaptionedImages
 from tasks.captioning.task import normalize
 from tests.models.tiny import unoptimized_jit, with_random_params
 from training.errors import UserError
+from training.state import TrainState
 
 
 def smoke_config():
@@ -62,6 +64,28 @@ def test_training_batches_after_a_resume_are_those_of_an_uninterrupted_run(task)
     resumed = next(task.batches("train", 2))
     np.testing.assert_array_equal(resumed["caption"], expected["caption"])
     np.testing.assert_array_equal(resumed["image"], expected["image"])
+
+
+def test_samples_are_not_the_first_images_of_the_test_split(task, monkeypatch):
+    """Datasets list images in an order that may have a meaning."""
+    count = 100
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((8, 8, 3), np.uint8)
+    images = CaptionedImages(pixels, [(f"image {n}",) for n in range(count)], pixels)
+    monkeypatch.setattr(task, "dataset", {"test": images})
+    shown = []
+
+    def caption(params, inputs, width):
+        shown.append(inputs[:, 0, 0, 0].tolist())
+        return [f"image {n}" for n in shown[-1]]
+
+    monkeypatch.setattr(task, "caption", caption)
+    monkeypatch.setattr(task, "_attention_figure", lambda *arguments: None)
+    state = TrainState(jnp.int32(0), None, None)
+    lines = [line.split()[-1] for line in task.samples(state).splitlines() if line]
+    task.figures(state)
+    assert [int(n) for n in lines] == [n for n in shown[0] for _ in range(2)]
+    assert [len(numbers) for numbers in shown] == [4, 3]
+    assert min(map(max, shown)) >= 10
 
 
 def test_captions_do_not_depend_on_the_batch(task, params):
