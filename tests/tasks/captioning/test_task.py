@@ -16,6 +16,7 @@ from tasks.captioning.data.dataset import CaptionedImages
 from tasks.captioning.task import normalize
 from tests.models.tiny import unoptimized_jit, with_random_params
 from training.errors import UserError
+from training.loop import fit
 from training.state import TrainState
 
 
@@ -157,3 +158,22 @@ def test_invalid_config_is_rejected(change, message, tmp_path):
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):
         next(tasks.build(config, str(tmp_path)).batches("train", 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, alignment",
+    [("captioning", "soft"), ("captioning", "none"), ("captioning.hard_attention", "hard")],
+)
+def test_model_learns_scenes(name, alignment, tmp_path):
+    """After 400 steps it knows the grammar; with attention it looks at the digits it names."""
+    config = captioning_scenes.get_config()
+    config.task, config.model.attention.alignment = name, alignment
+    config.data.update(train=4000, dev=100)
+    config.train.update(steps=400, eval_every=400)
+    task = tasks.build(config, str(tmp_path))
+    metrics = fit(task, config, str(tmp_path))["metrics"]
+    assert metrics["dev/perplexity"] < 2.6
+    assert metrics["dev/bleu_1"] > 70
+    if alignment == "soft":
+        assert metrics["dev/pointing"] > 3 * metrics["dev/pointing_chance"]
