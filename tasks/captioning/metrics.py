@@ -5,7 +5,7 @@ installed as a package.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import sacrebleu
@@ -49,6 +49,7 @@ def pointing_accuracy(
     grid: tuple[int, int],
     size: int,
     classes: Sequence[str],
+    content: Collection[str],
 ) -> dict[str, float]:
     """Compute the fraction of words with the largest attention weight in the box of their object.
 
@@ -60,18 +61,23 @@ def pointing_accuracy(
         grid: rows and columns of the map.
         size: rows and columns of the image, in pixels.
         classes: names of the word classes.
+        content: names of the classes of content words.
 
     Returns:
-        `pointing`, over all words with an object; `pointing_CLASS` for each class; and
-        `pointing_chance`, the mean fraction of positions that lie in the box.
+        `pointing`, over all content words; `pointing_CLASS` for each class; and `pointing_chance`,
+        the mean fraction of positions that lie in the box of a content word's object.
     """
     example, step = np.nonzero(objects >= 0)
     box = boxes[example, objects[example, step]]
     inside = positions_in_boxes(box, grid, size)
     largest = np.argmax(weights[example, step], axis=-1)
     hits = inside[np.arange(len(example)), largest]
-    values = {"pointing": float(hits.mean()), "pointing_chance": float(inside.mean())}
     found = word_classes[example, step]
+    is_content = np.isin(found, [n for n, name in enumerate(classes) if name in content])
+    values = {
+        "pointing": float(hits[is_content].mean()),
+        "pointing_chance": float(inside[is_content].mean()),
+    }
     return values | {
         f"pointing_{name}": float(hits[found == n].mean())
         for n, name in enumerate(classes)

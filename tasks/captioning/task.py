@@ -20,7 +20,7 @@ from tasks.base import Supervised
 from tasks.captioning import figures, metrics
 from tasks.captioning.data import karpathy, scenes
 from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
-from tasks.captioning.data.dataset import WORD_CLASSES, CaptionedImages
+from tasks.captioning.data.dataset import CONTENT_CLASSES, WORD_CLASSES, CaptionedImages
 from tasks.captioning.data.features import vgg_encoder
 from tasks.captioning.data.image_files import ImageFiles
 from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
@@ -256,6 +256,7 @@ class Captioning(Supervised):
             grid=self.grid,
             size=images.pixels[0].shape[0],
             classes=WORD_CLASSES,
+            content=CONTENT_CLASSES,
         )
 
     @partial(jax.jit, static_argnames="self")

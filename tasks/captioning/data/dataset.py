@@ -11,6 +11,7 @@ from tasks.captioning.data.image_files import ImageFiles
 from tasks.files import digest
 
 WORD_CLASSES = ("other", "digit", "color", "size")  # of the words in `Grounding.word_classes`
+CONTENT_CLASSES = ("digit", "color")  # words that can be told from the pixels of their object alone
 
 
 @runtime_checkable

@@ -37,18 +37,18 @@ def test_exact_match_accepts_any_reference():
 def test_pointing_accuracy_by_hand():
     """A 2 x 2 map of an image of 16 pixels, whose positions have the centers 4 and 12."""
     boxes = np.array([[[0, 0, 8, 8], [8, 0, 16, 16]]])
-    weights = np.array(
-        [[[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4], [0.1, 0.7, 0.1, 0.1], [1, 0, 0, 0]]]
-    )
-    objects = np.array([[0, 1, 1, -1]])
+    largest = np.array([[0, 3, 1, 0, 1]])
+    weights = 0.1 + 0.6 * np.eye(4)[largest]
+    objects = np.array([[0, 1, 1, -1, 0]])
     values = metrics.pointing_accuracy(
         weights,
         objects,
-        np.array([[1, 1, 2, 0]]),
+        np.array([[1, 1, 2, 0, 3]]),
         boxes,
         grid=(2, 2),
         size=16,
-        classes=("other", "digit", "color"),
+        classes=("other", "digit", "color", "size"),
+        content=("digit", "color"),
     )
     assert values == pytest.approx(
         {
@@ -56,6 +56,7 @@ def test_pointing_accuracy_by_hand():
             "pointing_chance": (1 / 4 + 2 / 4 + 2 / 4) / 3,
             "pointing_digit": 1.0,
             "pointing_color": 0.0,
+            "pointing_size": 0.0,
         }
     )
 
@@ -72,5 +73,6 @@ def test_uniform_weights_point_by_chance():
         grid=(4, 4),
         size=32,
         classes=("other", "digit"),
+        content=("digit",),
     )
     assert values["pointing"] == values["pointing_chance"] == pytest.approx(1 / 16)
