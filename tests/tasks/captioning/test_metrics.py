@@ -76,3 +76,9 @@ def test_uniform_weights_point_by_chance():
         content=("digit",),
     )
     assert values["pointing"] == values["pointing_chance"] == pytest.approx(1 / 16)
+
+
+def test_precision_of_zero_is_not_smoothed():
+    values = metrics.bleu(["one two three four"], [["four three two one"]])
+    assert values["bleu_1"] == pytest.approx(100)
+    assert values["bleu_2"] == values["bleu_4"] == values["bleu_4_brevity"] == 0.0
