@@ -94,7 +94,9 @@ def _forward(blocking, queries, keys, values, params, mask):
 
         rows = q.shape[:-1]
         softmax = _OnlineSoftmax(
-            jnp.full(rows, -jnp.inf), jnp.zeros(rows), jnp.zeros((*rows, values.shape[-1]))
+            jnp.full(rows, -jnp.inf, jnp.float32),
+            jnp.zeros(rows, jnp.float32),
+            jnp.zeros((*rows, values.shape[-1]), jnp.float32),
         )
         softmax = lax.fori_loop(0, _count_key_blocks(blocking, keys, i), key_block, softmax)
         return _finalize(softmax, values.dtype)
@@ -130,7 +132,7 @@ def _backward(blocking, residuals, d_contexts):
     queries, keys, values, params, mask, contexts, log_sums = residuals
     # D = rowsum(dO * O), the term sum_s w_s dw_s of the softmax derivative.
     d_contexts = d_contexts.astype(jnp.float32)
-    row_dots = jnp.sum(d_contexts * contexts, axis=-1)
+    row_dots = jnp.sum(d_contexts * contexts.astype(jnp.float32), axis=-1)
 
     def query_block(carry, i):
         q, d_context, row_dot, log_sum = (
@@ -152,12 +154,12 @@ def _backward(blocking, residuals, d_contexts):
                 jax.tree.map(jnp.add, d_params, d_params_block),
             )
 
-        start = (jnp.zeros(q.shape), *carry)
+        start = (jnp.zeros(q.shape, jnp.float32), *carry)
         d_q, *carry = lax.fori_loop(0, _count_key_blocks(blocking, keys, i), key_block, start)
         return tuple(carry), d_q
 
     # Sums over blocks are float32 for inputs of any precision.
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), (keys, values, params))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (keys, values, params))
     blocks = jnp.arange(_count_query_blocks(blocking, queries))
     (d_keys, d_values, d_params), d_queries = lax.scan(query_block, zeros, blocks)
     d_queries = jnp.moveaxis(d_queries, 0, -3).reshape(queries.shape)
@@ -175,7 +177,8 @@ def _block_gradients(score, q, k, v, params, log_sum, d_context, row_dot):
     weights = jnp.exp(logits - log_sum[..., None])
     d_v = jnp.einsum("...ts,...tv->...sv", weights, d_context)
     d_weights = jnp.einsum("...tv,...sv->...ts", d_context, v.astype(jnp.float32))
-    return d_v, score_vjp(weights * (d_weights - row_dot[..., None]))
+    d_inputs = score_vjp(weights * (d_weights - row_dot[..., None]))
+    return d_v, jax.tree.map(lambda d: d.astype(jnp.float32), d_inputs)
 
 
 _attend.defvjp(_forward, _backward)

@@ -99,10 +99,10 @@ def _windows(
 ) -> Array:  # [*B, S, K] -> [*B, T, W, K]
     """Gather rows start - D .. start + D for each start, zeros beyond the ends."""
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(half_width, half_width), (0, 0)])
-    size = (2 * half_width + 1, x.shape[-1])
+    size = 2 * half_width + 1
 
     def slice_windows(rows, starts):
-        return jax.vmap(lambda start: lax.dynamic_slice(rows, (start, 0), size))(starts)
+        return jax.vmap(lambda start: lax.dynamic_slice_in_dim(rows, start, size))(starts)
 
     for _ in range(x.ndim - 2):
         slice_windows = jax.vmap(slice_windows)

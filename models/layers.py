@@ -15,8 +15,11 @@ Axes = tuple[str | None, ...]
 
 
 def param(value: Array, axes: Axes) -> nnx.Param:
-    """Wrap a weight with the logical names of its axes, from which its sharding follows."""
-    return nnx.Param(value, axes=axes)
+    """Wrap a weight with the logical names of its axes, from which its sharding follows.
+
+    Weights are float32, also if JAX's default is float64 (`JAX_ENABLE_X64`).
+    """
+    return nnx.Param(value.astype(jnp.float32), axes=axes)
 
 
 def glorot(

@@ -119,6 +119,7 @@ class LSTMController(nnx.Module):
             carry = lstm_cell(projected + matmul("recurrent", carry[0]), carry[1])
             return carry, carry[0]
 
+        x = x.astype(jnp.float32)
         states: list[Array] = []
         for kernel, from_input, bias, carry in zip(
             self.recurrent, self.input, self.bias[...], self.init_carry(x.shape[1]), strict=True
@@ -312,15 +313,15 @@ class NTM(nnx.Module):
             broadcast(jax.nn.softmax(self.initial_weightings[...])),
             self._init_memory(batch, key),
         )
-        return rnn_scan(step, weights, None, carry, inputs, steps)[1]
+        return rnn_scan(step, weights, None, carry, inputs.astype(jnp.float32), steps)[1]
 
     def _init_memory(self, batch, key):
         shape = (batch, self.memory_width, self.memory_rows)
         if self.memory_init == "constant":
-            return jnp.full(shape, INITIAL_CONSTANT)
+            return jnp.full(shape, INITIAL_CONSTANT, jnp.float32)
         if self.memory_init == "learned":
             return jnp.broadcast_to(self.initial_memory[...].T, shape)
-        return INITIAL_STDDEV * jax.random.truncated_normal(key, -2.0, 2.0, shape)
+        return INITIAL_STDDEV * jax.random.truncated_normal(key, -2.0, 2.0, shape, jnp.float32)
 
     def _step(self, matmul, consts, carry, x):
         """Compute one step and return the carry, the controller output and the read vectors."""

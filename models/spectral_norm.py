@@ -46,7 +46,7 @@ def init_vectors(params: nnx.State, key: PRNGKeyArray) -> SingularVectors:
     """Sample a random unit vector for each weight that is to be normalized."""
     widths = {path: variable.shape[-1] for path, variable in _spectral_params(params).items()}
     # One call for all weights, because every call of the PRNG adds to the compile time.
-    values = jax.random.normal(key, (sum(widths.values()),))
+    values = jax.random.normal(key, (sum(widths.values()),), jnp.float32)
     ends = list(itertools.accumulate(widths.values()))
     return dict(zip(widths, map(_unit, jnp.split(values, ends[:-1])), strict=True))
 

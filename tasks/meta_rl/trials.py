@@ -62,9 +62,9 @@ def rollout(environment: Environment, keys: Key[Array, " B"], agent: Agent, carr
         step_key, reset_key = jax.random.split(key)
         state, observation, reward, done = environment.step(step_key, params, state, action)
         initial = environment.reset(reset_key, params)
-        select = lambda new, old: jnp.where(done, new, old)
+        select = lambda new, old: jnp.where(done, new, old.astype(new.dtype))
         state, observation = jax.tree.map(select, initial, (state, observation))
-        return state, TimeStep(observation, action, reward, done)
+        return state, TimeStep(observation, jnp.int32(action), jnp.float32(reward), done)
 
     def step(loop_carry, t):
         state, inputs, carry = loop_carry

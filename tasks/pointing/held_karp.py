@@ -49,9 +49,10 @@ def held_karp(
         cities, last = state
         paths = jnp.take_along_axis(table, cities[None, None], axis=0)[0]
         paths += jnp.take_along_axis(distances, last[None, None], axis=1)[:, 0]
-        city = jnp.where(step < count - 1, jnp.argmin(paths, axis=0), last)
+        nearest = jnp.argmin(paths, axis=0).astype(last.dtype)
+        city = jnp.where(step < count - 1, nearest, last)
         left = jnp.where(step < count - 1, cities & ~(1 << jnp.maximum(city - 1, 0)), cities)
-        return (left, city), city
+        return (left.astype(cities.dtype), city), city
 
     last = jnp.zeros(batch, jnp.int32)
     start = jnp.broadcast_to(all_cities, batch), last
