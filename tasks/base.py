@@ -82,6 +82,21 @@ def largest_batch(task: Any) -> Batch:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), first)
 
 
+def check_kernel(model: Any) -> None:
+    """Check that this machine has the attention kernel of a config's `model` section.
+
+    Raises:
+        UserError: if `implementation` is 'cudnn' without an NVIDIA GPU or a 16-bit `dtype`.
+    """
+    if model.get("implementation") != "cudnn":
+        return
+    if jax.default_backend() != "gpu" or model["dtype"] not in ("bfloat16", "float16"):
+        raise UserError(
+            "model.implementation='cudnn' needs an NVIDIA GPU and model.dtype='bfloat16' or "
+            "'float16': pass --config.model.implementation=xla, or such a dtype."
+        )
+
+
 @runtime_checkable
 class Translator(Protocol):
     """Task that translates the user's sentences (`eval.py --translate`)."""

@@ -1,6 +1,7 @@
-"""Atomic file writes, and writing of arrays."""
+"""Atomic file writes, caches in read-only directories, and writing of arrays."""
 
 import contextlib
+import errno
 import os
 import types
 import uuid
@@ -9,6 +10,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextlib.contextmanager
+def suppress_read_only() -> Iterator[None]:
+    """Suppress the error of writing a cache to a directory that is read-only."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from tasks.image_generation.data.batching import (
 )
 from tasks.image_generation.data.sources import ImageSource
 from tasks.torch_weights import WeightFile
-from training.files import atomic_write
+from training.files import atomic_write, suppress_read_only
 from training.prefetch import prefetch
 
 CLASSIFIER_FILE = "classifier.npz"  # in the run directory
@@ -115,7 +115,7 @@ def load_classifier(
         batches = RandomBatches(train, min(batch, len(train)), seed=2019)
         params = _train(graphdef, params, batches, augmentation, steps, learning_rate)
         accuracy = _accuracy(lambda x: apply(params, x), images["test"], batch)
-        with atomic_write(path) as file:
+        with suppress_read_only(), atomic_write(path) as file:
             np.savez(file, *map(np.asarray, jax.tree.leaves(params)), accuracy=accuracy)
     return FeatureExtractor(lambda x: apply(params, x), "_classifier", True, accuracy)
 

@@ -74,7 +74,7 @@ class PointerTask(Supervised):
         empty `dir` is a subdirectory of the run.
         """
         options, high = dict(self.config.data.labels), self.problem.high
-        solver, known = options.pop("solver"), (*self.device_solvers, self.host_solver)
+        solver, known = options.pop("solver", ""), (*self.device_solvers, self.host_solver)
         if solver not in known:
             names = "' or '".join(known)
             raise UserError(
@@ -94,6 +94,8 @@ class PointerTask(Supervised):
             return None
         if options.keys() != {"instances", "dir"}:
             raise UserError(f"data.labels.solver='{solver}' requires the keys 'instances', 'dir'.")
+        if not isinstance(options["instances"], int) or not isinstance(options["dir"], str):
+            raise UserError("data.labels.instances must be an integer, and data.labels.dir text.")
         return LabelStore(
             SOLVERS[solver],
             solver,

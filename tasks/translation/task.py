@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from models import EncoderDecoder, Luong, RNNsearch, Transformer
 from models.beam_search import beam_search
 from models.encoder_decoder import Segments
-from tasks.base import Supervised
+from tasks.base import Supervised, check_kernel
 from tasks.cross_entropy import linear_cross_entropy
 from tasks.subsets import fixed_sample
 from tasks.translation import metrics
@@ -27,7 +27,7 @@ from tasks.translation.data.bucketing import (
     bucket_shapes,
     evaluation_batches,
 )
-from tasks.translation.data.packing import PackedBatches
+from tasks.translation.data.packing import PackedBatches, check_packing
 from tasks.translation.data.pairs import Splits, TextPairs
 from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import BOS, EOS, PAD, Vocabulary, select_vocabulary
@@ -89,6 +89,7 @@ class Translation(Supervised):
         self.create: Callable[..., EncoderDecoder] = partial(
             model, vocabulary=self.vocabulary_size, **config.model
         )
+        check_kernel(config.model)
         with config_section("model"):
             abstract = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
         self.graphdef = nnx.graphdef(abstract)
@@ -97,11 +98,7 @@ class Translation(Supervised):
                 "model.attention.alignment='hard' requires --config.task=translation.hard_attention"
                 f", which supports no other alignment; the task is '{config.task}'."
             )
-        if config.packing and not abstract.supports_packing:
-            raise UserError(
-                f"The architecture '{config.architecture}' cannot train on packed rows: remove "
-                "the options of the packing section, so that the model trains on batching.buckets."
-            )
+        check_packing(dict(config.packing), abstract.supports_packing, config.architecture)
 
     def check_data(self) -> None:
         """Load the vocabulary, so that faulty data fails before training starts."""

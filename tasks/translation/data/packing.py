@@ -12,7 +12,8 @@ run.
 import functools
 import sys
 import threading
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -20,12 +21,40 @@ from jaxtyping import Int, Int32
 from tasks.translation.data.tokenized import Lengths, Sentences, TokenizedPairs
 from tasks.translation.data.vocabulary import PAD
 from training.errors import UserError
-from training.files import atomic_write, write_array
+from training.files import atomic_write, suppress_read_only, write_array
 
 Batch = dict[str, Int32[np.ndarray, "B _"]]
 
+OPTIONS = {"rows", "source_length", "target_length"}  # keys of the config section
 OPEN_ROWS = 256  # rows that are not closed, to which pairs are added
 CHUNK = 4096  # pairs that are sorted by length before they are placed
+
+
+def check_packing(packing: Mapping[str, Any], supported: bool, architecture: str) -> None:
+    """Check the `packing` section of a config, which is empty for training on length buckets.
+
+    Args:
+        packing: the section.
+        supported: whether the model can train on packed rows.
+        architecture: name of the model.
+
+    Raises:
+        UserError: if packing is not supported, or the section has other keys than `OPTIONS` or
+            other values than positive integers.
+    """
+    if not packing:
+        return
+    if not supported:
+        raise UserError(
+            f"The architecture '{architecture}' cannot train on packed rows: remove the options "
+            "of the packing section, so that the model trains on batching.buckets."
+        )
+    positive = all(isinstance(value, int) and value > 0 for value in packing.values())
+    if not (positive and packing.keys() == OPTIONS):
+        raise UserError(
+            f"The packing section must be empty or have the positive integers "
+            f"{', '.join(sorted(OPTIONS))}, not {packing}."
+        )
 
 
 class PackingPlan(NamedTuple):
@@ -90,7 +119,7 @@ def load_plan(pairs: TokenizedPairs, row: Lengths) -> PackingPlan:
         pass
     plan = compute()
     row_of = np.repeat(np.arange(len(plan.ends)), np.diff(plan.ends, prepend=0))
-    with atomic_write(path) as file:
+    with suppress_read_only(), atomic_write(path) as file:
         write_array(file, np.stack([plan.order, row_of]))
     return plan
 

@@ -11,7 +11,7 @@ from jaxtyping import Int, Integer
 
 from tasks.translation.data.pairs import Pairs
 from tasks.translation.data.vocabulary import EOS, Vocabulary
-from training.files import atomic_write, write_array
+from training.files import atomic_write, suppress_read_only, write_array
 
 Lengths = tuple[int, int]  # of a source and a target, EOS included
 
@@ -93,7 +93,8 @@ def tokenize(
         pairs: sentence pairs.
         vocabulary: encodes both sides.
         cache: directory of the token file, which is named after a digest of the pairs and the
-            vocabulary, written once and memory-mapped. `None` keeps the tokens in memory.
+            vocabulary, written once and memory-mapped. If it is `None` or read-only, the tokens
+            are kept in memory.
     """
     if cache is None:
         return _index(_encode(pairs, vocabulary))
@@ -103,9 +104,12 @@ def tokenize(
     try:
         return _index(np.load(path, mmap_mode="r"), path)
     except (OSError, ValueError, EOFError):  # missing or damaged
-        with atomic_write(path) as file:
-            write_array(file, _encode(pairs, vocabulary))
-    return _index(np.load(path, mmap_mode="r"), path)
+        ids = _encode(pairs, vocabulary)
+        with suppress_read_only():
+            with atomic_write(path) as file:
+                write_array(file, ids)
+            ids = np.load(path, mmap_mode="r")
+        return _index(ids, path)
 
 
 def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Integer[np.ndarray, " total"]:

@@ -1,11 +1,12 @@
 """Tokenized pairs: decoding restores the text, long pairs are dropped or truncated, caching."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tasks.translation.data import tokenized
+from tasks.translation.data import packing, tokenized
 from tasks.translation.data.pairs import TextPairs
 from tasks.translation.data.tokenized import tokenize
 from tasks.translation.data.vocabulary import EOS, SubwordVocabulary
@@ -55,6 +56,20 @@ def test_long_pairs_are_dropped_or_truncated_and_counted():
     truncated, count = pairs.truncated((10, 14))
     assert (len(truncated), count) == (6, 3)
     assert truncated.target.lengths.tolist() == [3, 3, 14, 14, 14, 5]
+
+
+def test_tokens_stay_in_memory_if_the_cache_is_read_only(vocabulary, tmp_path, monkeypatch):
+    def replace(source, target):
+        raise OSError(errno.EROFS, "Read-only file system", source)
+
+    monkeypatch.setattr("training.files.os.replace", replace)
+    text = TextPairs(["a b", "b"], ["c d", "d c c"])
+    pairs = tokenize(text, vocabulary, tmp_path)
+    np.testing.assert_array_equal(pairs.source.ids, tokenize(text, vocabulary).source.ids)
+    plan = packing.load_plan(pairs, (9, 9))
+    expected = packing.plan_packing(pairs.source.lengths, pairs.target.lengths, (9, 9))
+    np.testing.assert_array_equal(plan.order, expected.order)
+    assert not any(tmp_path.iterdir())
 
 
 def test_cache_is_used_and_rebuilt_after_damage_or_change(vocabulary, tmp_path, monkeypatch):
