@@ -6,13 +6,15 @@
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
     python eval.py --workdir=runs/captioning --caption=photo.jpg
 
-`--translate` also accepts a file with one sentence per line, or `-` for standard input. Config
-values of the run can be overridden, for example if the data has moved: `--config.data.dir=DIR`.
+`--translate` also accepts a file or pipe with one sentence per line, or `-` for standard input.
+Config values of the run can be overridden, for example if the data has moved:
+`--config.data.dir=DIR`.
 """
 
 import contextlib
 import json
 import os
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -54,6 +56,9 @@ CAPTION = flags.DEFINE_string(
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing solution of --instance.")
 flags.DEFINE_integer("beam", None, "Beam width.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length penalty.")
+# A path that starts with /, ./ or ../, or text without blanks that contains a slash or ends in an
+# extension, such as .txt, .de or .zh-CN.
+PATH = re.compile(r"\.{0,2}/.*|\S*/\S*|\S+\.[A-Za-z][A-Za-z0-9_-]{1,6}", re.ASCII)
 ALIASES = {  # config keys that a flag overrides
     "beam": ("decode.width", "decode.dev_width"),
     "length_penalty": ("decode.length_penalty",),
@@ -64,15 +69,32 @@ def main(argv: list[str]) -> int:
     """Evaluate, translate or solve, and return the exit code."""
     del argv
     run.enable_compilation_cache()
-    config, workdir, text = flags.FLAGS.config, WORKDIR.value, TRANSLATE.value
-    mesh.set_cpu_device_count(config.cpu_devices)
-    if (file := INSTANCE.value) is not None:
-        return cli.run_main(lambda: solve(config, workdir, file))
-    if (images := CAPTION.value) is not None:
-        return cli.run_main(lambda: caption(config, workdir, Path(images)))
-    if text is None:
-        return cli.run_main(lambda: evaluate(config, workdir, SPLIT.value))
-    return cli.run_main(lambda: translate(config, workdir, text))
+    run.disable_x64()
+    mesh.set_cpu_device_count(flags.FLAGS.config.cpu_devices)
+    return cli.run_main(run_command)
+
+
+def run_command() -> None:
+    """Run the command that the flags select."""
+    mesh.initialize_devices()
+    config, workdir = flags.FLAGS.config, WORKDIR.value
+    replace_unavailable_kernel(config)
+    if INSTANCE.value is not None:
+        solve(config, workdir, INSTANCE.value)
+    elif CAPTION.value is not None:
+        caption(config, workdir, Path(CAPTION.value))
+    elif TRANSLATE.value is not None:
+        translate(config, workdir, TRANSLATE.value)
+    else:
+        evaluate(config, workdir, SPLIT.value)
+
+
+def replace_unavailable_kernel(config: ConfigDict) -> None:
+    """Replace the fused attention of NVIDIA GPUs on other hardware; results differ by rounding."""
+    model = config.get("model", {})
+    if model.get("implementation") == "cudnn" and jax.default_backend() != "gpu":
+        model.implementation = "xla"
+        print("note: Without an NVIDIA GPU, model.implementation is 'xla'.", file=sys.stderr)
 
 
 def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
@@ -107,12 +129,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
 
 def translate(config: ConfigDict, workdir: str, source: str) -> None:
     """Print the translation of a sentence, or of each line of a file or standard input."""
-    if source == "-":
-        sentences = decode_lines(sys.stdin.buffer.read(), "standard input")
-    elif os.path.isfile(source):
-        sentences = decode_lines(read_bytes(Path(source)), source)
-    else:
-        sentences = decode_lines(os.fsencode(source), "--translate") if source else [source]
+    sentences = read_sentences(source)
     task = build_task(config, workdir)
     if not isinstance(task, Translator):
         raise UserError(f"The task '{config.task}' does not support --translate.")
@@ -126,6 +143,30 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
             "maximum length",
             file=sys.stderr,
         )
+
+
+def read_sentences(source: str) -> list[str]:
+    """Read the sentences that `--translate` gives: a sentence, a file, or - for standard input.
+
+    Raises:
+        UserError: if the file cannot be read or does not exist.
+    """
+    if source in ("-", "/dev/stdin") and sys.stdin is None:
+        raise UserError(f"Cannot read --translate={source}: standard input is closed.")
+    if source == "-":
+        return decode_lines(sys.stdin.buffer.read(), "standard input")
+    if os.path.isdir(source):
+        raise UserError(
+            f"{source} is a folder: pass a file of sentences, or a sentence by --translate=-."
+        )
+    if os.path.exists(source):  # also a pipe, such as /dev/stdin or <(command)
+        return decode_lines(read_bytes(Path(source)), source)
+    if PATH.fullmatch(source):
+        raise UserError(
+            f"There is no file {source}: check the path, or pass a sentence that looks like one "
+            "by --translate=-."
+        )
+    return decode_lines(os.fsencode(source), "--translate") if source else [source]
 
 
 def solve(config: ConfigDict, workdir: str, file: str) -> None:

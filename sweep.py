@@ -31,7 +31,10 @@ WORKDIR = flags.DEFINE_string("workdir", "", "Directory of all runs; 'runs/NAME'
 LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Backend of the runs.")
 PARALLEL = flags.DEFINE_integer("parallel", 1, "Concurrent local runs.", lower_bound=1)
 SLURM = config_flags.DEFINE_config_file(
-    "slurm", None, "Slurm resources of a run; configs/launchers/slurm.py by default."
+    "slurm",
+    None,
+    "Slurm resources of a run; configs/launchers/slurm.py by default.",
+    sys_argv=cli.ARGV,
 )
 STATUS = flags.DEFINE_bool("status", False, "Only print the state of the Slurm jobs.")
 CANCEL = flags.DEFINE_bool("cancel", False, "Only cancel the Slurm jobs, which save first.")
@@ -103,7 +106,7 @@ def extract_overrides(argv: list[str]) -> None:
     if not given.get("sweep"):
         raise UserError("The sweep file is missing: add --sweep=configs/sweeps/NAME.py.")
     if "slurm" not in given:
-        given["slurm"] = "configs/launchers/slurm.py"
+        given["slurm"] = str(Path(__file__).parent / "configs/launchers/slurm.py")
         argv.insert(1, f"--slurm={given['slurm']}")
     cli.check_keys(argv, cli.load_config(given["slurm"]), "slurm")
 

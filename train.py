@@ -26,13 +26,14 @@ from ml_collections import config_flags
 
 import tasks
 from tasks.base import largest_batch
-from training import allocator, hosts, mesh, plan, supervisor
-from training.cli import parse_flags, run_main
+from training import allocator, hosts, mesh, plan, run, supervisor
+from training.cli import ARGV, parse_flags, run_main
 from training.console import Console
 from training.loop import fit
-from training.run import enable_compilation_cache, lock_workdir, open_workdir
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, optionally with ':smoke'.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, optionally with ':smoke'.", sys_argv=ARGV
+)
 WORKDIR = flags.DEFINE_string("workdir", "", "Run directory; 'runs/NAME' by default.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Whether the run has several processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process.")
@@ -52,10 +53,11 @@ def main(argv: list[str]) -> int:
     if DISTRIBUTED.value and not supervisor.is_supervised():
         return supervisor.supervise([sys.executable, *sys.orig_argv[1:]])
     allocator.configure_malloc()
+    run.disable_x64()
     mesh.set_cpu_device_count(CONFIG.value.cpu_devices)
     if PLAN.value:  # without the cache, because programs for absent hardware cannot be loaded
         return run_main(show_plan)
-    enable_compilation_cache()
+    run.enable_compilation_cache()
     return run_main(train)
 
 
@@ -63,16 +65,18 @@ def train() -> None:
     """Build the task and train it."""
     if DISTRIBUTED.value:
         hosts.initialize_distributed(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+    mesh.initialize_devices()
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)
-    with lock_workdir(workdir):
-        open_workdir(config, workdir)  # before the task, whose data preparation may take long
+    with run.lock_workdir(workdir):
+        run.open_workdir(config, workdir)  # before the task, whose data preparation may take long
         fit(tasks.build(config, workdir), config, workdir)
 
 
 def show_plan() -> None:
     """Compile the training step for the hardware of `--plan` and print its resource needs."""
     config, console = CONFIG.value, Console(0, "")
+    mesh.initialize_devices()
     plan.resolve_hardware(PLAN.value)  # reports unknown hardware before the task is built
     with tempfile.TemporaryDirectory() as empty:
         task = tasks.build_abstract(config, WORKDIR.value or empty)

@@ -31,7 +31,7 @@ def main(names: list[str]) -> None:
                 check=True,
             )
             parts.append(f"    python {' '.join(command)}\n\n```\n{done.stdout.rstrip()}\n```")
-        (PLANS_DIR / f"{name}.md").write_text("\n\n".join(parts) + "\n")
+        (PLANS_DIR / f"{name}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

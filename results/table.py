@@ -120,7 +120,7 @@ class Group(NamedTuple):
 def main() -> None:
     """Update both tables in place."""
     for path, table in ((README, headline_table()), (RESULTS / "README.md", full_table())):
-        path.write_text(replace_table(path.read_text(), table))
+        path.write_text(replace_table(path.read_text("utf-8"), table), "utf-8")
 
 
 def headline_table() -> str:
@@ -176,7 +176,7 @@ def full_table() -> str:
 def read_groups() -> Iterator[Group]:
     """Read all summaries, grouped by run."""
     for path in sorted(RESULTS.glob("*/summary.json")):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         runs: dict[str, list[dict]] = {}
         for summary in content if isinstance(content, list) else [content]:
             name = summary.get("run", "")

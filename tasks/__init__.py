@@ -38,7 +38,7 @@ def names() -> list[str]:
     """List the tasks in this directory without importing them: 'memory', 'pointing.tsp', ..."""
     found = []
     for path in sorted(Path(__file__).parent.glob("*/*.py")):
-        nodes = ast.parse(path.read_text()).body
+        nodes = ast.parse(path.read_bytes()).body
         if any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in nodes):
             package = path.parent.name
             found.append(package if path.stem == "task" else f"{package}.{path.stem}")

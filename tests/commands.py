@@ -30,17 +30,24 @@ class CommandResult(NamedTuple):
     errors: str
 
 
-def run_in_process(*argv: str, stdin: bytes = b"") -> CommandResult:
-    """Run `python *argv` in this process, which avoids the startup time of an interpreter."""
+def run_in_process(*argv: str, stdin: bytes | None = b"", cwd: Path | str = ROOT) -> CommandResult:
+    """Run `python *argv` in this process, which avoids the startup time of an interpreter.
+
+    Args:
+        argv: path of an entry point and its arguments.
+        stdin: standard input, or None if it is closed.
+        cwd: working directory.
+    """
+    source = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.chdir(ROOT))
+        stack.enter_context(contextlib.chdir(cwd))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", DeprecationWarning)  # Python's default outside of tests
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(errors))
         stack.enter_context(mock.patch("sys.argv", list(argv)))
-        stack.enter_context(mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))))
+        stack.enter_context(mock.patch("sys.stdin", source))
         # JAX is already initialized.
         for name in ("run.enable_compilation_cache", "mesh.set_cpu_device_count"):
             stack.enter_context(mock.patch(f"training.{name}", return_value=None))

@@ -113,6 +113,12 @@ def test_unparsable_flag_is_rejected(flag, tmp_path):
         ("model.norm=both", "norm must be 'post' or 'pre', not 'both'"),
         ("model.dtype=float33", "float33"),
         ("model.implementation=flash", "not 'flash'"),
+        pytest.param(
+            "model.implementation=cudnn",
+            "needs an NVIDIA GPU and model.dtype='bfloat16' .* --config.model.implementation=xla",
+            marks=pytest.mark.skipif(jax.default_backend() == "gpu", reason="needs no GPU"),
+        ),
+        ("packing={'rows': 4}", "must be empty or have the positive integers rows, source_length,"),
         ("train.keep=1", r"train\.keep must be at least 2 for train\.average=2"),
         ("mesh.fsdp=3", "mesh"),
     ],
@@ -203,6 +209,15 @@ def test_missing_vocabulary_is_not_trained_again(untrained_run, tmp_path):
     assert not (tmp_path / "vocabulary.model").exists()
 
 
+def test_closed_standard_input_is_not_translated(untrained_run):
+    for source in ("-", "/dev/stdin"):
+        done = run_in_process(
+            "eval.py", f"--workdir={untrained_run}", f"--translate={source}", stdin=None
+        )
+        message = f"error: Cannot read --translate={source}: standard input is closed.\n"
+        assert error_of(done) == message
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -214,6 +229,11 @@ def test_missing_vocabulary_is_not_trained_again(untrained_run, tmp_path):
             "Pass only one of --translate, --instance, --caption and --json",
         ),
         (["--translate=-"], "standard input, line 2 is not UTF-8"),
+        (["--translate=nowhere.en"], "There is no file nowhere.en: check the path, or pass"),
+        (["--translate=nowhere.zh-CN"], "There is no file nowhere.zh-CN: "),
+        (["--translate=no/where"], "There is no file no/where: "),
+        (["--translate=/no where/text"], "There is no file /no where/text: "),
+        (["--translate=tests"], "tests is a folder: pass a file of sentences, or a sentence by"),
     ],
 )
 def test_invalid_evaluation_flag_is_rejected(untrained_run, flags, message):

@@ -4,14 +4,17 @@ import errno
 import json
 import locale
 import math
+import os
 import shutil
+import subprocess
+import sys
 from unittest import mock
 
 import jax
 import pytest
 
 from configs import ptrnet_tsp
-from tests.commands import SMOKE_CONFIG, run_in_process, run_in_subprocess
+from tests.commands import ROOT, SMOKE_CONFIG, run_in_process, run_in_subprocess
 
 SENTENCES = ["twenty-one", "seven thousand and three"]
 SQUARE = [(2, 1), (5, 1), (5, 4), (2, 4), (3, 2), (4, 3)]
@@ -121,6 +124,11 @@ def test_sentence_file_and_standard_input_have_the_same_translations(evaluate, t
     assert one == again != other and one and other and empty == ""
     assert "truncated" not in errors
     assert evaluate("--translate=-", stdin=file.read_bytes())[0] == output
+    read_end, write_end = os.pipe()  # as in --translate=<(command)
+    os.write(write_end, file.read_bytes())
+    os.close(write_end)
+    assert evaluate(f"--translate=/dev/fd/{read_end}")[0] == output
+    os.close(read_end)
     assert evaluate(f"--translate={SENTENCES[1]}")[0] == f"{other}\n"
 
 
@@ -139,6 +147,36 @@ def test_truncated_sentences_are_counted(smoke_run, evaluate):
 
 def test_translation_does_not_load_the_corpus(evaluate):
     assert evaluate("--translate=", "--config.data.corpus=nowhere")[0] == "\n"
+
+
+@pytest.mark.slow
+def test_run_in_a_read_only_directory_is_evaluated(smoke_run, tmp_path):
+    """Tokens, packing plan and compiled programs cannot be stored."""
+    copy = shutil.copytree(smoke_run, tmp_path / "run")
+    shutil.rmtree(copy / "tokens")
+    before = sorted(copy.rglob("*"))
+    for directory in (copy, *(path for path in before if path.is_dir())):
+        directory.chmod(0o555)
+    # Without this capability, root too cannot write.
+    unprivileged = ["setpriv", "--bounding-set=-dac_override"] * (os.geteuid() == 0)
+    command = [*unprivileged, sys.executable, "eval.py", f"--workdir={copy}", "--json"]
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(copy)}
+    env |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["metrics"] == metrics_of(smoke_run, "test")
+    assert sorted(copy.rglob("*")) == before
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="the kernel is available")
+def test_fused_attention_is_replaced_without_a_gpu(smoke_run, tmp_path):
+    copy = shutil.copytree(smoke_run, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    config["model"]["implementation"] = "cudnn"
+    (copy / "config.json").write_text(json.dumps(config))
+    done = run_in_process("eval.py", f"--workdir={copy}", f"--translate={SENTENCES[0]}")
+    assert done.errors.startswith("note: Without an NVIDIA GPU, model.implementation is 'xla'.\n")
+    assert done.code == 0 and done.output.count("\n") == 1
 
 
 # Checkpoints.

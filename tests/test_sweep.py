@@ -59,6 +59,14 @@ def test_invalid_command_exits_with_one_error_line(flags, message, tmp_path):
     assert result.errors.count("\n") == 1 and not any(tmp_path.iterdir())
 
 
+def test_files_are_found_from_another_directory(tmp_path):
+    command = (f"{ROOT}/sweep.py", f"--sweep={ROOT}/configs/sweeps/transformer_heads.py")
+    result = run_in_process(*command, "--config.model.haeds=2", cwd=tmp_path)
+    assert result.errors == (
+        "error: Run '1': --config has no key 'model.haeds'. Did you mean 'model.heads'?\n"
+    )
+
+
 def test_command_trains_and_reports_with_a_failed_run(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

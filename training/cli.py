@@ -1,8 +1,9 @@
 """Command lines of the entry points; mistakes are reported as one sentence."""
 
-import math
+import ast
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from training.errors import Interrupted, UserError, did_you_mean, first_line, is_disk_full
+from training.streams import configure_streams, exit_on_closed_output
 
 # Integers with a positive default for which 0 is valid too.
 ZERO_ALLOWED = {
@@ -39,6 +41,30 @@ FRACTIONS = {
 # A larger seed would give the same PRNG key as a smaller one.
 UPPER_BOUNDS = dict.fromkeys(FRACTIONS, 1) | {"seed": 2**32 - 1}
 
+# Command line for the argument `sys_argv` of ml_collections' flags: `parse_flags` sets it, because
+# ml_collections itself expands flag files when a flag is defined, before errors can be reported.
+ARGV: list[str] = []
+LARGEST_INTEGER = 2**31 - 1  # of the 32-bit integers on devices
+EMPTY_ALLOWED = {"lengths"}  # tuples that may be empty although the config's are not
+# Sections whose keys depend on the value of another key, so that they can be set as a whole.
+REPLACEABLE = {"labels", "options", "packing"}
+
+
+class IntegerParser(flags.IntegerParser):
+    """Parser of integers that also accepts an integral number in another notation, '1e3'."""
+
+    def convert(self, argument: str | int) -> int:
+        try:
+            return super().convert(argument)
+        except ValueError:
+            number = float(argument)
+            if not number.is_integer():
+                raise
+            return int(number)
+
+
+config_flags.register_flag_parser_for_type(int, IntegerParser())
+
 
 def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = None) -> list[str]:
     """Parse flags, for `app.run(main, flags_parser=parse_flags)`; exit with code 2 on mistakes.
@@ -49,30 +75,54 @@ def parse_flags(argv: list[str], prepare: Callable[[list[str]], Any] | None = No
         argv: command line; modified in place.
         prepare: called with `argv` before parsing; `check_config_flags` by default.
     """
+    configure_streams()
     home = os.path.expanduser("~/")
-    argv[:] = [re.sub(r"^(--?[\w.]+=)~/", lambda flag: flag[1] + home, arg) for arg in argv]
-    try:
-        if not any(arg.startswith("--help") for arg in argv):
-            (prepare or check_config_flags)(argv)
-        remaining = flags.FLAGS(argv)
-        if positional := remaining[1:]:
-            raise UserError(
-                f"Unexpected argument '{positional[0]}': write flags as --name=value, and quote "
-                "values that contain spaces."
-            )
-    except (UserError, flags.Error) as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(2)
+    with exit_on_closed_output():
+        try:
+            argv[1:] = expand_flagfiles(argv[1:])
+            argv[:] = [re.sub(r"^(--?[\w.]+=)~/", lambda flag: flag[1] + home, arg) for arg in argv]
+            if not any(arg.startswith("--help") for arg in argv):
+                (prepare or check_config_flags)(argv)
+            ARGV[:] = argv
+            remaining = flags.FLAGS(argv)
+            if positional := remaining[1:]:
+                raise UserError(
+                    f"Unexpected argument '{positional[0]}': write flags as --name=value, and "
+                    "quote values that contain spaces."
+                )
+        except (UserError, flags.Error) as error:
+            print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+            sys.exit(2)
     if flags.FLAGS["verbosity"].using_default_value:
         # absl's default is INFO. Libraries also log the errors that they raise.
         flags.FLAGS.verbosity = logging.FATAL  # type: ignore[assignment]
     return remaining
 
 
+def expand_flagfiles(args: list[str]) -> list[str]:
+    """Replace each `--flagfile=FILE` by the flags in the file, one per line.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    try:
+        return flags.FLAGS.read_flags_from_files(args)
+    except (ValueError, flags.Error) as error:
+        reason = first_line(error).removeprefix("ERROR:: ")
+        raise UserError(f"{reason}: check --flagfile.") from error
+
+
 def run_main(function: Callable[[], int | None]) -> int:
     """Run the main function of an entry point, print expected errors, and return the exit code."""
+    with exit_on_closed_output():
+        return _run(function)
+
+
+def _run(function: Callable[[], int | None]) -> int:
     try:
-        return function() or 0
+        code = function() or 0
+        sys.stdout.flush()
+        return code
     except Interrupted as error:
         print(error, file=sys.stderr)
         return 128 + error.signal
@@ -115,10 +165,12 @@ def check_config_flags(argv: list[str]) -> None:
     Raises:
         UserError: if a flag is invalid; the message names the closest valid key.
     """
-    file = dict(iter_flags(argv)).get("config", "")
-    if not file:
+    files = [value for name, value in iter_flags(argv) if name == "config"]
+    if not any(files):
         raise UserError("No config: pass --config=configs/NAME.py.")
-    check_keys(argv, load_config(file))
+    if len(files) > 1:
+        raise UserError(f"--config is given {len(files)} times: pass one config file.")
+    check_keys(argv, load_config(files[0]))
 
 
 def load_config(file: str) -> ConfigDict:
@@ -147,49 +199,127 @@ def iter_flags(argv: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def check_keys(argv: list[str], config: ConfigDict, flag: str = "config") -> None:
-    """Check that every `--flag.key` exists in the config, and that numbers are within bounds.
+    """Check that every `--flag.key` exists in the config, and that its value is valid.
 
     Raises:
-        UserError: if a key or a number is invalid.
+        UserError: if a key or a value is invalid.
     """
-    values = dict(config_items(config))
-    for name, value in iter_flags(argv):
-        if not (match := re.fullmatch(rf"(?:no)?{flag}\.([^[]+)(\[.*)?", name)):
+    defaults = dict(config_items(config))
+    given = set()
+    for name, text in iter_flags(argv):
+        if not (match := re.fullmatch(rf"(no)?{flag}\.([^[]+)(\[.*)?", name)):
             continue
-        key, index = match.groups()
-        if key not in values:
-            raise UserError(f"--{flag} has no key '{key}'." + did_you_mean(key, values))
+        negated, key, index = match.groups()
+        if key not in defaults:
+            raise UserError(f"--{flag} has no key {key!r}." + did_you_mean(key, defaults))
+        if not all(part.isidentifier() for part in key.split(".")):
+            raise UserError(f"--{name} cannot be set by a flag: change the config file.")
         if index:
             raise UserError(
                 f"Cannot set {key}{index} alone: give the whole value, --{flag}.{key}='(3,5)'."
             )
-        check_number(key, values[key], value)
+        given.add(key)
+        if section := next((section for section in given if key.startswith(f"{section}.")), ""):
+            raise UserError(f"--{flag}.{section} contains {key}: set only one of the two.")
+        default = defaults[key]
+        if not (negated or isinstance(default, bool)):  # other values of a bool are absl's errors
+            check_value(key, default, parse_value(key, default, text))
 
 
-def check_number(key: str, default: Any, text: str) -> None:
+def parse_value(key: str, default: Any, text: str) -> Any:
+    """Parse the value of a config key on the command line.
+
+    Args:
+        key: config key.
+        default: value in the config, which determines the type.
+        text: value on the command line.
+
+    Raises:
+        UserError: if the text is not a number, but the default is one.
+    """
+    if isinstance(default, str):
+        return text
+    if isinstance(default, int | float):
+        number = IntegerParser() if isinstance(default, int) else flags.FloatParser()
+        try:
+            return number.convert(text)
+        except ValueError as error:
+            kind = "an integer" if isinstance(default, int) else "a number"
+            raise UserError(f"{key} must be {kind}, not {reprlib.repr(text)}.") from error
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text  # a string without quotes
+
+
+def check_value(key: str, default: Any, value: Any) -> None:
+    """Check the type of a value, and that numbers are finite and within bounds.
+
+    Args:
+        key: config key.
+        default: value in the config, which determines the type and the bounds.
+        value: value for the key.
+
+    Raises:
+        UserError: if the value is invalid.
+    """
+    if isinstance(default, ConfigDict):
+        _check_section(key, default, value)
+    elif isinstance(default, tuple):
+        values = value if isinstance(value, tuple | list) else (value,)
+        if default and not values and key not in EMPTY_ALLOWED:
+            raise UserError(f"{key} must not be empty.")
+        for item in values:  # the configs have no empty tuples of numbers
+            check_value(f"each value of {key}", min(default, default=""), item)
+    elif isinstance(default, bool | str):
+        if not isinstance(value, type(default)):
+            kind = "True or False" if isinstance(default, bool) else "text"
+            raise UserError(f"{key} must be {kind}, not {reprlib.repr(value)}.")
+    elif isinstance(default, int | float):
+        check_number(key, default, value)
+
+
+def _check_section(key: str, default: ConfigDict, value: Any) -> None:
+    """Check the value of a section, which only the sections in `REPLACEABLE` can have."""
+    if key.split(".")[-1] not in REPLACEABLE:
+        name = next((f", such as {key}.{name}" for name in default if name.isidentifier()), "")
+        raise UserError(f"{key} is a section: set single keys{name}, or change the config file.")
+    if not isinstance(value, dict) or not all(str(name).isidentifier() for name in value):
+        raise UserError(
+            f"{key} is a section: write it as '{{\"key\": value}}', not {reprlib.repr(value)}."
+        )
+    for name, item in value.items():
+        if name in default:
+            check_value(f"{key}.{name}", default[name], item)
+
+
+def check_number(key: str, default: float, value: Any) -> None:
     """Check that a number is finite and within the bounds implied by its key and default.
 
     Args:
         key: config key.
-        default: value in the config; a negative number or another type implies no bounds.
-        text: value on the command line; not checked if it is not a number.
+        default: value in the config; a negative number implies no bounds.
+        value: value for the key.
 
     Raises:
-        UserError: if the number is out of bounds.
+        UserError: if the value is not such a number.
     """
+    kind = (int, "an integer") if isinstance(default, int) else (int | float, "a number")
+    if not isinstance(value, kind[0]) or isinstance(value, bool):
+        raise UserError(f"{key} must be {kind[1]}, not {reprlib.repr(value)}.")
     name = key.split(".")[-1]
-    bounded = isinstance(default, int | float) and not isinstance(default, bool) and default >= 0
-    if not bounded or key.startswith("mesh."):  # a mesh axis may be -1
-        return
-    try:
-        value = float(text)
-    except ValueError:
-        return
+    bounded = default >= 0 and not key.startswith("mesh.")  # a mesh axis may be -1
     positive = isinstance(default, int) and default > 0 and name not in ZERO_ALLOWED
-    least, most = int(positive), UPPER_BOUNDS.get(name, math.inf)
-    if not (least <= value <= most and math.isfinite(value)):
-        bounds = f"at least {least}" if most == math.inf else f"between {least} and {most}"
-        raise UserError(f"{key} must be {bounds}, not {text}.")
+    largest = LARGEST_INTEGER if isinstance(default, int) else sys.float_info.max
+    least = int(positive) if bounded else -largest
+    most = UPPER_BOUNDS.get(name, largest) if bounded else largest
+    if not least <= value <= most:  # also if it is NaN
+        bounds = f"at least {least}"
+        if name in UPPER_BOUNDS:
+            bounds = f"between {least} and {most}"
+        elif value > most:
+            bounds = f"at most {most}" if isinstance(default, int) else "finite"
+        raise UserError(f"{key} must be {bounds}, not {reprlib.repr(value)}.")
 
 
 def config_items(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

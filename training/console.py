@@ -1,6 +1,5 @@
 """Terminal output of a run: a header, then a progress bar, or plain lines in a log file."""
 
-import errno
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,16 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from training.streams import ignore_closed_output
+
 
 class Stdout:
-    """Standard output that ignores writes to a closed terminal."""
+    """Standard output that ignores writes to a closed terminal or pipe, so that a run goes on."""
 
     def write(self, text: str) -> None:
-        with ignore_closed_terminal():
+        with ignore_closed_output():
             self._file.write(text)
 
     def flush(self) -> None:
-        with ignore_closed_terminal():
+        with ignore_closed_output():
             self._file.flush()
 
     def __getattr__(self, name: str):
@@ -32,16 +33,6 @@ class Stdout:
     def _file(self):
         # While a progress bar is shown, rich replaces sys.stdout with a proxy.
         return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
-
-
-@contextmanager
-def ignore_closed_terminal() -> Iterator[None]:
-    """Suppress the error raised by a write to a closed terminal."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
 
 
 def make_terminal(*, quiet: bool = False) -> Terminal:

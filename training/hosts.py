@@ -16,7 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from training.errors import UserError
-from training.signals import catch_stop_signals, detach_closed_terminal, stop_signals
+from training.signals import catch_stop_signals, stop_signals
+from training.streams import detach_closed_streams
 
 HEARTBEAT_TIMEOUT = 20  # seconds without a heartbeat after which a process counts as dead
 SHUTDOWN_TIMEOUT = 40  # seconds that a finished process waits for the others
@@ -130,5 +131,5 @@ def stop_signal() -> Iterator[Callable[[int], int]]:
 
 def _send_sigterm(number: int, frame: Any) -> None:
     del number, frame
-    detach_closed_terminal()
+    detach_closed_streams()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from training.errors import UserError
+from training.errors import UserError, first_line
 
 RULES: dict[str | None, str] = {
     "vocab": "tensor",
@@ -52,6 +52,24 @@ def set_cpu_device_count(count: int) -> None:
         # A device that waits in a collective blocks one or more threads of XLA's pool, which has
         # one thread per core by default. A larger pool prevents a deadlock.
         os.environ.setdefault("NPROC", str(THREADS_PER_DEVICE * int(forced[1])))
+
+
+def initialize_devices() -> None:
+    """Initialize the devices of this process.
+
+    Raises:
+        UserError: if `JAX_PLATFORMS` names hardware that is missing.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an AssertionError without a visible GPU
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = first_line(error) if str(error) else "no GPU is visible"
+        reason = reason.partition(" (set JAX_PLATFORMS")[0]
+        raise UserError(
+            f"JAX cannot use the hardware of JAX_PLATFORMS='{platforms}' ({reason}): install JAX "
+            "for that hardware, or unset the variable."
+        ) from error
 
 
 def make_mesh(

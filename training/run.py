@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,13 @@ def enable_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         cache = os.path.expanduser("~/.cache/attention_atlas/xla")
         jax.config.update("jax_compilation_cache_dir", cache)
+
+
+def disable_x64() -> None:
+    """Ignore `JAX_ENABLE_X64`: parameters of 64 bits are neither configured nor reported."""
+    if jax.config.read("jax_enable_x64"):
+        jax.config.update("jax_enable_x64", False)
+        print("note: JAX_ENABLE_X64 is ignored: the config sets the dtypes.", file=sys.stderr)
 
 
 def make_writable_dir(path: Path) -> None:

@@ -1,11 +1,11 @@
 """Deferred handling of the signals that ask a program to stop."""
 
 import contextlib
-import os
 import signal
-import stat
 import time
 from collections.abc import Iterator
+
+from training.streams import detach_closed_streams
 
 DUPLICATE_SECONDS = 1.0  # a second signal within this time counts as the same request
 
@@ -14,17 +14,6 @@ def stop_signals() -> list[int]:
     """Return SIGTERM, SIGINT and, unless `nohup` ignores it, SIGHUP of a closed terminal."""
     hangup = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *[signal.SIGHUP] * hangup]
-
-
-def detach_closed_terminal() -> None:
-    """Redirect stdout and stderr to the null device if their terminal was closed.
-
-    Writing to a closed terminal would raise an error.
-    """
-    for stream in (1, 2):
-        device = stat.S_ISCHR(os.fstat(stream).st_mode)
-        if device and not os.isatty(stream):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 @contextlib.contextmanager
@@ -44,7 +33,7 @@ def catch_stop_signals() -> Iterator[list[int]]:
 
     def catch(number, frame):
         del frame
-        detach_closed_terminal()
+        detach_closed_streams()
         if not caught:
             caught.append(number)
             times.append(time.monotonic())

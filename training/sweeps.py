@@ -38,7 +38,7 @@ class Run(NamedTuple):
     """One training run of a sweep.
 
     Attributes:
-        config: path of the config file.
+        config: path of the config file, in the working directory or the repository.
         labels: values that identify the run in table and figure, {"score": "dot", "seed": 0}. Runs
             that differ only in `seed` are repetitions. The joined values form the run's name, with
             characters that are unsafe in a file name replaced by "_".
@@ -152,7 +152,7 @@ def schedule(
         if name in scheduled:
             raise UserError(f"Two runs have the name '{name}': give them different labels.")
         merged = {**item.overrides, **overrides}
-        argv = [f"--config={item.config}{':' * bool(variant)}{variant}"]
+        argv = [f"--config={_find_config(item.config)}{':' * bool(variant)}{variant}"]
         argv += [f"--config.{key}={value}" for key, value in merged.items()]
         try:
             config = cli.parse_config(["train.py", *argv])
@@ -165,6 +165,11 @@ def schedule(
     if not scheduled:
         raise UserError("The sweep has no runs: let runs() yield at least one.")
     return list(scheduled.values())
+
+
+def _find_config(path: str) -> str:
+    """Return the path, prefixed by the repository's unless it exists in the working directory."""
+    return path if os.path.exists(path.split(":")[0]) else str(TRAIN.parent / path)
 
 
 def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, int]:
@@ -222,7 +227,7 @@ def failure_reports(scheduled: Sequence[ScheduledRun], lines: int) -> Iterator[s
     """Yield the last lines of the log of each run without a summary."""
     for item in scheduled:
         if item.summary() is None:
-            log = item.log.read_text(errors="replace") if item.log.exists() else ""
+            log = item.log.read_text("utf-8", errors="replace") if item.log.exists() else ""
             tail = [line for line in log.splitlines() if line.strip()][-lines:]
             yield "\n    ".join([f"Run {item.run.name} failed; see {item.log}:", *tail])
 
@@ -240,8 +245,8 @@ def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Pat
         ],
     )
     table = markdown_table(results, metrics)
-    (workdir / "table.md").write_text(table + "\n")
-    with (workdir / "table.csv").open("w", newline="") as file:
+    (workdir / "table.md").write_text(table + "\n", encoding="utf-8")
+    with (workdir / "table.csv").open("w", newline="", encoding="utf-8") as file:
         rows = list(csv_rows(results))
         writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
         writer.writeheader()

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+import jax
 import pytest
 
 from tests import toy
@@ -15,6 +16,7 @@ from training.errors import UserError
 # ml_collections loads config files with a method that is deprecated in Python 3.12.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 TOY = "--config=tests/toy.py"
+NMT = "--config=configs/transformer_nmt.py:smoke"
 
 
 # Flags.
@@ -39,6 +41,35 @@ TOY = "--config=tests/toy.py"
             (TOY, "--config.optimizer.learning_rate=nan"),
             "optimizer.learning_rate must be at least 0, not nan.",
         ),
+        (
+            (TOY, "--config.train={'steps': 3}"),
+            "train is a section: set single keys, such as train.accumulate, or change the config "
+            "file.",
+        ),
+        ((TOY, "--config.paper.test/error=1"), "cannot be set by a flag: change the config file."),
+        ((TOY, "--config.train.steps=1.5"), "train.steps must be an integer, not '1.5'."),
+        ((TOY, "--config.train.steps=inf"), "train.steps must be an integer, not 'inf'."),
+        ((TOY, "--config.train.steps=1e10"), "must be at most 2147483647, not 10000000000."),
+        ((TOY, "--config.train.steps=0x0"), "train.steps must be at least 1, not 0."),
+        ((TOY, "--config.model.width"), "model.width must be an integer, not ''."),
+        ((TOY, "--config.data.noise=inf"), "data.noise must be finite, not inf."),
+        ((TOY, TOY), "--config is given 2 times: pass one config file."),
+        ((NMT, "--config.batching.buckets=(1.5,24)"), "buckets must be an integer, not 1.5."),
+        ((NMT, "--config.batching.buckets=(0,24)"), "buckets must be at least 1, not 0."),
+        ((NMT, "--config.batching.buckets=()"), "batching.buckets must not be empty."),
+        ((NMT, "--config.metrics=(1,)"), "each value of metrics must be text, not 1."),
+        (
+            (NMT, "--config.packing=3"),
+            "packing is a section: write it as '{\"key\": value}', not 3.",
+        ),
+        (
+            (NMT, "--config.packing={'rows': 0}"),
+            "packing.rows must be at least 1, not 0.",
+        ),
+        (
+            (NMT, "--config.packing={}", "--config.packing.rows=3"),
+            "--config.packing contains packing.rows: set only one of the two.",
+        ),
         ((TOY, "--config.train[0]=1"), "give the whole value, --config.train='(3,5)'."),
         ((TOY, "--config.optimizer.b1=1.5"), "optimizer.b1 must be between 0 and 1, not 1.5."),
         (
@@ -58,6 +89,31 @@ def test_valid_flags_are_accepted(monkeypatch):
     monkeypatch.chdir(ROOT)
     flags = ("--config.train.steps=4", "--config.mesh.fsdp", "-1")
     cli.check_config_flags(["train.py", TOY, *flags, "--config.optimizer.warmup_steps=0"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["--config=tests/toy.py", "--config.train.step=4"], "no key 'train.step'. Did you mean"),
+        (["--config=tests/toy.py", "--confg.x=4"], "Unknown command line flag 'confg.x'"),
+        (["# no config"], "No config: pass --config=configs/NAME.py."),
+        (["--flagfile=nowhere.txt"], "No such file or directory: 'nowhere.txt': check --flagfile."),
+        (["--config=\xff"], "codec can't decode byte 0xff"),
+    ],
+)
+def test_errors_in_a_flag_file_are_one_line(lines, message, tmp_path):
+    (file := tmp_path / "flags.txt").write_bytes("\n".join(lines).encode("latin-1"))
+    done = run_in_process("train.py", f"--flagfile={file}", f"--workdir={tmp_path / 'run'}")
+    assert (done.code, done.output, done.errors.count("\n")) == (2, "", 1)
+    assert message in done.errors and not (tmp_path / "run").exists()
+
+
+def test_flag_file_sets_config_and_values(tmp_path):
+    run.open_workdir(toy_config(), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    (file := tmp_path / "flags.txt").write_text(f"{TOY}\n--config.seed=7\n--workdir={tmp_path}\n")
+    done = run_in_process("train.py", f"--flagfile={file}")
+    assert "seed was 0 and is now 7" in done.errors
 
 
 def test_tilde_at_the_start_of_a_value_is_expanded(monkeypatch):
@@ -84,6 +140,19 @@ def test_bounds_apply_to_keys_of_configs():
     configs = [cli.load_config(str(file)) for file in files if file.stem != "__init__"]
     keys = {key.split(".")[-1] for config in configs for key, _ in cli.config_items(config)}
     assert keys >= cli.ZERO_ALLOWED | cli.UPPER_BOUNDS.keys()
+
+
+def test_entry_points_disable_64_bits(capsys):
+    jax.config.update("jax_enable_x64", True)
+    try:
+        run.disable_x64()
+        message = "note: JAX_ENABLE_X64 is ignored: the config sets the dtypes.\n"
+        assert capsys.readouterr().err == message
+        run.disable_x64()
+        assert capsys.readouterr().err == ""
+        assert not jax.config.read("jax_enable_x64")
+    finally:
+        jax.config.update("jax_enable_x64", False)
 
 
 # Exit codes.

@@ -19,6 +19,46 @@ from training import mesh
 from training.errors import UserError
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AssertionError(), "no GPU is visible"),
+        (
+            RuntimeError("Unable to initialize backend 'tpu': ... (set JAX_PLATFORMS='' to ...)"),
+            "Unable to initialize backend 'tpu': ...",
+        ),
+    ],
+)
+def test_missing_hardware_is_an_error(error, reason, monkeypatch):
+    def devices():
+        raise error
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(UserError) as raised:
+        mesh.initialize_devices()
+    assert str(raised.value) == (
+        f"JAX cannot use the hardware of JAX_PLATFORMS='cuda' ({reason}): install JAX for that "
+        "hardware, or unset the variable."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "nowhere"])
+def test_missing_hardware_ends_training_with_one_line(platform, tmp_path):
+    command = ["train.py", "--config=tests/toy.py", f"--workdir={tmp_path}"]
+    env = os.environ | {"JAX_PLATFORMS": platform}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    if done.returncode == 0:
+        pytest.skip("this machine has the hardware")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(
+        f"error: JAX cannot use the hardware of JAX_PLATFORMS='{platform}'"
+    )
+
+
 @pytest.fixture(scope="module")
 def eight_devices(tmp_path_factory):
     """Run directory of `mesh_shapes.train_toy` on eight devices, and the losses of each shape."""
