@@ -38,7 +38,7 @@ def run_in_process(*argv: str, stdin: bytes | None = b"", cwd: Path | str = ROOT
         stdin: standard input, or None if it is closed.
         cwd: working directory.
     """
-    source = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
+    source = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(cwd))

@@ -106,7 +106,7 @@ def lock_workdir(workdir: str) -> Iterator[None]:
     if not hosts.is_primary():
         yield
         return
-    with open(make_workdir(workdir) / LOCK, "w") as file:
+    with open(make_workdir(workdir) / LOCK, "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -276,7 +276,7 @@ def device() -> str:
     if kind != "cpu":
         return f"{several}{jax.device_count()} x {kind}"
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cores = mesh.available_cpus()
     name = names[0] if names else platform.machine()

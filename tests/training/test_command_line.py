@@ -174,7 +174,7 @@ def test_keyboard_interrupt_exits_with_code_130(capsys):
 
 def test_full_disk_exits_with_code_2(capsys):
     def function():
-        with open("/dev/full", "w") as file:
+        with open("/dev/full", "w", encoding="utf-8") as file:
             file.write("x")
 
     assert cli.run_main(function) == 2
@@ -274,7 +274,7 @@ def test_corrupted_lines_of_metrics_are_skipped(tmp_path):
 
 def test_closed_terminal_is_not_an_error(monkeypatch):
     controller, terminal = os.openpty()
-    stdout = open(terminal, "w")  # noqa: SIM115 - closing it raises an error, see below
+    stdout = open(terminal, "w", encoding="utf-8")  # noqa: SIM115 - closing it raises an error, see below
     os.close(controller)
     monkeypatch.setattr(sys, "stdout", stdout)
     console.Console(3, "examples").print("a line")

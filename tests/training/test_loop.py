@@ -20,7 +20,7 @@ def test_fit_works_without_the_command_line(tmp_path):
     task = tasks.build(config, workdir)
     summary = fit(task, config, workdir)
 
-    assert summary == json.loads(Path(workdir, "summary.json").read_text())
+    assert summary == json.loads(Path(workdir, "summary.json").read_text(encoding="utf-8"))
     assert summary["steps"] == 10
     assert summary["metrics"].keys() == {"dev/error", "test/error"}
 

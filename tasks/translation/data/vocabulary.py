@@ -138,7 +138,7 @@ class SubwordVocabulary(Vocabulary):
         errors: list[Exception] = []  # sentencepiece replaces exceptions of the text by its own
         model = io.BytesIO()
         try:
-            with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".tsv") as rules:
                 if lowercase:
                     rules.write(_lowercase_rules())
                     rules.flush()
