@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from models import inception
 from models.classifier import Classifier, ClassifierOutput
+from tasks.files import digest
 from tasks.image_generation.data.augment import Augmentation, preprocess
 from tasks.image_generation.data.batching import (
     THREADS,
@@ -84,7 +85,7 @@ def load_classifier(
     """Load the classifier of the real images from the run directory, or train it.
 
     The classifier depends on the dataset and the arguments, not on the seed of the run, so all runs
-    of a comparison are evaluated by the same classifier.
+    of a comparison are evaluated by the same classifier. It is trained again if they have changed.
 
     Args:
         images: the split `train` for training, and `test` for the accuracy.
@@ -109,14 +110,17 @@ def load_classifier(
     graphdef = nnx.graphdef(nnx.eval_shape(create))
     apply = jax.jit(lambda params, images: nnx.merge(graphdef, params)(images))
     path = Path(workdir, CLASSIFIER_FILE)
-    params, accuracy = _read(path, jax.eval_shape(lambda: nnx.state(create())))
+    options = repr((augmentation, width, features, steps, batch, learning_rate))
+    origin = digest(x.encode() for x in (*(y.fingerprint() for y in images.values()), options))
+    params, accuracy = _read(path, jax.eval_shape(lambda: nnx.state(create())), origin)
     if params is None:
         params = jax.jit(lambda: nnx.state(create()))()
         batches = RandomBatches(train, min(batch, len(train)), seed=2019)
         params = _train(graphdef, params, batches, augmentation, steps, learning_rate)
         accuracy = _accuracy(lambda x: apply(params, x), images["test"], batch)
         with suppress_read_only(), atomic_write(path) as file:
-            np.savez(file, *map(np.asarray, jax.tree.leaves(params)), accuracy=accuracy)
+            leaves = map(np.asarray, jax.tree.leaves(params))
+            np.savez(file, *leaves, accuracy=accuracy, origin=origin)
     return FeatureExtractor(lambda x: apply(params, x), "_classifier", True, accuracy)
 
 
@@ -153,15 +157,20 @@ def _accuracy(apply, images, batch_size):
     return correct / len(images)
 
 
-def _read(path, abstract) -> tuple[Any, float]:
-    """Read the weights and the accuracy, or (None, nan) if no file has weights of these shapes."""
+def _read(path, abstract, origin) -> tuple[Any, float]:
+    """Read the weights and the accuracy, or (None, nan) if no file has weights of these shapes.
+
+    The file must have the digest `origin` of the dataset and the arguments. Files of version 0.1.0
+    have no digest.
+    """
     try:
         with np.load(path) as file:
             leaves = [file[f"arr_{n}"] for n in range(len(jax.tree.leaves(abstract)))]
             accuracy = float(file["accuracy"])
+            matches = str(file.get("origin", origin)) == origin
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None, float("nan")
     shapes = [x.shape for x in jax.tree.leaves(abstract)]
-    if [x.shape for x in leaves] != shapes:
+    if [x.shape for x in leaves] != shapes or not matches:
         return None, float("nan")
     return jax.tree.unflatten(jax.tree.structure(abstract), map(jnp.asarray, leaves)), accuracy
