@@ -3,15 +3,19 @@
 import contextlib
 import errno
 import json
+import os
+import re
 import resource
+import shutil
 import struct
+import subprocess
 
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from tests import toy
-from tests.training.runs import toy_config
+from tests.training.runs import start_training, toy_config
 from training import metric_writer, run
 from training.errors import UserError
 from training.files import atomic_write, write_array
@@ -134,6 +138,36 @@ def test_error_of_writing_an_array_has_its_number(tmp_path):
         with pytest.raises(OSError, match="File too large") as error:
             write_array(file, np.zeros(100_000))
     assert error.value.errno == errno.EFBIG
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """File system of 8 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [0, 8, 24, 100, 700, 1500, 2200, 3000])
+def test_full_disk_is_one_sentence_and_the_run_resumes_with_more_space(small_disk, free):
+    """The free space in KiB suffices for a part of the files; a checkpoint has about 700 KiB."""
+    filler, workdir = small_disk / "filler", small_disk / "run"
+    with contextlib.suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    os.truncate(filler, filler.stat().st_size - 1024 * free)
+    output, errors = start_training(workdir, "--config.model.width=10000").communicate()
+    assert "Finished" not in output
+    assert re.fullmatch(r"error: Cannot write [^\n]*No space left on device[^\n]*\n", errors)
+    filler.unlink()
+    output, errors = start_training(workdir, "--config.model.width=10000").communicate()
+    assert "Finished" in output and errors == ""
 
 
 def test_array_is_written_in_the_format_of_numpy(tmp_path):
