@@ -44,7 +44,7 @@ class ResidualEncoder(nnx.Module):
 
     The image is divided into square patches, which are projected linearly and are the first map.
     The receptive field of an annotation is small, so that attention has to look at an object to
-    know it: with patches of 4 and two widths, 24 x 24 pixels around the 8 x 8 of the position.
+    know it: with patches of 4 and two widths, 40 x 40 pixels around the 8 x 8 of the position.
     Therefore a learned position embedding is added to the annotations.
 
     Deviation from Xu et al. 2015, who use features of a pretrained VGG network (`Features`).
@@ -85,7 +85,7 @@ class ResidualEncoder(nnx.Module):
         self.stem_bias = param(jnp.zeros(widths[0]), ("mlp",))
         pairs = enumerate(itertools.pairwise(widths), 1)
         self.blocks = nnx.List([DownBlock(*pair, key=keys[n]) for n, pair in pairs])
-        self.last_conv = Conv(widths[-1], widths[-1], 1, key=keys[-2])
+        self.last_conv = Conv(widths[-1], widths[-1], key=keys[-2])
         self.norms = nnx.List([LayerNorm(widths[-1]), LayerNorm(widths[-1])])
         side = resolution // pixels
         position = 0.1 * jax.random.normal(keys[-1], (side * side, widths[-1]))
