@@ -66,7 +66,7 @@ ALIASES = {  # config keys that a flag overrides
 
 
 def main(argv: list[str]) -> int:
-    """Evaluate, translate or solve, and return the exit code."""
+    """Run the command that the flags select, and return the exit code."""
     del argv
     run.enable_compilation_cache()
     run.disable_x64()
@@ -163,7 +163,7 @@ def read_sentences(source: str) -> list[str]:
         return decode_lines(read_bytes(Path(source)), source)
     if PATH.fullmatch(source):
         raise UserError(
-            f"There is no file {source}: check the path, or pass a sentence that looks like one "
+            f"There is no file {source}: check the path, or pass a sentence that looks like a path "
             "by --translate=-."
         )
     return decode_lines(os.fsencode(source), "--translate") if source else [source]

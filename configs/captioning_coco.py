@@ -12,8 +12,8 @@ DIR contains `dataset_coco.json` of Karpathy & Fei-Fei 2015 and the images of 20
 and `val2014`; FILE is torchvision's `vgg19-dcbb9e9d.pth`. The features need 25 GB in DIR/features.
 Karpathy's splits differ from the paper's, which are random.
 
-Features, vocabulary, batch size and Adam are from the paper; other values as in
-configs/captioning_flickr8k.py are choices.
+Features, vocabulary, batch size and Adam are from the paper. The paper does not state the other
+values; they are chosen here, as in configs/captioning_flickr8k.py.
 Not yet run.
 Sized for one GPU: the paper's run took three days on one GPU.
 """

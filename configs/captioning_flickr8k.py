@@ -12,8 +12,8 @@ DIR contains `dataset_flickr8k.json` of Karpathy & Fei-Fei 2015 and the images i
 `Flicker8k_Dataset`; FILE is torchvision's `vgg19-dcbb9e9d.pth`. The features of the images are
 computed once, and kept in DIR/features.
 
-Features, vocabulary, batch size and RMSProp are from the paper. It does not print the widths of the
-model, the learning rate, the weight of the penalty or the beam width; these are choices.
+Features, vocabulary, batch size and RMSProp are from the paper. The paper does not state the widths
+of the model, the learning rate, the weight of the penalty or the beam width; they are chosen here.
 Not yet run: the images are available on request only.
 Sized for one GPU.
 """

@@ -41,7 +41,7 @@ class SamplingState(NamedTuple):
     """State of sampled alignments; without a state, as in evaluation, the argmax is used."""
 
     key: PRNGKeyArray
-    use_expectation: Bool[Array, " B"]  # sentences with soft weights instead of samples
+    use_expectation: Bool[Array, " B"]  # examples with soft weights instead of samples
 
 
 def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:

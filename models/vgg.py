@@ -16,8 +16,7 @@ from models.convolutions import convolve
 from models.layers import param
 
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)  # channels of each convolution
-RESOLUTION, STRIDE = 224, 16  # rows and columns of an image, and of the patch of a position
-# Mean and standard deviation of the channels of ImageNet, as of torchvision's weights.
+# Channel means and standard deviations of ImageNet, as in the training of torchvision's weights.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -64,7 +63,7 @@ class VGG19(nnx.Module):
 
 
 def normalize(images: UInt8[Array, "B R R 3"]) -> Float[Array, "B R R 3"]:
-    """Scale pixels from 0 .. 255 to the mean 0 and the standard deviation 1 of ImageNet."""
+    """Standardize pixels in 0 .. 255 by the channel means and deviations of ImageNet."""
     return (images / 255.0 - jnp.array(MEAN)) / jnp.array(DEVIATION)
 
 

@@ -1,4 +1,4 @@
-"""Listing of dataset files, without those that no user put there, and digests of data."""
+"""Listing of dataset files without hidden and system files, and digests of data."""
 
 import contextlib
 import hashlib
@@ -94,4 +94,6 @@ def _listing_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read the directory {directory} ({error}): restore it.") from error
+        raise UserError(
+            f"Cannot read the directory {directory} ({error}): check its path and permissions."
+        ) from error

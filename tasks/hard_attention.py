@@ -37,8 +37,8 @@ class HardAttentionState(NamedTuple):
 class SampledAttention(Supervised):
     """Base class of supervised tasks that sample alignments.
 
-    The baseline is part of the state, and `baseline` `[B]` of the batch that `loss` receives. The
-    metrics of `loss` must contain those of `reinforce_terms`.
+    The baseline is a field of the state. The batch that `loss` receives contains the baseline as
+    `baseline` `[B]`. The metrics of `loss` must contain the metrics of `reinforce_terms`.
     """
 
     vocabulary_size: int

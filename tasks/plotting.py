@@ -15,9 +15,9 @@ def literal_text(*groups: Iterable[str]) -> tuple[list[list[str]], dict[str, Any
     """Make text of any language printable in a figure.
 
     Returns:
-        The groups of texts, in which the characters of no installed font are replaced by their code
-        points, as in 'U+4E2D'; and the text properties with which they are to be drawn: fonts for
-        all other characters, and no interpretation of `$`.
+        The groups of texts, in which characters that no installed font has are replaced by their
+        code points, as in 'U+4E2D'; and the keyword arguments of matplotlib for these texts: fonts
+        for all other characters, and no interpretation of `$`.
     """
     texts = [list(group) for group in groups]
     used = {character for group in texts for text in group for character in text}
@@ -29,7 +29,7 @@ def literal_text(*groups: Iterable[str]) -> tuple[list[list[str]], dict[str, Any
 
 @functools.lru_cache
 def _fallback_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
-    """Return font families that together with the default have the characters, and the rest."""
+    """Return fallback font families for the characters, and the characters that no font has."""
     manager, families = font_manager.fontManager, []
     default = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
     missing = {c for c in characters - {"\n"} if not default.get_char_index(ord(c))}

@@ -1,7 +1,7 @@
 """Fixed random samples of datasets, in place of their first examples.
 
 The order of a dataset often has a meaning: files are ordered by class, documents by date. The
-first N examples are therefore no sample of the dataset.
+first N examples are therefore not a random sample of the dataset.
 """
 
 import numpy as np

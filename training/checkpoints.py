@@ -104,8 +104,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, key: jax.Array, seconds: float) -> None:
         """Start saving, and return once the buffers of the state may be donated.
 
-        Does nothing if the step has a checkpoint. The first checkpoint of a process is waited for
-        and its metadata are read back, because storage can lose files without an error.
+        Does nothing if the step has a checkpoint. Waits for the first checkpoint of a process and
+        reads its metadata back, because storage can lose files without an error.
 
         Args:
             step: number of finished steps.
@@ -143,7 +143,7 @@ class Checkpoints:
         """Check that a checkpoint contains its record and every array, without reading the arrays.
 
         Raises:
-            UserError: if it does not.
+            UserError: if the checkpoint cannot be read or lacks an array.
         """
         try:
             found = jax.tree.leaves(self._manager.item_metadata(step).state)

@@ -45,7 +45,7 @@ UPPER_BOUNDS = dict.fromkeys(FRACTIONS, 1) | {"seed": 2**32 - 1}
 # ml_collections itself expands flag files when a flag is defined, before errors can be reported.
 ARGV: list[str] = []
 LARGEST_INTEGER = 2**31 - 1  # of the 32-bit integers on devices
-EMPTY_ALLOWED = {"lengths"}  # tuples that may be empty although the config's are not
+EMPTY_ALLOWED = {"lengths"}  # tuples that may be empty although the default is not
 # Sections whose keys depend on the value of another key, so that they can be set as a whole.
 REPLACEABLE = {"labels", "options", "packing"}
 
@@ -222,7 +222,7 @@ def check_keys(argv: list[str], config: ConfigDict, flag: str = "config") -> Non
         if section := next((section for section in given if key.startswith(f"{section}.")), ""):
             raise UserError(f"--{flag}.{section} contains {key}: set only one of the two.")
         default = defaults[key]
-        if not (negated or isinstance(default, bool)):  # other values of a bool are absl's errors
+        if not (negated or isinstance(default, bool)):  # absl rejects invalid booleans
             check_value(key, default, parse_value(key, default, text))
 
 
@@ -280,7 +280,7 @@ def check_value(key: str, default: Any, value: Any) -> None:
 
 
 def _check_section(key: str, default: ConfigDict, value: Any) -> None:
-    """Check the value of a section, which only the sections in `REPLACEABLE` can have."""
+    """Check the value of a whole section, which only sections in `REPLACEABLE` accept."""
     if key.split(".")[-1] not in REPLACEABLE:
         name = next((f", such as {key}.{name}" for name in default if name.isidentifier()), "")
         raise UserError(f"{key} is a section: set single keys{name}, or change the config file.")
@@ -302,7 +302,7 @@ def check_number(key: str, default: float, value: Any) -> None:
         value: value for the key.
 
     Raises:
-        UserError: if the value is not such a number.
+        UserError: if the value is not a finite number within the bounds.
     """
     kind = (int, "an integer") if isinstance(default, int) else (int | float, "a number")
     if not isinstance(value, kind[0]) or isinstance(value, bool):

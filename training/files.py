@@ -40,8 +40,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def write_array(file: BinaryIO, array: np.ndarray) -> None:
     """Write an array in NumPy's `.npy` format.
 
-    `np.save` writes to a file of Python by functions of C, and if the disk is full, it raises an
-    OSError without a number. It calls the method `write` of any other object.
+    `np.save` writes to a Python file object through the C library and raises an OSError without
+    `errno` if the disk is full. The wrapper makes `np.save` call `write`, whose errors have one.
     """
     writer: Any = types.SimpleNamespace(write=file.write)
     np.save(writer, array)

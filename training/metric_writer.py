@@ -36,12 +36,12 @@ def read(workdir: str) -> list[dict]:
     try:
         content = path.read_bytes() if path.is_file() else b""
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        raise UserError(f"Cannot read {path}: {error.strerror}; restore the file.") from error
     return [line for text in content.splitlines() if (line := _parse_line(text))]
 
 
 def _parse_line(text: bytes) -> dict:
-    """Parse a JSON object of a step and numbers; returns {} if the text is none."""
+    """Parse a JSON object with a step and numbers; returns {} for any other text."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):

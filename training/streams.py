@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-ENCODING_ERRORS = ("strict", "surrogateescape")  # Python's defaults; another handler is a choice
+ENCODING_ERRORS = ("strict", "surrogateescape")  # Python's defaults; others are set by the user
 
 # Errors of writing to a closed pipe and a closed terminal, and the corresponding signals.
 CLOSED = {errno.EPIPE: signal.SIGPIPE, errno.EIO: signal.SIGHUP}

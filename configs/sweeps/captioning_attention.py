@@ -1,4 +1,4 @@
-"""Soft, hard and straight-through attention, and none, in captions of scenes of digits.
+"""Soft, hard, straight-through and no attention in captions of scenes of digits.
 
 After Xu et al. 2015, Table 1, on generated scenes instead of photographs; and every score with soft
 attention, for which no paper has a table. The doubly stochastic penalty is used with soft attention

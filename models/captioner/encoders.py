@@ -42,10 +42,11 @@ class DownBlock(nnx.Module):
 class ResidualEncoder(nnx.Module):
     """Small residual network, trained with the decoder.
 
-    The image is divided into square patches, which are projected linearly and are the first map.
-    The receptive field of an annotation is small, so that attention has to look at an object to
-    know it: with patches of 4 and two widths, 40 x 40 pixels around the 8 x 8 of the position.
-    Therefore a learned position embedding is added to the annotations.
+    The image is divided into square patches, whose linear projections are the first map. The
+    receptive field of an annotation is limited, so that the model must attend near an object to
+    identify it: with patches of 4 x 4 pixels and two widths, the receptive field has 40 x 40 pixels
+    around the 8 x 8 pixels of the position. A learned position embedding is added to the
+    annotations, because a limited receptive field does not determine the position.
 
     Deviation from Xu et al. 2015, who use features of a pretrained VGG network (`Features`).
 
@@ -53,13 +54,13 @@ class ResidualEncoder(nnx.Module):
         resolution: rows and columns R of an image.
         channels: number of image channels, C.
         patch: rows and columns of a patch.
-        widths: number of channels of the patches, and after each halving of the map; the last one
-            is D.
+        widths: number of channels of the first map, and of the map after each halving; the last
+            number is D.
         dtype: dtype of the activations.
         key: PRNG key of the initial weights.
 
     Raises:
-        ValueError: if the resolution is not a multiple of the pixels of an annotation.
+        ValueError: if the resolution is not a multiple of the side of a position in pixels.
     """
 
     def __init__(

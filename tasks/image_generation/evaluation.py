@@ -48,8 +48,8 @@ class Evaluator:
     - `fid`: Fréchet distance between the features of generated images and of the training images
       (splits `train` and `dev`) or the test images (`test`);
     - `inception_score`, `precision`, `recall`;
-    - `diversity`: within-class variance of the features, divided by the variance for real images,
-      if this is not zero, as for one image per class;
+    - `diversity`: within-class variance of the features, divided by the variance for real images;
+      omitted if the latter is zero, as with one image per class;
     - `class_accuracy`: share of generated images that a classifier of the real images assigns to
       the class they are conditioned on; for `test` also `classifier_accuracy`, its accuracy on the
       real test images.

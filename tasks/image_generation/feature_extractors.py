@@ -85,7 +85,7 @@ def load_classifier(
     """Load the classifier of the real images from the run directory, or train it.
 
     The classifier depends on the dataset and the arguments, not on the seed of the run, so all runs
-    of a comparison are evaluated by the same classifier. It is trained again if they have changed.
+    of a comparison use the same classifier. If dataset or arguments change, it is trained again.
 
     Args:
         images: the split `train` for training, and `test` for the accuracy.

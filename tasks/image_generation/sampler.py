@@ -87,7 +87,7 @@ class GeneratorFunctions:
     def moment_labels(self, n) -> Labels:
         """Return the labels of batch n for the moments: all classes in turn.
 
-        If there are more classes than images, the labels are at equal distances.
+        If there are more classes than images, the labels are evenly spaced.
         """
         stride = -(-self.classes // (self.batch_size * self.moment_batches))
         index = jnp.arange(self.batch_size) + n * self.batch_size

@@ -368,8 +368,8 @@ class ImageGeneration:
     def _figure_inputs(self):
         """Latents and classes of the sample images, the same for all steps.
 
-        Each row has one class, of a random sample if there are too many, and the images of a column
-        share their latents; without classes all latents differ.
+        Each row has one class, from a random sample if there are more than `COLUMNS` classes. The
+        images of a column share their latents; without classes all latents differ.
         """
         classes = fixed_sample(len(self.classes), COLUMNS)
         rows = len(classes) if self.conditional else COLUMNS

@@ -162,8 +162,8 @@ def _round(x: Distances) -> Distances:
     return np.floor(x + 0.5)  # np.round rounds 0.5 to 0
 
 
-# Distances of pairs of cities, by EDGE_WEIGHT_TYPE. ATT is rounded to the nearest integer, and
-# increased by 1 if that is too small; this is rounding up.
+# Distances of pairs of cities, by EDGE_WEIGHT_TYPE. TSPLIB rounds ATT to the nearest integer and
+# adds 1 if the result is too small, which is the same as rounding up.
 DISTANCES: MappingProxyType[str, Callable[[Cities, Cities], Distances]] = MappingProxyType(
     {
         "EUC_2D": lambda a, b: _round(np.linalg.norm(a - b, axis=-1)),

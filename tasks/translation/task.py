@@ -101,7 +101,7 @@ class Translation(Supervised):
         check_packing(dict(config.packing), abstract.supports_packing, config.architecture)
 
     def check_data(self) -> None:
-        """Load the vocabulary, so that faulty data fails before training starts."""
+        """Load the vocabulary and check the metrics, to report faulty data before training."""
         if not self._vocabulary_exists:
             self._check_metrics()
         if len(self.vocabulary) != self.vocabulary_size:

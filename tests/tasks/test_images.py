@@ -138,7 +138,7 @@ def test_damaged_exif_is_ignored(read):
 
 # Transparency.
 
-HIDDEN = (200, 30, 60)  # color of transparent pixels, not to be seen
+HIDDEN = (200, 30, 60)  # color of transparent pixels, which no result contains
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "GIF"])
@@ -204,7 +204,7 @@ def test_unreadable_files_are_named(write, tmp_path):
         check_header(write(b"no image"))
     with pytest.raises(UserError, match=r"Cannot read \S+missing\.png \(No such file") as error:
         check_header(tmp_path / "missing.png")
-    assert not isinstance(error.value, DamagedImageError)  # may be another time
+    assert not isinstance(error.value, DamagedImageError)  # may be readable later
 
 
 # Arbitrary input: an array or a UserError.

@@ -30,7 +30,7 @@ CONFIGS = ("snail_bandits", "sagan_digits", "ptrnet_tsp20_rl")
 class Runs:
     """Processes that train a smoke config.
 
-    They share a compilation cache of their own, so that only the first one compiles, and all
+    The processes share a separate compilation cache, so that only the first one compiles, and all
     execute the same programs.
     """
 
@@ -84,7 +84,7 @@ def final_state(workdir):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_killed_run_equals_uninterrupted_run(config, tmp_path):
-    """Kills at random moments of a process, of which two thirds are while it trains."""
+    """A process is killed at random moments, two thirds of them during training."""
     rng, runs = random.Random(config), Runs(config, tmp_path / "cache")
     expected, workdir = tmp_path / "uninterrupted", tmp_path / "killed"
     runs.finish(expected)  # compiles

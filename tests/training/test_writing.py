@@ -1,4 +1,4 @@
-"""Files of a run are written where they can be read, or the run says so in one sentence."""
+"""Files of a run can be read back, or the run ends with an error of one sentence."""
 
 import contextlib
 import errno

@@ -11,7 +11,7 @@ from tasks.captioning.data.image_files import ImageFiles
 from tasks.files import digest
 
 WORD_CLASSES = ("other", "digit", "color", "size")  # of the words in `Grounding.word_classes`
-CONTENT_CLASSES = ("digit", "color")  # words that can be told from the pixels of their object alone
+CONTENT_CLASSES = ("digit", "color")  # words that the pixels of their object determine
 
 
 @runtime_checkable
@@ -42,7 +42,7 @@ class CaptionedImages(NamedTuple):
     """Images of a split and their captions.
 
     Attributes:
-        inputs: what the model reads: images, uint8 `[N, R, R, 3]`, or precomputed annotations,
+        inputs: inputs of the model: images, uint8 `[N, R, R, 3]`, or precomputed annotations,
             `[N, P, C]`.
         captions: captions of each image; words are separated by spaces.
         pixels: images for figures: item i is uint8 `[R, R, 3]`.

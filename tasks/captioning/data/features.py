@@ -30,7 +30,7 @@ from training.run import make_writable_dir
 VGG_FILE = WeightFile(
     "vgg19-dcbb9e9d.pth", "dcbb9e9d", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 )
-IMAGES_PER_FILE, BATCH = 512, 16  # features are computed in files, and in batches of a file
+IMAGES_PER_FILE, BATCH = 512, 16  # images of a feature file, and of a call of the network
 DIRECTORY = "features"  # in the directory of the images
 
 Network = Callable[[UInt8[np.ndarray, "B R R 3"]], Float[np.ndarray, "B P C"]]

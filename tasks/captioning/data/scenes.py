@@ -175,7 +175,7 @@ def _sample_corners(rng, counts, pixels):
 def is_readable(
     counts: Int[np.ndarray, " N"], pixels: Int[np.ndarray, "N O"], corners: Int[np.ndarray, "N O 2"]
 ) -> Bool[np.ndarray, " N"]:
-    """Whether the boxes of a scene overlap little, and the objects have an order in both axes."""
+    """Return whether the boxes of each scene overlap little and have an order in both axes."""
     readable = np.ones(len(counts), bool)
     for a in range(MAX_OBJECTS):
         for b in range(a + 1, MAX_OBJECTS):

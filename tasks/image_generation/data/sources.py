@@ -80,7 +80,7 @@ class InMemoryImages(NamedTuple):
         return len(self.images)
 
     def check(self) -> None:
-        """Do nothing."""
+        """Do nothing, because the images are in memory."""
 
     def __getitem__(self, i):
         return self.images[i], int(self.labels[i])

@@ -17,7 +17,7 @@ def create(**options):
     return make_encoder(key=jax.random.key(0), dtype=jnp.dtype("float32"), **options)
 
 
-def test_annotations_see_a_part_of_the_image_and_know_their_position():
+def test_annotations_have_limited_receptive_fields_and_position_embeddings():
     encoder = create(resolution=32)
     graphdef, params = nnx.split(encoder)
     encode = unoptimized_jit(lambda images: nnx.merge(graphdef, params)(images))

@@ -61,7 +61,7 @@ def test_pointing_accuracy_by_hand():
     )
 
 
-def test_uniform_weights_point_by_chance():
+def test_pointing_accuracy_of_uniform_weights_is_chance():
     """Over all boxes of one position, the largest of equal weights is right as often as chance."""
     top, left = np.mgrid[:4, :4].reshape(2, 16, 1) * 8
     boxes = np.concatenate([top, left, top + 8, left + 8], -1)[:, None]

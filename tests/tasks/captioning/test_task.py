@@ -167,7 +167,7 @@ def test_invalid_config_is_rejected(change, message, tmp_path):
     [("captioning", "soft"), ("captioning", "none"), ("captioning.hard_attention", "hard")],
 )
 def test_model_learns_scenes(name, alignment, tmp_path):
-    """After 400 steps it knows the grammar; with attention it looks at the digits it names."""
+    """After 400 steps captions follow the grammar, and soft attention finds the named digits."""
     config = captioning_scenes.get_config()
     config.task, config.model.attention.alignment = name, alignment
     config.data.update(train=4000, dev=100)

@@ -198,7 +198,7 @@ def test_folder_without_decodable_images_is_an_error(tmp_path):
 
 
 def test_file_that_cannot_be_opened_during_training_stops_the_run(tmp_path):
-    """Unlike damaged content, it may be readable after a resume, which would then differ."""
+    """The file may be readable after a resume, and leaving it out would make the runs differ."""
     root = write_classes(tmp_path, {"cat": 10})
     images = open_folder(root)["train"]
     for path in (root / "cat").iterdir():
