@@ -208,15 +208,17 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
         paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
         if not paths:
             raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
+    figure_path = Path(f"{images.resolve()}.attention.png")  # also for the path '.'
+    if figure_path.is_dir() or not os.access(figure_path.parent, os.W_OK):
+        raise UserError(f"Cannot write the figure to {figure_path}: copy the images.")
     _, restored = restore(task, config, workdir)
     captions, figure = task.caption_files(restored.state, paths)
     for path, text in zip(paths, captions, strict=True):
         print(f"{path.name}: {text}" if images.is_dir() else text)
     if figure is not None:
-        path = images.with_name(f"{images.name}.attention.png")
-        with atomic_write(path) as file:
+        with atomic_write(figure_path) as file:
             figure.savefig(file, format="png", dpi=150)
-        print(f"Attention at each word written to {path}.", file=sys.stderr)
+        print(f"Attention at each word written to {figure_path}.", file=sys.stderr)
 
 
 def build_task(config: ConfigDict, workdir: str) -> Any:

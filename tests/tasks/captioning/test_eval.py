@@ -31,6 +31,15 @@ def caption(workdir, path):
     return run_in_process("eval.py", f"--workdir={workdir}", f"--caption={path}")
 
 
+def test_figure_of_a_path_without_a_name_is_beside_its_directory(scenes_run, tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "a.png")
+    done = caption(scenes_run, f"{folder}/more/..")
+    assert done.code == 0, done.errors
+    assert (tmp_path / "photos.attention.png").exists()
+
+
 def test_file_and_folder_have_the_same_captions_and_a_figure_each(scenes_run, tmp_path):
     rng, folder = np.random.default_rng(0), tmp_path / "photos"
     folder.mkdir()
@@ -56,11 +65,16 @@ def test_file_and_folder_have_the_same_captions_and_a_figure_each(scenes_run, tm
         ("notes.txt", "notes.txt is not a readable image"),
         ("missing.png", "Cannot read .*missing.png (No such file or directory)"),
         ("empty", "empty has no images (.png, .jpg"),
+        (
+            "occupied.png",
+            "Cannot write the figure to .*occupied.png.attention.png: copy",
+        ),
     ],
 )
 def test_input_without_images_is_an_error(name, message, scenes_run, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "occupied.png.attention.png").mkdir()
     done = caption(scenes_run, tmp_path / name)
     assert done.code == 2
     [line] = done.errors.splitlines()
