@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -37,8 +38,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 def enable_compilation_cache() -> None:
     """Enable JAX's persistent compilation cache.
 
-    The environment variable `JAX_COMPILATION_CACHE_DIR` overrides its directory.
+    The environment variable `JAX_COMPILATION_CACHE_DIR` overrides its directory. If the directory
+    cannot be written, programs are compiled again by the next process, and JAX's warning about each
+    of them is suppressed.
     """
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         cache = os.path.expanduser("~/.cache/attention_atlas/xla")
         jax.config.update("jax_compilation_cache_dir", cache)

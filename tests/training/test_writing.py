@@ -9,6 +9,7 @@ import resource
 import shutil
 import struct
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -83,6 +84,17 @@ def test_training_does_not_resume_on_other_data(tmp_path):
     with pytest.raises(UserError, match="train was 400 pairs .* and is now 300 pairs"):
         fit(ChangedData(config), config, str(tmp_path))
     assert not (tmp_path / metric_writer.FILENAME).exists()
+
+
+def test_compilation_cache_on_a_full_disk_is_not_reported_for_each_program():
+    message = "Error writing persistent compilation cache entry for 'jit_f': OSError: [Errno 28]"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.warn(message, stacklevel=1)
+        run.enable_compilation_cache()
+        warnings.warn(message, stacklevel=1)
+        warnings.warn("another message", stacklevel=1)
+    assert [str(warning.message) for warning in caught] == [message, "another message"]
 
 
 # Records.
