@@ -80,6 +80,17 @@ def sinusoids(length: int, width: int) -> Float[Array, "T D"]:
     return jnp.asarray(table[:, :width], jnp.float32)
 
 
+def shift_right(tokens: Int[Array, "B T"], first: int) -> Int[Array, "B T"]:
+    """Shift tokens by one position, so that position t holds token t - 1 and position 0 `first`."""
+    return jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=first)
+
+
+def output_logits(states: Float[Array, "*B D"], table: Float[Array, "V D"]) -> Float[Array, "*B V"]:
+    """Logits `states @ table.T` of an output embedding, in float32."""
+    table = table.astype(states.dtype)
+    return jnp.einsum("...d,vd->...v", states, table, preferred_element_type=jnp.float32)
+
+
 class LayerNorm(nnx.Module):
     """Layer normalization with gain and bias (Ba et al. 2016), computed in float32."""
 
@@ -189,5 +200,4 @@ class Embedding(nnx.Module):
 
     def logits(self, x: Float[Array, "*B T D"]) -> Float[Array, "*B T V"]:
         """Pre-softmax product with the same matrix, in float32."""
-        table = self.table[...].astype(x.dtype)
-        return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+        return output_logits(x, self.table[...])

@@ -16,6 +16,7 @@ from models.layers import (
     LayerNorm,
     MultiHeadAttention,
     dropout,
+    shift_right,
     sinusoids,
     split_key,
 )
@@ -266,8 +267,8 @@ class Transformer(nnx.Module):
         """
         keys = split_key(key, len(self.decoder) + 1)
         segments = segments or Segments.from_tokens(target, self.pad)
-        previous = jnp.pad(target[:, :-1], ((0, 0), (1, 0)))
-        previous = jnp.where(segments.positions == 0, self.bos, previous)
+        # In packed rows, every segment starts with BOS.
+        previous = jnp.where(segments.positions == 0, self.bos, shift_right(target, self.bos))
         mask = masks.segments(segments.ids, segments.ids)[:, None]
         cross_mask = masks.segments(segments.ids, memory.segments)[:, None]
         x = self._embed(previous, segments.positions, keys[-1])

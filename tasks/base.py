@@ -145,7 +145,9 @@ class InstanceSolver(Protocol):
 
 
 class Supervised:
-    """Base class of tasks that are trained on a loss; subclasses define `init_params` and `loss`.
+    """Base class of tasks that are trained on a loss.
+
+    Subclasses define `init_params`, `loss` and `evaluate`.
 
     `loss` returns the sum over a batch and the sum of the weights, not their quotient: with
     `accumulate` microbatches of unequal weights, the gradient equals the gradient of the whole
@@ -170,6 +172,10 @@ class Supervised:
         self, params: nnx.State, batch: Batch, key: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
         """Return the loss, the weight and further metrics, all summed over the batch."""
+        raise NotImplementedError
+
+    def evaluate(self, state: Any, split: str) -> dict[str, float]:
+        """Compute the paper's metrics; see `Task`."""
         raise NotImplementedError
 
     @property

@@ -8,6 +8,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from models.layers import output_logits
 from training.mesh import BATCH_AXES
 
 
@@ -61,7 +62,7 @@ def log_probs(
     states: Float[Array, "*B D"], table: Float[Array, "V D"], labels: Int[Array, "*B"]
 ) -> Float[Array, "*B"]:
     """Log-probability of each label under `softmax(states @ table.T)`, in float32 nats."""
-    logits = jnp.einsum("...d,vd->...v", states, table, preferred_element_type=jnp.float32)
+    logits = output_logits(states, table)
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 

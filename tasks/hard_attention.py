@@ -12,6 +12,7 @@ value per token, so that sequences of all lengths share it.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attention import reinforce_loss
 from tasks.base import Supervised
+from training.errors import UserError
 from training.state import TrainState
 
 DECAY = 0.9  # decay of the moving-average baseline (Xu et al. 2015, sec. 4.1)
@@ -35,12 +37,17 @@ class HardAttentionState(NamedTuple):
 
 
 class SampledAttention(Supervised):
-    """Base class of supervised tasks that sample alignments.
+    """Base class of supervised tasks that sample alignments, beside the class of the task.
 
     The baseline is a field of the state. The batch that `loss` receives contains the baseline as
-    `baseline` `[B]`. The metrics of `loss` must contain the metrics of `reinforce_terms`.
+    `baseline` `[B]`. The metrics of `loss` must contain the metrics of `reinforce_terms`. The class
+    of the task defines `generation_metrics(state, split, width, key)`, the metrics with beam width
+    `width`; with a PRNG key, alignments are sampled, else they are the most probable ones.
     """
 
+    samples_attention = True
+    config: Any
+    generation_metrics: Callable[..., dict[str, float]]
     vocabulary_size: int
 
     def init(self, key: Array) -> HardAttentionState:
@@ -57,6 +64,34 @@ class SampledAttention(Supervised):
         new, metrics = super().train_step(TrainState(*state[:3]), batch, key)
         baseline = DECAY * state.baseline + (1 - DECAY) * metrics["log_prob"]
         return HardAttentionState(*new, baseline), metrics
+
+    def evaluate(self, state: Any, split: str) -> dict[str, float]:
+        """Compute the metrics of the task; on test splits also with sampled alignments."""
+        values = super().evaluate(state, split)
+        if split in self.splits:
+            key = jax.random.key(self.config.seed)
+            sampled = self.generation_metrics(state, split, width=1, key=key)
+            values |= {f"{name}_sampled": value for name, value in sampled.items()}
+        return values
+
+
+def check_alignment(model_samples: bool, task_samples: bool, task: str, package: str) -> None:
+    """Check that a model that samples alignments is trained by a task that supports this.
+
+    Args:
+        model_samples: whether the model samples alignments.
+        task_samples: whether the task trains models that sample alignments, and no others.
+        task: `config.task`.
+        package: package whose module `hard_attention` trains such models.
+
+    Raises:
+        UserError: if model and task do not match.
+    """
+    if model_samples != task_samples:
+        raise UserError(
+            f"model.attention.alignment='hard' requires --config.task={package}.hard_attention, "
+            f"which supports no other alignment; the task is '{task}'."
+        )
 
 
 def reinforce_terms(

@@ -16,7 +16,7 @@ from models.attention_layer import (
     sampling_at,
 )
 from models.captioner.encoders import make_encoder
-from models.layers import dropout, glorot, param, split_key
+from models.layers import dropout, glorot, output_logits, param, shift_right, split_key
 from models.recurrence import (
     LSTM,
     MatMul,
@@ -154,8 +154,7 @@ class Captioner(nnx.Module):
             The inputs of L_o and the alignment.
         """
         key_input, key_output = split_key(key, 2)
-        shifted = jnp.pad(captions[:, :-1], ((0, 0), (1, 0)), constant_values=self.bos)
-        y_prev = dropout(self._embed(shifted), self.rate, key_input)
+        y_prev = dropout(self._embed(shift_right(captions, self.bos)), self.rate, key_input)
         projected_y = jnp.swapaxes(self.cell.project_inputs(y_prev), 0, 1)[:, :, None]
         consts = memory, self.attention_layer.broadcast_params(len(captions))
         xs = projected_y, jnp.arange(captions.shape[1])
@@ -185,9 +184,7 @@ class Captioner(nnx.Module):
             cache,
             (self.cell.project_inputs(y_prev), position),
         )
-        states, table = self._readout(y_prev, h, z), self.output_embedding.astype(h.dtype)
-        logits = jnp.einsum("...e,ve->...v", states, table, preferred_element_type=jnp.float32)
-        return logits, cache
+        return output_logits(self._readout(y_prev, h, z), self.output_embedding), cache
 
     def _embed(self, tokens):
         # The lookup precedes the cast, so that gradients of repeated words are summed in float32.

@@ -23,7 +23,7 @@ from models.attention_layer import (
     SamplingState,
 )
 from models.encoder_decoder import Attention
-from models.layers import dropout, glorot, param, split_key
+from models.layers import dropout, glorot, param, shift_right, split_key
 from models.seq2seq.encoders import make_encoder
 
 Options = Any  # keyword arguments, as a dict or a ConfigDict
@@ -151,9 +151,4 @@ class Seq2Seq(nnx.Module):
         return dropout(embedding[...][tokens].astype(self.dtype), self.rate, key)
 
     def _embed_shifted(self, target, key):
-        shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=self.bos)
-        return self._embed(self.target_embedding, shifted, key)
-
-    def _logits(self, states):
-        weights = self.output_embedding.astype(states.dtype)
-        return jnp.einsum("...d,vd->...v", states, weights, preferred_element_type=jnp.float32)
+        return self._embed(self.target_embedding, shift_right(target, self.bos), key)

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from models.attention_layer import AlignmentOutput, sampling_at
-from models.layers import dropout, glorot, param, split_key
+from models.layers import dropout, glorot, output_logits, param, split_key
 from models.recurrence import (
     LSTM,
     MatMul,
@@ -186,4 +186,4 @@ class Luong(Seq2Seq):
         cache, (h_tilde, _) = self._step(
             make_matmul(self._weights()), self._consts(memory), cache, (projected_y, position, None)
         )
-        return self._logits(h_tilde), cache
+        return output_logits(h_tilde, self.output_embedding), cache

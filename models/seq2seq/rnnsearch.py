@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
 from models.attention_layer import AlignmentOutput, sampling_at
-from models.layers import dropout, glorot, param, split_key
+from models.layers import dropout, glorot, output_logits, param, split_key
 from models.recurrence import GRU, MatMul, gru_cell, make_matmul, rnn_scan, to_batch_major
 from models.seq2seq.base import Memory, Options, Seq2Seq
 
@@ -120,4 +120,4 @@ class RNNsearch(Seq2Seq):
             cache,
             (self.cell.project_inputs(y_prev), position),
         )
-        return self._logits(self._readout(s_prev, y_prev, c, None)), s
+        return output_logits(self._readout(s_prev, y_prev, c, None), self.output_embedding), s

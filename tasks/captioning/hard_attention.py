@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tasks.captioning.data.vocabulary import PAD
 from tasks.captioning.task import Captioning
 from tasks.cross_entropy import log_probs
@@ -31,15 +29,12 @@ class HardAttention(SampledAttention, Captioning):
     `_sampled` are computed with sampled alignments and greedy decoding.
     """
 
-    samples_attention = True
-
     def loss(self, params, batch, key):
         """Cross-entropy, REINFORCE term and entropy bonus, summed over words."""
         model, states, alignment = self._teacher_force(params, batch, key)
         loss, words = self._cross_entropy(model, states, batch)
-        table = model.output_embedding.astype(states.dtype)
         reinforce, sums = reinforce_terms(
-            log_probs(states, table, batch["caption"]),
+            log_probs(states, model.output_embedding, batch["caption"]),
             alignment.log_prob,
             alignment.entropy,
             batch["caption"] != PAD,
@@ -47,12 +42,3 @@ class HardAttention(SampledAttention, Captioning):
             model.attention_layer.entropy_weight,
         )
         return loss + reinforce, words, sums | {"cross_entropy": loss}
-
-    def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """Compute the metrics of `Captioning`; on test splits also with sampled alignments."""
-        values = super().evaluate(state, split)
-        if split in self.splits:
-            key = jax.random.key(self.config.seed)
-            sampled = self._metrics(state.params, split, width=1, key=key)
-            values |= {f"{name}_sampled": value for name, value in sampled.items()}
-        return values

@@ -25,10 +25,11 @@ from tasks.captioning.data.features import vgg_encoder
 from tasks.captioning.data.image_files import ImageFiles
 from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
 from tasks.cross_entropy import linear_cross_entropy, log_probs
+from tasks.hard_attention import check_alignment
 from tasks.images import crop_and_resize, read_image
 from tasks.subsets import fixed_sample
 from training import hosts, mesh, optimizer
-from training.errors import UserError, config_section
+from training.errors import config_section
 from training.prefetch import prefetch
 from training.registry import lookup
 from training.state import TrainState
@@ -75,11 +76,9 @@ class Captioning(Supervised):
         with config_section("model"):
             abstract = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
         self.graphdef, self.grid = nnx.graphdef(abstract), abstract.encoder.grid
-        if abstract.samples_attention != self.samples_attention:
-            raise UserError(
-                "model.attention.alignment='hard' requires --config.task=captioning.hard_attention"
-                f", which supports no other alignment; the task is '{config.task}'."
-            )
+        check_alignment(
+            abstract.samples_attention, self.samples_attention, config.task, "captioning"
+        )
 
     def check_data(self) -> None:
         """Open the dataset and the vocabulary, so that faulty data fails before training starts.
@@ -175,14 +174,15 @@ class Captioning(Supervised):
         `metrics.pointing_accuracy`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
-        return self._metrics(state.params, split, width)
+        return self.generation_metrics(state, split, width)
 
-    def _metrics(self, params, split, width, key=None):
+    def generation_metrics(self, state, split, width, key=None):
+        """Compute the metrics of a split; with a key, models with hard attention sample."""
         images = self.dataset[split]
-        captions = self.caption(params, images.inputs, width, key)
+        captions = self.caption(state.params, images.inputs, width, key)
         values = metrics.bleu(captions, images.captions)
         values["exact_match"] = metrics.exact_match(captions, images.captions)
-        return values | self._reference_metrics(params, images, key)
+        return values | self._reference_metrics(state.params, images, key)
 
     def caption(self, params: Any, inputs: Any, width: int, key: Array | None = None) -> list[str]:
         """Generate a caption for each image by beam search.
@@ -269,9 +269,8 @@ class Captioning(Supervised):
 
         def read_caption(caption):
             states, alignment = model.decode(caption, memory)
-            table = model.output_embedding.astype(states.dtype)
-            nll = jnp.where(caption != PAD, -log_probs(states, table, caption), 0.0).sum(-1)
-            return nll, alignment.weights
+            nll = -log_probs(states, model.output_embedding, caption)
+            return jnp.where(caption != PAD, nll, 0.0).sum(-1), alignment.weights
 
         return jax.vmap(read_caption, 1, 1)(batch["caption"])
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tasks.cross_entropy import log_probs
 from tasks.hard_attention import SampledAttention, reinforce_terms
 from tasks.translation.data.vocabulary import PAD
@@ -30,13 +28,11 @@ class HardAttention(SampledAttention, Translation):
     `_sampled` are computed with sampled alignments and greedy decoding.
     """
 
-    samples_attention = True
-
     def loss(self, params, batch, key):
         """Cross-entropy, REINFORCE term and entropy bonus, summed over target tokens."""
         model, states, alignment = self._teacher_force(params, batch, key)
         loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
-        reward = log_probs(states, model.output_embedding.astype(states.dtype), batch["target"])
+        reward = log_probs(states, model.output_embedding, batch["target"])
         reinforce, metrics = reinforce_terms(
             reward,
             alignment.log_prob,
@@ -46,12 +42,3 @@ class HardAttention(SampledAttention, Translation):
             model.attention_layer.entropy_weight,
         )
         return loss + reinforce, tokens, metrics
-
-    def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """Compute the metrics of `Translation`; on test splits also with sampled alignments."""
-        values = super().evaluate(state, split)
-        if split in self.splits:
-            key = jax.random.key(self.config.seed)
-            sampled = self._metrics(state, split, width=1, key=key)
-            values |= {f"{name}_sampled": value for name, value in sampled.items()}
-        return values

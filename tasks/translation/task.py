@@ -18,6 +18,7 @@ from models.beam_search import beam_search
 from models.encoder_decoder import Segments
 from tasks.base import Supervised, check_kernel
 from tasks.cross_entropy import linear_cross_entropy
+from tasks.hard_attention import check_alignment
 from tasks.subsets import fixed_sample
 from tasks.translation import metrics
 from tasks.translation.data import corpora
@@ -93,11 +94,9 @@ class Translation(Supervised):
         with config_section("model"):
             abstract = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
         self.graphdef = nnx.graphdef(abstract)
-        if abstract.samples_attention != self.samples_attention:
-            raise UserError(
-                "model.attention.alignment='hard' requires --config.task=translation.hard_attention"
-                f", which supports no other alignment; the task is '{config.task}'."
-            )
+        check_alignment(
+            abstract.samples_attention, self.samples_attention, config.task, "translation"
+        )
         check_packing(dict(config.packing), abstract.supports_packing, config.architecture)
 
     def check_data(self) -> None:
@@ -260,9 +259,10 @@ class Translation(Supervised):
         the intervals between the edges `config.lengths`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
-        return self._metrics(state, split, width)
+        return self.generation_metrics(state, split, width)
 
-    def _metrics(self, state, split, width, key=None):
+    def generation_metrics(self, state, split, width, key=None):
+        """Compute the metrics of a split; with a key, models with hard attention sample."""
         metrics.check(self.config.metrics, self.config.data.target)  # before decoding
         pairs, truncated = self._evaluation_pairs(split)
         outputs, nll, tokens = self._decode(state.params, pairs, width, key)
