@@ -80,6 +80,11 @@ def _walk(directory: Path, ancestors: frozenset[str]) -> Iterator[Path]:
                 yield directory / entry.name
 
 
+def name_and_size(path: Path, root: Path) -> bytes:
+    """Return the name of a file relative to `root` and its size, as a part of a digest."""
+    return os.fsencode(f"{path.relative_to(root)} {path.stat().st_size}\n")
+
+
 def digest(parts: Iterable[bytes]) -> str:
     """Return the hex digest of the concatenated parts."""
     hasher = hashlib.blake2b(digest_size=16)

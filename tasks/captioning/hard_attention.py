@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.captioning.data.vocabulary import PAD
 from tasks.captioning.task import Captioning
 from tasks.cross_entropy import log_probs
 from tasks.hard_attention import SampledAttention, reinforce_terms
+from tasks.vocabulary import PAD
 
 
 def build(config: Any, workdir: str) -> "HardAttention":

@@ -23,11 +23,12 @@ from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
 from tasks.captioning.data.dataset import CONTENT_CLASSES, WORD_CLASSES, CaptionedImages
 from tasks.captioning.data.features import vgg_encoder
 from tasks.captioning.data.image_files import ImageFiles
-from tasks.captioning.data.vocabulary import BOS, EOS, PAD, WordVocabulary
+from tasks.captioning.data.vocabulary import WordVocabulary
 from tasks.cross_entropy import linear_cross_entropy, log_probs
 from tasks.hard_attention import check_alignment
 from tasks.images import crop_and_resize, read_image
 from tasks.subsets import fixed_sample
+from tasks.vocabulary import BOS, EOS, PAD
 from training import hosts, mesh, optimizer
 from training.errors import config_section
 from training.prefetch import prefetch

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from tasks.plotting import attention_heads
-from tasks.translation.data.vocabulary import BOS, SPECIAL
+from tasks.vocabulary import BOS, SPECIAL
 
 
 def attention_figures(

@@ -5,8 +5,8 @@ from typing import Any
 
 from tasks.cross_entropy import log_probs
 from tasks.hard_attention import SampledAttention, reinforce_terms
-from tasks.translation.data.vocabulary import PAD
 from tasks.translation.task import Translation
+from tasks.vocabulary import PAD
 
 
 def build(config: Any, workdir: str) -> "HardAttention":

@@ -31,9 +31,10 @@ from tasks.translation.data.bucketing import (
 from tasks.translation.data.packing import PackedBatches, check_packing
 from tasks.translation.data.pairs import Splits, TextPairs
 from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
-from tasks.translation.data.vocabulary import BOS, EOS, PAD, Vocabulary, select_vocabulary
+from tasks.translation.data.vocabulary import Vocabulary, select_vocabulary
 from tasks.translation.figures import attention_figures
-from training import checkpoints, hosts, mesh, optimizer
+from tasks.vocabulary import BOS, EOS, PAD, is_trained
+from training import hosts, mesh, optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
 from training.registry import lookup
@@ -101,7 +102,7 @@ class Translation(Supervised):
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""
-        if not self._vocabulary_exists:
+        if not is_trained(self.workdir / VOCABULARY):
             self._check_metrics()
         if len(self.vocabulary) != self.vocabulary_size:
             raise UserError(
@@ -131,16 +132,10 @@ class Translation(Supervised):
         """Vocabulary of the run directory, trained if neither its file nor a checkpoint exists."""
         kind, options = select_vocabulary(**self.config.vocabulary)
         path = self.workdir / VOCABULARY
-        if self._vocabulary_exists:
+        if is_trained(path):
             return kind.load(path)
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
         return kind.train(sentences, path, **options)
-
-    @property
-    def _vocabulary_exists(self) -> bool:
-        """Whether the run has a vocabulary; a run with checkpoints must have one."""
-        saved = (self.workdir / checkpoints.DIRECTORY).glob("[0-9]*")
-        return (self.workdir / VOCABULARY).exists() or any(saved)
 
     def data_fingerprint(self) -> dict[str, str]:
         """Return the numbers of training and dev pairs, and digests of their text."""

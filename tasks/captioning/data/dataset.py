@@ -60,7 +60,6 @@ class CaptionedImages(NamedTuple):
     @property
     def summary(self) -> str:
         """Number of images, and a digest of the captions and the names and sizes of the files."""
-        files = self.pixels.paths if isinstance(self.pixels, ImageFiles) else []
-        names = (f"{path.name} {path.stat().st_size}\n".encode() for path in files)
+        files = self.pixels.names_and_sizes() if isinstance(self.pixels, ImageFiles) else []
         captions = ("\n".join([*several, ""]).encode() for several in self.captions)
-        return f"{len(self):,} images (digest {digest(itertools.chain(names, captions))})"
+        return f"{len(self):,} images (digest {digest(itertools.chain(files, captions))})"

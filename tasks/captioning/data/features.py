@@ -2,11 +2,8 @@
 
 import contextlib
 import functools
-import hashlib
 import io
-import os
 import sys
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,9 +19,11 @@ from jaxtyping import Float, Float16, Integer, UInt8
 
 from models import vgg
 from tasks.captioning.data.image_files import ImageFiles
+from tasks.files import digest
 from tasks.torch_weights import WeightFile
 from training import hosts
 from training.errors import UserError, first_line
+from training.files import atomic_write
 from training.run import make_writable_dir
 
 VGG_FILE = WeightFile(
@@ -133,11 +132,8 @@ def open_features(files: ImageFiles, encoder: Encoder, directory: Path) -> Featu
 
 
 def _digest(files: ImageFiles, encoder: Encoder) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{encoder.fingerprint} {files.resolution}\n".encode())
-    for path in files.paths:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()
+    header = f"{encoder.fingerprint} {files.resolution}\n".encode()
+    return digest([header, *files.names_and_sizes()])
 
 
 def _is_complete(path: Path, count: int) -> bool:
@@ -151,13 +147,13 @@ def _is_complete(path: Path, count: int) -> bool:
 
 def _write(path: Path, files: ImageFiles, shard: range, network: Network) -> None:
     """Compute the features of a range of images, and write them atomically."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     starts = range(shard.start, shard.stop, BATCH)
     # All batches have the same shape: the last image is repeated.
     batches = [np.minimum(np.arange(start, start + BATCH), shard.stop - 1) for start in starts]
     try:
         with (
-            contextlib.closing(ArrayRecordWriter(str(temporary), "group_size:1")) as writer,
+            atomic_write(path) as file,
+            contextlib.closing(ArrayRecordWriter(file.name, "group_size:1")) as writer,
             ThreadPoolExecutor() as pool,
         ):
             for start, images in zip(starts, pool.map(files.__getitem__, batches), strict=True):
@@ -165,10 +161,7 @@ def _write(path: Path, files: ImageFiles, shard: range, network: Network) -> Non
                     buffer = io.BytesIO()
                     np.save(buffer, features)
                     writer.write(buffer.getvalue())
-        os.replace(temporary, path)
     except RuntimeError as error:  # of array_record
         raise UserError(
             f"Cannot write {path} ({first_line(error)}): check the free space of its disk."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from tasks.files import name_and_size
 from tasks.images import read_image
 
 
@@ -20,6 +21,10 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def names_and_sizes(self) -> list[bytes]:
+        """Return the names and sizes of the files, as parts of a digest."""
+        return [name_and_size(path, path.parent) for path in self.paths]
 
     def __getitem__(self, i):
         if np.ndim(i):

@@ -9,12 +9,10 @@ from typing import SupportsInt
 import numpy as np
 from jaxtyping import Int32
 
-from training import checkpoints
+from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, is_trained, load_errors
 from training.errors import UserError
 from training.files import atomic_write
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 FILE = "vocabulary.txt"  # in the run directory
 
 Captions = Sequence[Sequence[str]]  # of each image; words are separated by spaces
@@ -70,16 +68,11 @@ class WordVocabulary:
         Raises:
             UserError: if the file is missing or damaged.
         """
-        try:
+        with load_errors(path):
             words = path.read_text("utf-8").split("\n")
             if tuple(words[: len(SPECIAL)]) != SPECIAL:
                 raise ValueError("not a list of words")
             return cls(words[len(SPECIAL) :])
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"The vocabulary {path} is missing or damaged: restore the file that belongs to "
-                "the checkpoints of this run, or start the run again in a new workdir."
-            ) from error
 
     @classmethod
     def load_or_train(cls, workdir: Path, captions: Captions, size: int) -> "WordVocabulary":
@@ -89,7 +82,7 @@ class WordVocabulary:
             UserError: see `load` and `train`.
         """
         path = workdir / FILE
-        if path.exists() or any((workdir / checkpoints.DIRECTORY).glob("[0-9]*")):
+        if is_trained(path):
             return cls.load(path)
         vocabulary = cls.train(captions, size)
         vocabulary.save(path)

@@ -1,6 +1,5 @@
 """Images in a folder of the user."""
 
-import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from tasks.files import digest, list_folders, walk_files
+from tasks.files import digest, list_folders, name_and_size, walk_files
 from tasks.images import EXTENSIONS, DamagedImageError, check_files, crop_and_resize, read_image
 from tasks.subsets import fixed_permutation
 from training.errors import UserError
@@ -54,8 +53,7 @@ class ImageFiles:
 
     def fingerprint(self) -> str:
         """Return a digest of names and sizes of the files; reading all files could take hours."""
-        files = (f"{x.relative_to(self._root)} {x.stat().st_size}\n" for x in self._paths)
-        return digest(map(os.fsencode, files))
+        return digest(name_and_size(path, self._root) for path in self._paths)
 
     def check(self) -> None:
         """Read the headers of all files; raises `UserError` for unreadable files."""

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from tasks.translation.data.tokenized import Lengths, Sentences, TokenizedPairs
-from tasks.translation.data.vocabulary import PAD
+from tasks.vocabulary import PAD
 from training.errors import UserError
 
 Batch = dict[str, Int32[np.ndarray, "B _"]]

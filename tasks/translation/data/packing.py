@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from tasks.translation.data.tokenized import Lengths, Sentences, TokenizedPairs
-from tasks.translation.data.vocabulary import PAD
+from tasks.vocabulary import PAD
 from training.errors import UserError
 from training.files import atomic_write, suppress_read_only, write_array
 

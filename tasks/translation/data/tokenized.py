@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from tasks.translation.data.pairs import Pairs
-from tasks.translation.data.vocabulary import EOS, Vocabulary
+from tasks.translation.data.vocabulary import Vocabulary
+from tasks.vocabulary import EOS
 from training.files import atomic_write, suppress_read_only, write_array
 
 Lengths = tuple[int, int]  # of a source and a target, EOS included

@@ -16,13 +16,12 @@ import sentencepiece
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2
 
+from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, load_errors
 from training import mesh
 from training.errors import UserError
 from training.files import atomic_write
 from training.registry import lookup
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 NORMALIZATIONS = ("nfc", "none")
 
 # Sentencepiece (0.2.3, tried with every code point) cannot learn the name of a special token, nor
@@ -56,13 +55,8 @@ class Vocabulary:
         Raises:
             UserError: if the file is missing or damaged.
         """
-        try:
+        with load_errors(Path(path)):
             return cls(Path(path).read_bytes())
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"The vocabulary {path} is missing or damaged: restore the file that belongs to "
-                "the checkpoints of this run, or start the run again in a new workdir."
-            ) from error
 
     def __len__(self) -> int:
         raise NotImplementedError

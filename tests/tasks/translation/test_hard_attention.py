@@ -11,8 +11,8 @@ import tasks
 from configs import seq2seq_nmt
 from models.attention_layer import AlignmentOutput
 from tasks.hard_attention import DECAY
-from tasks.translation.data.vocabulary import EOS, PAD
 from tasks.translation.hard_attention import build_abstract
+from tasks.vocabulary import EOS, PAD
 from tests.models.tiny import unoptimized_jit
 from training.errors import UserError
 

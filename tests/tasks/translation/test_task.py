@@ -11,8 +11,8 @@ from flax import nnx
 import tasks
 from configs import seq2seq_nmt, transformer_nmt
 from tasks.translation.data.tokenized import Sentences, TokenizedPairs
-from tasks.translation.data.vocabulary import EOS, PAD
 from tasks.translation.task import build_abstract
+from tasks.vocabulary import EOS, PAD
 from tests.commands import (
     fast_compilation,
     run_in_process,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.captioning.data.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, WordVocabulary
+from tasks.captioning.data.vocabulary import WordVocabulary
+from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from training.errors import UserError
 
 CAPTIONS = [("a b b", "c b a d"), ("a e", "a <s>")]  # a: 4, b: 3, the others: 1

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tasks.translation.data.tokenized import Sentences, TokenizedPairs
-from tasks.translation.data.vocabulary import EOS
+from tasks.vocabulary import EOS
 
 
 def make_pairs(lengths, first=4):

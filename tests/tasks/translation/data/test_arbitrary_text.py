@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from tasks.translation.data import corpora, multi30k
 from tasks.translation.data.pairs import RecordPairs, TextPairs
 from tasks.translation.data.tokenized import tokenize
-from tasks.translation.data.vocabulary import (
-    SPECIAL,
-    UNK,
-    SubwordVocabulary,
-    SymbolVocabulary,
-    select_vocabulary,
-)
+from tasks.translation.data.vocabulary import SubwordVocabulary, SymbolVocabulary, select_vocabulary
+from tasks.vocabulary import SPECIAL, UNK
 from training.errors import UserError
 
 EXAMPLES = pytest.mark.parametrize("examples", [25, pytest.param(500, marks=pytest.mark.slow)])

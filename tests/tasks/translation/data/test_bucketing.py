@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.translation.data.bucketing import BucketedBatches, bucket_shapes, evaluation_batches
-from tasks.translation.data.vocabulary import EOS, PAD
+from tasks.vocabulary import EOS, PAD
 from tests.tasks.translation.data.pairs import make_pairs
 from training.errors import UserError
 from training.prefetch import prefetch

@@ -9,7 +9,8 @@ import pytest
 from tasks.translation.data import packing, tokenized
 from tasks.translation.data.pairs import TextPairs
 from tasks.translation.data.tokenized import tokenize
-from tasks.translation.data.vocabulary import EOS, SubwordVocabulary
+from tasks.translation.data.vocabulary import SubwordVocabulary
+from tasks.vocabulary import EOS
 from tests.tasks.translation.data.pairs import make_pairs
 
 SENTENCES = TextPairs(["a b", "b", "a a a"] * 3000, ["c d", "d c c", "c"] * 3000)

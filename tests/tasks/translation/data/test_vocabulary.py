@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.translation.data.numbers import numbers
-from tasks.translation.data.vocabulary import (
-    BOS,
-    EOS,
-    PAD,
-    SPECIAL,
-    UNK,
-    SubwordVocabulary,
-    SymbolVocabulary,
-    select_vocabulary,
-)
+from tasks.translation.data.vocabulary import SubwordVocabulary, SymbolVocabulary, select_vocabulary
+from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 from training.errors import UserError
 
 TEXT = [
