@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 10.0,
     }
     config.train = {
-        "steps": 10_000,
+        "steps": 30_000,
         "accumulate": 1,
         "log_every": 100,
         "eval_every": 500,
