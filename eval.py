@@ -91,9 +91,9 @@ def run_command() -> None:
 
 def replace_unavailable_kernel(config: ConfigDict) -> None:
     """Replace the fused attention of NVIDIA GPUs on other hardware; results differ by rounding."""
-    model = config.get("model", {})
-    if model.get("implementation") == "cudnn" and jax.default_backend() != "gpu":
-        model.implementation = "xla"
+    implementation = dict(cli.config_items(config)).get("model.implementation")
+    if implementation == "cudnn" and jax.default_backend() != "gpu":
+        config.model.implementation = "xla"
         print("note: Without an NVIDIA GPU, model.implementation is 'xla'.", file=sys.stderr)
 
 
@@ -178,7 +178,7 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
         raise UserError(f"The file {file} does not exist.")
     path = Path(file).with_suffix(task.solution_suffix)
     cannot_write = f"Cannot write the solution to {path}: copy or rename the instance file."
-    if path == Path(file) or path.is_dir() or not os.access(path.parent, os.W_OK):
+    if path == Path(file) or not is_writable(path):
         raise UserError(cannot_write)
     if os.path.lexists(path) and not OVERWRITE.value:
         raise UserError(f"{path} exists already: pass --overwrite to replace it.")
@@ -209,7 +209,7 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
         if not paths:
             raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
     figure_path = Path(f"{images.resolve()}.attention.png")  # also for the path '.'
-    if figure_path.is_dir() or not os.access(figure_path.parent, os.W_OK):
+    if not is_writable(figure_path):
         raise UserError(f"Cannot write the figure to {figure_path}: copy the images.")
     _, restored = restore(task, config, workdir)
     captions, figure = task.caption_files(restored.state, paths)
@@ -219,6 +219,11 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
         with atomic_write(figure_path) as file:
             figure.savefig(file, format="png", dpi=150)
         print(f"Attention at each word written to {figure_path}.", file=sys.stderr)
+
+
+def is_writable(path: Path) -> bool:
+    """Return whether a file can be written to `path`."""
+    return not path.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def build_task(config: ConfigDict, workdir: str) -> Any:

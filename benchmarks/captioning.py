@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import timing
+from benchmarks import sentences, timing
+from benchmarks.sentences import STEPS
 from configs import captioning_flickr8k, captioning_scenes
-
-STEPS = 4  # batches of a round
-RATE, B1, B2, EPS = 1e-4, 0.9, 0.999, 1e-8
 
 
 class Size(NamedTuple):
@@ -63,16 +61,7 @@ def train_ours(name: str) -> Callable[[], None]:
 
     size = sizes()[name]
     config = size.config.copy_and_resolve_references()
-    config.optimizer = {
-        "method": "adam",
-        "schedule": "constant",
-        "learning_rate": RATE,
-        "warmup_steps": 0,
-        "b1": B1,
-        "b2": B2,
-        "eps": EPS,
-        "clip": 0.0,
-    }
+    config.optimizer = {"method": "adam", **sentences.ADAM}
     task = Captioning(config, Path())
     return timing.make_train_fn(task, batches(size), config.cpu_devices)
 
@@ -173,29 +162,8 @@ def torch_model(size: Size):
 
 def train_torch(name: str, compiled: bool) -> Callable[[], None]:
     """Return a function that runs one round of the PyTorch training."""
-    import torch
-
-    size, device = sizes()[name], timing.torch_device()
-    model = torch_model(size).to(device)
-    adam = torch.optim.Adam(model.parameters(), RATE, (B1, B2), EPS, fused=True)
-    loss_of = torch.compile(model) if compiled else model
-    placed = [
-        {
-            "image": torch.tensor(batch["image"], device=device),
-            "caption": torch.tensor(batch["caption"], dtype=torch.long, device=device),
-        }
-        for batch in batches(size)
-    ]
-
-    def run():
-        for batch in placed:
-            adam.zero_grad(set_to_none=True)
-            loss = loss_of(**batch)
-            loss.backward()
-            adam.step()
-        loss.item()
-
-    return run
+    size = sizes()[name]
+    return sentences.train_torch(torch_model(size), batches(size), compiled)
 
 
 def main() -> None:

@@ -1,16 +1,24 @@
-"""Sentences and training functions that the benchmarks of sequence models share.
+"""Sentences and training functions that the benchmarks of token models share.
 
 Frameworks are imported in functions, because each implementation runs in its own process.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-SMOOTHING, RATE, B1, B2, EPS = 0.1, 1e-4, 0.9, 0.98, 1e-9
+SMOOTHING = 0.1
 STEPS = 4  # batches of a round
+ADAM: dict[str, Any] = {
+    "schedule": "constant",
+    "learning_rate": 1e-4,
+    "warmup_steps": 0,
+    "b1": 0.9,
+    "b2": 0.98,
+    "eps": 1e-9,
+    "clip": 0.0,
+}
 
 Batches = list[dict[str, np.ndarray]]
 
@@ -68,16 +76,7 @@ def our_task(create: Callable[..., Any]) -> Any:
 
     class Task(Translation):
         def __init__(self):
-            adam = optimizer.adam(
-                schedule="constant",
-                learning_rate=RATE,
-                warmup_steps=0,
-                b1=B1,
-                b2=B2,
-                eps=EPS,
-                clip=0.0,
-            )
-            Supervised.__init__(self, adam, accumulate=1)
+            Supervised.__init__(self, optimizer.adam(**ADAM), accumulate=1)
             self.config = ConfigDict({"label_smoothing": SMOOTHING})
             self.create = create
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: create(key=jax.random.key(0))))
@@ -93,9 +92,14 @@ def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], No
 
     device = timing.torch_device()
     model = model.to(device)
-    adam = torch.optim.Adam(model.parameters(), RATE, (B1, B2), EPS, fused=True)
+    rate, betas, eps = ADAM["learning_rate"], (ADAM["b1"], ADAM["b2"]), ADAM["eps"]
+    adam = torch.optim.Adam(model.parameters(), rate, betas, eps, fused=True)
     loss_of = torch.compile(model) if compiled else model
-    place = partial(torch.tensor, dtype=torch.long, device=device)
+
+    def place(x):
+        # PyTorch's indices are 64-bit integers.
+        return torch.tensor(x, dtype=torch.long if x.dtype == np.int32 else None, device=device)
+
     placed = [{name: place(x) for name, x in batch.items()} for batch in batches]
 
     def run():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from models import Transformer
 
@@ -57,6 +58,22 @@ unoptimized_jit = partial(
     jax.jit,
     compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
 )
+
+
+def decode_steps(model, target, memory):
+    """Logits `[B, 2, T, V]` of `decode_step` at every position, for two equal beams."""
+
+    def step(cache, x):
+        token, position = x
+        tokens = jnp.repeat(token[:, None], 2, axis=1)
+        logits, cache = model.decode_step(tokens, cache, memory, position)
+        return cache, logits
+
+    previous = jnp.column_stack([jnp.full(len(target), model.bos), target[:, :-1]])
+    length = target.shape[1]
+    cache = model.init_cache(memory, 2, length)
+    _, logits = lax.scan(step, cache, (previous.T, jnp.arange(length)))
+    return jnp.moveaxis(logits, 0, 2)
 
 
 @partial(unoptimized_jit, static_argnums=0)

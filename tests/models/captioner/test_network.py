@@ -15,7 +15,7 @@ from models.captioner import Captioner
 from tasks.cross_entropy import linear_cross_entropy, log_probs
 from tasks.hard_attention import reinforce_terms
 from tests.models.seq2seq.reference import context, sigmoid, value
-from tests.models.tiny import unoptimized_jit, with_random_params
+from tests.models.tiny import decode_steps, unoptimized_jit, with_random_params
 
 VOCABULARY, WIDTH, GRID = 7, 6, (1, 3)
 FEATURES = np.random.default_rng(0).normal(size=(2, 3, WIDTH)).astype(np.float32)
@@ -55,17 +55,8 @@ def run(graphdef, params, features, captions):
     model = nnx.merge(graphdef, params)
     memory = model.encode(features)
     states, alignment = model.decode(captions, memory)
-
-    def step(cache, x):
-        word, position = x
-        tokens = jnp.repeat(word[:, None], 2, axis=1)
-        logits, cache = model.decode_step(tokens, cache, memory, position)
-        return cache, logits
-
-    length = captions.shape[1]
-    shifted = jnp.pad(captions[:, :-1], ((0, 0), (1, 0)), constant_values=model.bos)
-    _, logits = lax.scan(step, model.init_cache(memory, 2, length), (shifted.T, np.arange(length)))
-    return states @ model.output_embedding.T, jnp.moveaxis(logits, 0, 2), alignment.weights
+    logits = states @ model.output_embedding.T
+    return logits, decode_steps(model, captions, memory), alignment.weights
 
 
 def loop(model, caption, a):

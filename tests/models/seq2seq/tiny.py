@@ -4,13 +4,11 @@ from functools import cache, partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from models import Luong, RNNsearch
 from models.seq2seq.base import Memory
-from tests.models.tiny import VOCABULARY, unoptimized_jit, with_random_params
+from tests.models.tiny import VOCABULARY, decode_steps, unoptimized_jit, with_random_params
 
 HIDDEN = 8  # width of decoder states and of annotations
 MODELS = {
@@ -65,16 +63,5 @@ def run(graphdef, params, source, target):
     model = nnx.merge(graphdef, params)
     memory, _ = model.encode(source)
     states, _ = model.decode(target, memory)
-
-    def step(cache, x):
-        token, position = x
-        tokens = jnp.repeat(token[:, None], 2, axis=1)
-        logits, cache = model.decode_step(tokens, cache, memory, position)
-        return cache, logits
-
-    length = target.shape[1]
-    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=model.bos)
-    cache = model.init_cache(memory, 2, length)
-    _, logits = lax.scan(step, cache, (shifted.T, jnp.arange(length)))
-    logits = jnp.moveaxis(logits, 0, 2)
-    return Outputs(memory, states, states @ model.output_embedding.T, logits)
+    logits = states @ model.output_embedding.T
+    return Outputs(memory, states, logits, decode_steps(model, target, memory))
