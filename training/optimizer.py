@@ -24,7 +24,7 @@ def build(*, method: str, **options) -> Optimizer:
     """Build an optimizer from the `optimizer` section of a config.
 
     Args:
-        method: 'adam' or 'rmsprop'.
+        method: 'adam', 'sgd', 'adadelta' or 'rmsprop'.
         options: all keyword arguments of the function with that name.
 
     Raises:
@@ -99,7 +99,69 @@ def rmsprop(
     return Optimizer(tx.init, tx.update, rate)
 
 
-METHODS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "rmsprop": rmsprop}
+def sgd(
+    *, learning_rate: float, decay_rate: float, decay_start: int, decay_every: int, clip: float
+) -> Optimizer:
+    """Stochastic gradient descent with a stepwise decay of the learning rate.
+
+    Source: Luong et al. 2015, sec. 4.1: the rate is halved after 5 epochs and then every epoch.
+
+    Args:
+        learning_rate: initial learning rate.
+        decay_rate: factor of each decay; 1 for a constant rate.
+        decay_start: number of updates before the first decay.
+        decay_every: number of updates between decays.
+        clip: maximum global norm of the gradient; 0 disables clipping.
+    """
+    rate = exponential_decay(learning_rate, decay_rate, decay_start, decay_every)
+    tx = optax.sgd(rate)
+    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+    return Optimizer(tx.init, tx.update, rate)
+
+
+def adadelta(*, learning_rate: float, rho: float, eps: float, clip: float) -> Optimizer:
+    """Adadelta (Zeiler 2012, algorithm 1).
+
+    Args:
+        learning_rate: constant factor of the updates; 1 in the paper.
+        rho: decay rate of the moving averages of the squared gradient and of the squared update.
+        eps: constant added to both under the square root.
+        clip: maximum global norm of the gradient; 0 disables clipping.
+    """
+    rate = optax.constant_schedule(learning_rate)
+    tx = optax.adadelta(rate, rho=rho, eps=eps)
+    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+    return Optimizer(tx.init, tx.update, rate)
+
+
+METHODS: dict[str, Callable[..., Optimizer]] = {
+    "adam": adam,
+    "sgd": sgd,
+    "adadelta": adadelta,
+    "rmsprop": rmsprop,
+}
+
+
+def exponential_decay(peak: float, rate: float, start: int, every: int) -> optax.Schedule:
+    """Create a schedule that multiplies the learning rate by `rate` at certain steps.
+
+    Args:
+        peak: initial learning rate.
+        rate: factor; 1 for a constant learning rate.
+        start: number of updates before the first decay.
+        every: number of updates between decays.
+
+    Raises:
+        UserError: if `every` is not positive.
+    """
+    if every < 1:
+        raise UserError(f"optimizer.decay_every={every} must be at least 1.")
+
+    def learning_rate(count):
+        decays = jnp.maximum(0, (count - start) // every + 1)
+        return peak * jnp.float32(rate) ** decays
+
+    return learning_rate
 
 
 def make_schedule(

@@ -77,6 +77,35 @@ def test_rmsprop_equals_equations_38_to_41_of_graves_2013():
         np.testing.assert_allclose(updates, delta, rtol=1e-4)
 
 
+def test_sgd_halves_the_rate_after_5_epochs_and_then_every_epoch():
+    """Luong et al. 2015, with 10 updates per epoch: the last of 10 epochs has the rate 1/32."""
+    options = {"learning_rate": 1.0, "decay_rate": 0.5, "decay_start": 50, "decay_every": 10}
+    sgd = optimizer.build(method="sgd", clip=5.0, **options)
+    rates = [float(sgd.learning_rate(count)) for count in (0, 49, 50, 59, 60, 99)]
+    assert rates == [1.0, 1.0, 0.5, 0.5, 0.25, 1 / 32]
+    state = sgd.init(jnp.zeros(2))
+    updates, state = sgd.update(jnp.array([6.0, 8.0]), state, jnp.zeros(2))  # norm 10
+    np.testing.assert_allclose(updates, [-3.0, -4.0], rtol=1e-6)
+    updates, _ = sgd.update(jnp.array([0.3, 0.4]), state, jnp.zeros(2))
+    np.testing.assert_allclose(updates, [-0.3, -0.4], rtol=1e-6)
+    with pytest.raises(UserError, match="decay_every=0 must be at least 1"):
+        optimizer.build(method="sgd", clip=0.0, **options | {"decay_every": 0})
+
+
+def test_adadelta_equals_algorithm_1_of_zeiler_2012():
+    rho, eps = 0.95, 1e-6
+    adadelta = optimizer.build(method="adadelta", learning_rate=1.0, rho=rho, eps=eps, clip=1.0)
+    state = adadelta.init(jnp.zeros(2))
+    squared_gradient = squared_update = np.zeros(2)
+    for gradient in ([0.3, -0.4], [3.0, 4.0], [-0.1, 0.0], [0.2, -0.9]):
+        g = np.array(gradient) / max(1.0, np.hypot(*gradient))
+        squared_gradient = rho * squared_gradient + (1 - rho) * g**2
+        update = -np.sqrt(squared_update + eps) / np.sqrt(squared_gradient + eps) * g
+        squared_update = rho * squared_update + (1 - rho) * update**2
+        updates, state = adadelta.update(jnp.array(gradient), state, jnp.zeros(2))
+        np.testing.assert_allclose(updates, update, rtol=1e-4)
+
+
 def test_invalid_options_are_errors():
     options = {"learning_rate": 1.0, "warmup_steps": 1}
     with pytest.raises(UserError, match="Did you mean 'adam'"):
