@@ -5,7 +5,7 @@ python := .venv/bin/python
 pip := $(python) -m pip install -qq --disable-pip-version-check
 pytest := $(python) -m pytest -q
 
-.PHONY: help install train test test-slow test-slurm test-peers lint bench table
+.PHONY: help install train test test-slow test-slurm test-peers lint bench table verify
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make bench       compare the Transformer's speed with PyTorch's (installs it)"
 	@echo "make lint        check style and types"
 	@echo "make table       update the README's table from results/"
+	@echo "make verify      evaluate the weights in results/ and compare with the reported metrics"
 	@echo "make install     create .venv with the requirements for training"
 
 install: .venv/installed
@@ -47,6 +48,9 @@ lint: .venv/installed-test
 
 table: .venv/installed
 	@$(python) -m results.table
+
+verify: .venv/installed
+	@$(python) -m results.verify
 
 # Stamp files: reinstall only if a requirements file has changed.
 .venv/installed: requirements.txt | .venv/bin/pip

@@ -5,6 +5,11 @@
     python eval.py --workdir=runs/nmt --translate="twenty-one"
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
     python eval.py --workdir=runs/captioning --caption=photo.jpg
+    python eval.py --workdir=runs/nmt --export=weights.safetensors
+
+`--export` writes the weights of the checkpoint without the optimizer state. A directory with such a
+`weights.safetensors`, the run's `config.json` and its vocabulary, if it has one, can be evaluated
+like the run.
 
 `--translate` also accepts a file or pipe with one sentence per line, or `-` for standard input.
 Config values of the run can be overridden, for example if the data has moved:
@@ -16,6 +21,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +35,7 @@ from tasks.base import ImageCaptioner, InstanceSolver, Translator
 from tasks.files import list_files
 from tasks.images import EXTENSIONS
 from tasks.text import decode_lines, read_bytes
-from training import cli, mesh, run
+from training import cli, mesh, run, weights
 from training.checkpoints import Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean, is_disk_full
@@ -53,6 +59,7 @@ INSTANCE = flags.DEFINE_string(
 CAPTION = flags.DEFINE_string(
     "caption", None, "Image or directory of images to caption; a figure is written next to it."
 )
+EXPORT = flags.DEFINE_string("export", None, "File to which the weights are written.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing solution of --instance.")
 flags.DEFINE_integer("beam", None, "Beam width.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length penalty.")
@@ -85,6 +92,8 @@ def run_command() -> None:
         caption(config, workdir, Path(CAPTION.value))
     elif TRANSLATE.value is not None:
         translate(config, workdir, TRANSLATE.value)
+    elif EXPORT.value is not None:
+        export(config, workdir, Path(EXPORT.value))
     else:
         evaluate(config, workdir, SPLIT.value)
 
@@ -221,13 +230,25 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
         print(f"Attention at each word written to {figure_path}.", file=sys.stderr)
 
 
+def export(config: ConfigDict, workdir: str, path: Path) -> None:
+    """Write the weights of the checkpoint to a safetensors file."""
+    if not is_writable(path):
+        raise UserError(f"Cannot write the weights to {path}: choose another file.")
+    which, restored = restore(build_task(config, workdir), config, workdir)
+    step = restored.record["step"]
+    weights.write_weights(path, restored.state, step)
+    print(f"Weights of the {which} checkpoint, step {step:,}, written to {path}.")
+
+
 def is_writable(path: Path) -> bool:
     """Return whether a file can be written to `path`."""
     return not path.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def build_task(config: ConfigDict, workdir: str) -> Any:
-    """Build the task of a run that has a checkpoint."""
+    """Build the task of a run that has a checkpoint or exported weights."""
+    if (Path(workdir) / weights.FILE).exists():
+        return tasks.build(config, workdir)
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         if not checkpoints.steps():
             raise UserError(f"{workdir} has no checkpoint: train the run first.")
@@ -235,22 +256,36 @@ def build_task(config: ConfigDict, workdir: str) -> Any:
 
 
 def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]:
-    """Restore the checkpoint selected by `--checkpoint`, sharded over all devices."""
+    """Restore the exported weights or the checkpoint selected by `--checkpoint`.
+
+    The arrays are sharded over all devices. Of exported weights, the state has only the evaluated
+    parameters and the step.
+    """
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     device_mesh = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
     abstract = mesh.abstract_state(jax.eval_shape(task.init, jax.random.key(0)), device_mesh)
-    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
-        try:
+    with explain_overrides():
+        if (path := Path(workdir) / weights.FILE).exists() and CHECKPOINT.value is None:
+            return "weights", weights.restore(path, abstract)
+        with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
             restored = checkpoints.restore(abstract, which)
-        except UserError as error:
-            if not overrides():
-                raise
-            changes = ", ".join(f"{key}={value}" for key, value in overrides().items())
-            raise UserError(f"Cannot restore the run with {changes}: {error}") from error
-    assert restored is not None  # `build_task` has found a checkpoint
+    if restored is None:  # only if there are weights
+        raise UserError(f"{workdir} has no checkpoint but only weights: omit --checkpoint.")
     if restored.message:
         print(f"note: {restored.message}", file=sys.stderr)
     return which, restored
+
+
+@contextlib.contextmanager
+def explain_overrides() -> Iterator[None]:
+    """Add the overridden config values to errors, because they may be the cause."""
+    try:
+        yield
+    except UserError as error:
+        if not overrides():
+            raise
+        changes = ", ".join(f"{key}={value}" for key, value in overrides().items())
+        raise UserError(f"Cannot restore the run with {changes}: {error}") from error
 
 
 def overrides() -> dict[str, Any]:
@@ -263,8 +298,8 @@ def define_config_flag(argv: list[str]) -> None:
     flags.FLAGS(argv, known_only=True)
     if not WORKDIR.value:
         raise UserError("No run directory: pass --workdir=runs/NAME.")
-    if sum(x.value is not None for x in (TRANSLATE, INSTANCE, CAPTION)) + JSON.value > 1:
-        raise UserError("Pass only one of --translate, --instance, --caption and --json.")
+    if sum(x.value is not None for x in (TRANSLATE, INSTANCE, CAPTION, EXPORT)) + JSON.value > 1:
+        raise UserError("Pass only one of --translate, --instance, --caption, --export and --json.")
     config = run.read_config(WORKDIR.value)
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():

@@ -42,6 +42,19 @@ def evaluate(smoke_run):
 
 
 @pytest.fixture(scope="module")
+def exported_run(smoke_run, tmp_path_factory):
+    """Directory with the exported weights of the smoke run, its config and its vocabulary."""
+    directory = tmp_path_factory.mktemp("exported")
+    done = run_in_process(
+        "eval.py", f"--workdir={smoke_run}", f"--export={directory}/weights.safetensors"
+    )
+    assert done.code == 0, done.errors
+    for name in ("config.json", "vocabulary.model"):
+        shutil.copy(smoke_run / name, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
 def tsp_run(tmp_path_factory):
     """Run directory with the initial state of a pointer network for the TSP."""
     import tasks
@@ -111,6 +124,21 @@ def test_checkpoint_reproduces_the_logged_dev_metrics(which, smoke_run, evaluate
     result = json.loads(evaluate("--json", "--split=dev", f"--checkpoint={which}")[0])
     assert result["checkpoint"] == which and result["step"] == dev["step"]
     assert result["metrics"] == {name: x for name, x in dev.items() if name.startswith("dev/")}
+
+
+def test_exported_weights_reproduce_the_metrics(smoke_run, exported_run):
+    done = run_in_process("eval.py", f"--workdir={exported_run}", "--json")
+    assert done.code == 0, done.errors
+    result = json.loads(done.output)
+    assert result["checkpoint"] == "weights" and result["step"] == 4
+    assert result["metrics"] == metrics_of(smoke_run, "test")
+
+
+def test_exported_weights_have_no_other_checkpoint(exported_run):
+    done = run_in_process("eval.py", f"--workdir={exported_run}", "--checkpoint=best")
+    assert done.code == 2
+    expected = f"error: {exported_run} has no checkpoint but only weights: omit --checkpoint.\n"
+    assert done.errors == expected
 
 
 # Translation.
