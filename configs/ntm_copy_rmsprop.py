@@ -7,9 +7,10 @@ the sequences.
 
     python train.py --config=configs/ntm_copy_rmsprop.py --workdir=runs/ntm_copy_rmsprop
 
-Expected: unknown, no complete run yet.
+Expected: `test/bits_per_sequence` of 0.002, and below 0.1 after 200,000 sequences; no errors up to
+length 50, and `test_120/bit_errors` of 71 of 960: results/ntm_copy_rmsprop.
 
-Sized for a laptop: half an hour on two CPU cores. Other values as in configs/ntm_copy.py.
+Sized for a laptop: eleven minutes on an idle CPU core. Other values as in configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

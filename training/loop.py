@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training import flops, hosts, mesh, run
+from training import flops, hosts, learning_curve, mesh, run
 from training.checkpoints import Checkpoints
 from training.console import Console, format_bytes, format_duration
 from training.errors import Interrupted, UserError
-from training.metric_writer import MetricWriter, learning_curve
+from training.metric_writer import MetricWriter
 from training.step import init_state, jit_train_step, trace_train_step
 
 
@@ -254,7 +254,7 @@ class Trainer:
     def write_figures(self, state: Any) -> None:
         """Write the learning curve and the task's figures; an error does not end the run."""
         try:
-            figures = {"learning_curve": learning_curve(self.writer.lines)}
+            figures = {"learning_curve": learning_curve.plot(self.writer.lines, self.config.paper)}
             figures |= self.task.figures(state)
             for name, figure in figures.items():
                 self.writer.write_figure(name, figure, self.step)

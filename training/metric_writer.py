@@ -145,19 +145,3 @@ class EventFile:
     def close(self) -> None:
         """Flush and close the file."""
         self._writer.close()
-
-
-def learning_curve(lines: list[dict]) -> Figure:
-    """Plot the training loss and each dev metric against the step."""
-    names = sorted({k for line in lines for k in line if k.startswith("dev/")})
-    panels = [name for name in ("loss", *names) if any(name in line for line in lines)]
-    figure = Figure(figsize=(7, 1 + 2.2 * max(len(panels), 1)), layout="constrained")
-    axes = figure.subplots(max(len(panels), 1), sharex=True, squeeze=False)[:, 0]
-    for axis, name in zip(axes, panels, strict=False):
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        axis.plot(*zip(*points, strict=True), lw=1.5, marker="" if name == "loss" else ".")
-        axis.set_ylabel(f"training {name}" if name == "loss" else name)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].set_xlabel("step")
-    return figure

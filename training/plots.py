@@ -6,18 +6,18 @@ omitted. Without results, a figure has empty panels.
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from training.learning_curve import curve, set_scale, set_style
 from training.sweeps import Result, group_repetitions
 
 OURS_COLOR, PAPER_COLOR = "tab:blue", "tab:orange"
 NO_RESULTS = "no results"  # title of an empty panel
-LOG_SCALE_RATIO = 20  # largest ratio of values on a linear axis
 
 
 class Setting(NamedTuple):
@@ -59,7 +59,7 @@ def metric_bars(results: Sequence[Result], metrics: Sequence[str]) -> Figure:
             if setting.paper:
                 axes.plot(setting.paper, [y], "D", color=PAPER_COLOR, label="paper")
         axes.set_xlabel(metric)
-        _style(axes, grid_axis="x")
+        set_style(axes, grid_axis="x")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylabel(", ".join(dict.fromkeys(k for x in settings for k in x.labels)))
     panels[0].invert_yaxis()
@@ -123,7 +123,7 @@ def metric_by_length(results: Sequence[Result], metric: str) -> Figure:
                 label=setting.name if split == "test" else None,
             )
     axes.set(xlabel="source tokens (dashed: longer than in training)", ylabel=metric)
-    _style(axes)
+    set_style(axes)
     if axes.lines:
         axes.legend(frameon=False)
     return figure
@@ -135,7 +135,7 @@ def learning_curves(
     """Plot a metric of the dev split against the number of training examples.
 
     Lines are means over repetitions, with their range shaded. The paper's final value on the test
-    split is a dashed line. The axis is logarithmic if values span more than `LOG_SCALE_RATIO`.
+    split is a dashed line. See `learning_curve.set_scale` for its axis.
 
     Args:
         results: runs with a constant number of examples per batch.
@@ -154,11 +154,10 @@ def learning_curves(
         for group in group_repetitions(panel):
             name = group[0].run.labels[lines]
             values += _plot_curve(axes, group, metric, label=str(name), color=colors[name])
-        if values and max(values) > LOG_SCALE_RATIO * max(min(values), 0.0):
-            axes.set_yscale("log")
+        set_scale(axes, values)
         axes.set(title=title, xlabel=unit, ylabel=metric)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
-        _style(axes)
+        set_style(axes)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(colors) or 1, frameon=False)
     return figure
@@ -168,7 +167,7 @@ def _plot_curve(
     axes: Axes, group: Sequence[Result], metric: str, label: str, color: str
 ) -> list[float]:
     """Plot the learning curve of a group of repetitions; return its values."""
-    curves = [curve for x in group if (curve := _learning_curve(x.lines, f"dev/{metric}"))]
+    curves = [points for x in group if (points := _learning_curve(x.lines, f"dev/{metric}"))]
     examples = list(curves[0]) if curves else []
     values = [[curve[x] for curve in curves if x in curve] for x in examples]
     axes.plot(examples, [np.mean(y) for y in values], color=color, lw=1.2, label=label)
@@ -182,12 +181,7 @@ def _plot_curve(
 def _learning_curve(lines: Sequence[dict], name: str) -> dict[float, float]:
     """Return a metric by the number of training examples, steps times examples per step."""
     per_step = next((line["items"] for line in lines if "items" in line), 1)
-    return {line["step"] * per_step: line[name] for line in lines if name in line}
-
-
-def _style(axes: Axes, grid_axis: Literal["both", "x", "y"] = "both") -> None:
-    axes.grid(axis=grid_axis, alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    return curve(lines, name, per_step)
 
 
 def _mean(setting: Setting | None) -> float:

@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from tests import toy
 from tests.training.runs import start_training, toy_config
-from training import metric_writer, run
+from training import learning_curve, metric_writer, run
 from training.errors import UserError
 from training.files import atomic_write, write_array
 from training.loop import fit
@@ -114,7 +114,7 @@ def test_tensorboard_events_are_written(tmp_path):
     writer = metric_writer.MetricWriter(str(tmp_path), 3)
     writer.write(4, 1.0, {"loss": 2.5})
     writer.write(4, 1.0, {"dev/bleu": 30.0})
-    writer.write_figure("learning_curve", metric_writer.learning_curve(writer.lines), 4)
+    writer.write_figure("learning_curve", learning_curve.plot(writer.lines), 4)
     writer.close()
     first, start, *others = read_events(tmp_path / "tensorboard")
     assert first.file_version == "brain.Event:2"
