@@ -172,7 +172,9 @@ class Captioning(Supervised):
         `perplexity` is per word of the references. `exact_match` is the fraction of captions that
         equal a reference, `bleu_N` see `metrics.bleu`. For datasets with boxes, `pointing` is the
         accuracy of the attention while the model reads the references, see
-        `metrics.pointing_accuracy`.
+        `metrics.pointing_accuracy`. `pointing_generated` is the accuracy while it generates its own
+        captions, of which those that equal a reference are counted. The model cannot know which
+        object a reference names next, but it does know this of its own captions.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self.generation_metrics(state, split, width)
@@ -183,7 +185,8 @@ class Captioning(Supervised):
         captions = self.caption(state.params, images.inputs, width, key)
         values = metrics.bleu(captions, images.captions)
         values["exact_match"] = metrics.exact_match(captions, images.captions)
-        return values | self._reference_metrics(state.params, images, key)
+        values |= self._reference_metrics(state.params, images, key)
+        return values | self._generated_pointing(state.params, images, captions, key)
 
     def caption(self, params: Any, inputs: Any, width: int, key: Array | None = None) -> list[str]:
         """Generate a caption for each image by beam search.
@@ -230,30 +233,57 @@ class Captioning(Supervised):
     def _reference_metrics(self, params, images, key):
         """Compute perplexity and pointing accuracy, with teacher forcing on the references."""
         tokens = self.vocabulary.encode_captions(images.captions)
-        weights = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32)
-        nll = 0.0
+        nll, weights = self._read_all(params, images.inputs, tokens, key)
+        values = {"perplexity": math.exp(min(nll / (tokens != PAD).sum(), 700.0))}
+        pairs = np.indices(tokens.shape[:2]).reshape(2, -1)
+        return values | self._pointing(images, weights.reshape(-1, *weights.shape[2:]), *pairs)
+
+    def _generated_pointing(self, params, images, captions, key):
+        """Compute the pointing accuracy on generated captions that equal a reference."""
+        tokens = self.vocabulary.encode_captions([[caption] for caption in captions])
+        pairs = [
+            (n, x.index(y))
+            for n, (x, y) in enumerate(zip(images.captions, captions, strict=True))
+            if y in x
+        ]
+        if not pairs:
+            return {}
+        _, weights = self._read_all(params, images.inputs, tokens, key)
+        image, caption = np.transpose(pairs)
+        values = self._pointing(images, weights[image, 0], image, caption)
+        return {"pointing_generated": values["pointing"]} if values else {}
+
+    def _read_all(self, params, inputs, tokens, key):
+        """Return the NLL of all captions `[N, K, T]`, and the attention weights at their words."""
+        weights, nll = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32), 0.0
 
         def read(indices):
             batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
             with mesh.evaluation_mesh(params) as shard:
-                batch = shard({"image": images.inputs[indices], "caption": tokens[indices]})
+                batch = shard({"image": inputs[indices], "caption": tokens[indices]})
                 return indices, *jax.device_get(self._read(params, batch, batch_key))
 
-        batches = evaluation_batches(len(images), self.config.batching.size)
+        batches = evaluation_batches(len(inputs), self.config.batching.size)
         for indices, batch_nll, batch_weights in hosts.map_over_hosts(read, batches):
-            unique = len(np.unique(indices))
-            nll += float(batch_nll[:unique].sum())
+            nll += float(batch_nll[: len(np.unique(indices))].sum())
             weights[indices] = batch_weights
-        values = {"perplexity": math.exp(min(nll / (tokens != PAD).sum(), 700.0))}
-        if images.grounding is None or self.config.model.attention.alignment == "none":
-            return values
-        pad = ((0, 0), (0, 0), (0, tokens.shape[2] - images.grounding.word_objects.shape[2]))
-        flat = lambda x: x.reshape(-1, x.shape[-1])
-        return values | metrics.pointing_accuracy(
-            weights.reshape(-1, *weights.shape[2:]),
-            flat(np.pad(images.grounding.word_objects, pad, constant_values=-1)),
-            flat(np.pad(images.grounding.word_classes, pad)),
-            np.repeat(images.grounding.boxes, tokens.shape[1], axis=0),
+        return nll, weights
+
+    def _pointing(self, images, weights, image, caption):
+        """Compute `metrics.pointing_accuracy` of the weights `[M, T, P]` at chosen references.
+
+        Returns an empty dictionary for datasets without boxes and models without attention.
+        """
+        grounding = images.grounding
+        if grounding is None or self.config.model.attention.alignment == "none":
+            return {}
+        objects, classes = grounding.word_objects, grounding.word_classes
+        words = min(objects.shape[2], weights.shape[1])  # the longest caption has EOS in addition
+        return metrics.pointing_accuracy(
+            weights[:, :words],
+            objects[image, caption, :words],
+            classes[image, caption, :words],
+            grounding.boxes[image],
             grid=self.grid,
             size=images.pixels[0].shape[0],
             classes=WORD_CLASSES,

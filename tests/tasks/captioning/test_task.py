@@ -95,6 +95,33 @@ def test_captions_do_not_depend_on_the_batch(task, params):
     assert together == [task.caption(params, images[n : n + 1], width=2)[0] for n in range(3)]
 
 
+def pointing_hits(images, weights, grid):
+    """Whether the largest weight `[N, K, T, P]` is in the box, for each digit and color word."""
+    content = np.isin(images.grounding.word_classes, [1, 2])
+    hits, side = {}, 64 / grid[0]
+    for n, k, t in np.argwhere((images.grounding.word_objects >= 0) & content):
+        y, x = np.unravel_index(np.argmax(weights[n, k, t]), grid)
+        top, left, bottom, right = images.grounding.boxes[n, images.grounding.word_objects[n, k, t]]
+        hits[n, k, t] = top <= (y + 0.5) * side <= bottom and left <= (x + 0.5) * side <= right
+    return hits
+
+
+def test_pointing_of_generated_captions_counts_those_that_equal_a_reference(
+    task, params, monkeypatch
+):
+    images = task.dataset["dev"]
+    chosen = {n: n % 5 for n in range(len(images)) if n != 2}
+    captions = [images.captions[n][chosen[n]] if n in chosen else "a" for n in range(len(images))]
+    monkeypatch.setattr(task, "caption", lambda *args: captions)
+    values = task.evaluate(task.init(jax.random.key(0))._replace(params=params), "dev")
+    tokens = task.vocabulary.encode_captions(images.captions)
+    _, weights = task._read(params, {"image": images.inputs, "caption": tokens})
+    hits = pointing_hits(images, np.asarray(weights), task.grid)
+    expected = np.mean([hit for (n, k, _), hit in hits.items() if chosen.get(n) == k])
+    assert values["pointing_generated"] == pytest.approx(expected)
+    assert values["exact_match"] == (len(images) - 1) / len(images)
+
+
 def test_evaluation_reads_every_reference(task, params):
     """Perplexity is the exponential of the mean NLL of all words, with EOS."""
     images = task.dataset["dev"]
@@ -103,15 +130,9 @@ def test_evaluation_reads_every_reference(task, params):
     nll, weights = task._read(params, {"image": images.inputs, "caption": tokens})
     expected = np.exp(np.asarray(nll).sum() / (tokens != 0).sum())
     assert values["perplexity"] == pytest.approx(float(expected), rel=1e-5)
-    objects = images.grounding.word_objects
-    hits = []
-    content = np.isin(images.grounding.word_classes, [1, 2])  # digits and colors
-    for n, k, t in np.argwhere((objects >= 0) & content):
-        y, x = np.unravel_index(np.argmax(weights[n, k, t]), task.grid)
-        side = 64 / task.grid[0]
-        top, left, bottom, right = images.grounding.boxes[n, objects[n, k, t]]
-        hits.append(top <= (y + 0.5) * side <= bottom and left <= (x + 0.5) * side <= right)
-    assert values["pointing"] == pytest.approx(np.mean(hits))
+    hits = pointing_hits(images, np.asarray(weights), task.grid)
+    assert values["pointing"] == pytest.approx(np.mean([*hits.values()]))
+    assert "pointing_generated" not in values  # no caption of the untrained model is a reference
     assert 0 < values["pointing_chance"] < 0.3
 
 
