@@ -20,13 +20,14 @@ Slurm, Open MPI, Kubernetes and Cloud TPUs are detected; otherwise add `--coordi
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
 import tasks
 from tasks.base import largest_batch
-from training import allocator, hosts, mesh, plan, run, supervisor
+from training import allocator, checkpoints, hosts, mesh, plan, run, supervisor, weights
 from training.cli import ARGV, parse_flags, run_main
 from training.console import Console
 from training.loop import fit
@@ -69,7 +70,11 @@ def train() -> None:
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)
     with run.lock_workdir(workdir):
-        run.open_workdir(config, workdir)  # before the task, whose data preparation may take long
+        # Before the task, whose data preparation may take long.
+        run.open_workdir(config, workdir)
+        is_new = not Path(workdir, checkpoints.DIRECTORY).exists()
+        if is_new and config.train.init_from != "none":
+            weights.read_weights(Path(config.train.init_from))
         fit(tasks.build(config, workdir), config, workdir)
 
 

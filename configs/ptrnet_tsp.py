@@ -60,6 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "average": 1,
         "best": "dev/gap_n10",
         "best_mode": "min",
+        "init_from": "none",
     }
     config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}

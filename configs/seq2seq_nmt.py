@@ -87,6 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "average": 5,
         "best": "dev/exact_match",
         "best_mode": "max",
+        "init_from": "none",
     }
     config.optimizer.steps = config.train.get_oneway_ref("steps")
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}

@@ -66,6 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "average": 1,
         "best": "dev/reward",
         "best_mode": "max",
+        "init_from": "none",
     }
     epochs, minibatches = map(config.ppo.get_oneway_ref, ("epochs", "minibatches"))
     config.optimizer.steps = config.train.get_oneway_ref("steps") * epochs * minibatches

@@ -84,6 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "average": 5,
         "best": "dev/bleu",
         "best_mode": "max",
+        "init_from": "none",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1

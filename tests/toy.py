@@ -128,6 +128,7 @@ def get_config(variant=""):
         "accumulate": 1,
         "best": "dev/error",
         "best_mode": "min",
+        "init_from": "none",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training import flops, hosts, learning_curve, mesh, run
+from training import flops, hosts, learning_curve, mesh, run, weights
 from training.checkpoints import Checkpoints
 from training.console import Console, format_bytes, format_duration
 from training.errors import Interrupted, UserError
@@ -28,7 +28,8 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
     Args:
         task: see `tasks.base.Task`.
         config: config of the run; the loop reads `name`, `seed`, `paper`, `train` and `mesh`.
-        workdir: run directory; the state of an interrupted run is restored exactly.
+        workdir: run directory; the state of an interrupted run is restored exactly. A new run
+            starts with the exported weights in `train.init_from`, unless it is 'none'.
 
     Returns:
         The contents of `summary.json`.
@@ -118,6 +119,8 @@ class Trainer:
         else:
             self.step = 0
             self.state = init_state(task, abstract, init_key)
+            if config.train.init_from != "none":
+                self.state = weights.init_from(config.train.init_from, self.state, abstract)
         checkpoints.delete_after(self.step)
         self.abstract, self.key = abstract, mesh.replicate(key, device_mesh)
         self.writer = MetricWriter(workdir, self.step, write_files=hosts.is_primary())
@@ -254,7 +257,8 @@ class Trainer:
     def write_figures(self, state: Any) -> None:
         """Write the learning curve and the task's figures; an error does not end the run."""
         try:
-            figures = {"learning_curve": learning_curve.plot(self.writer.lines, self.config.paper)}
+            paper = dict(self.config.paper)
+            figures = {"learning_curve": learning_curve.plot(self.writer.lines, paper)}
             figures |= self.task.figures(state)
             for name, figure in figures.items():
                 self.writer.write_figure(name, figure, self.step)
@@ -270,6 +274,7 @@ class Trainer:
         count = sum(x.size for x in jax.tree.leaves(self.abstract.params))
         params, state = map(mesh.bytes_per_device, (self.abstract.params, self.abstract))
         shape = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
+        source = self.config.train.init_from
         resuming = f", resuming from {self.step:,}" if restored else ""
         rows = {
             "config": f"{self.config.name} (task {self.config.task})",
@@ -278,6 +283,7 @@ class Trainer:
             "with optimizer state)",
             "device": f"{run.device()}; mesh {shape}",
             "steps": f"{self.config.train.steps:,}{resuming}",
+            **({"weights": f"from {source}"} if source != "none" and not restored else {}),
             "workdir": self.workdir,
         }
         self.console.header(rows)

@@ -80,6 +80,27 @@ def restore(path: Path, abstract: Any) -> Restored:
     return Restored(type(abstract)(**fields), {"step": weights.step})
 
 
+def init_from(file: str, state: Any, abstract: Any) -> Any:
+    """Return an initial state whose parameters are exported weights.
+
+    Args:
+        file: path of a file that `write_weights` has written.
+        state: initial state.
+        abstract: shapes, dtypes and shardings of the state.
+
+    Raises:
+        UserError: if the file cannot be read or does not fit the model, or if the task exports a
+            moving average, from which training cannot start.
+    """
+    if evaluated_field(state) != "params":
+        raise UserError(
+            "train.init_from is not supported by this task, whose exported weights are a moving "
+            "average: choose --config.train.init_from=none."
+        )
+    path = Path(file)
+    return state._replace(params=load_params(read_weights(path), abstract.params, path))
+
+
 def load_params(weights: Weights, abstract: Any, path: Path) -> Any:
     """Return the parameters with the structure and the shardings of a model.
 

@@ -1,5 +1,7 @@
 """Exported weights: exact round trip, and errors that name the array that does not fit."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from tests.models.tiny import transformer
+from tests.training.runs import restore, toy_config, train
 from training import weights
 from training.errors import UserError
 from training.state import TrainState
@@ -67,3 +70,27 @@ def test_damaged_files_are_rejected(path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match="are missing or damaged"):
         weights.read_weights(path)
+
+
+def test_run_starts_with_exported_weights(tmp_path):
+    """Without learning, the parameters stay those of the file."""
+    source, path = toy_config(train__steps=10), tmp_path / weights.FILE
+    train(source, tmp_path / "source")
+    state = restore(tmp_path / "source", source).state
+    weights.write_weights(path, state, 10)
+    config = toy_config(train__steps=1, train__init_from=str(path), optimizer__learning_rate=0.0)
+    train(config, tmp_path / "run")
+    started = restore(tmp_path / "run", config).state
+    jax.tree.map(np.testing.assert_array_equal, started.params, state.params)
+
+
+def test_training_cannot_start_from_a_moving_average(path):
+    state = Averaged(jnp.int32(0), {}, {})
+    with pytest.raises(UserError, match="not supported by this task"):
+        weights.init_from(str(path), state, state)
+
+
+class Averaged(NamedTuple):
+    step: Any
+    params: Any
+    ema_params: Any
