@@ -9,7 +9,7 @@ import optax
 
 from training.errors import UserError, did_you_mean
 
-SCHEDULES = ("constant", "cosine", "inverse_sqrt")
+SCHEDULES = ("constant", "cosine", "inverse_sqrt", "exponential")
 
 
 class Optimizer(NamedTuple):
@@ -52,11 +52,14 @@ def adam(
     eps: float,
     clip: float,
     steps: int | None = None,
+    decay_rate: float | None = None,
+    decay_every: int | None = None,
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015) with warmup, a schedule and clipping of the gradient norm.
 
     Args:
-        schedule: schedule after the linear warmup: 'constant', 'cosine' (decays to 0 at `steps`) or
+        schedule: schedule after the linear warmup: 'constant', 'cosine' (decays to 0 at `steps`),
+            'exponential' (multiplied by `decay_rate` every `decay_every` updates) or
             'inverse_sqrt'. The schedule of "Attention is all you need", eq. 3,
             `d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)`, is 'inverse_sqrt' with
             `learning_rate = (d_model * warmup_steps)**-0.5`.
@@ -67,11 +70,21 @@ def adam(
         eps: constant added to the square root of the second moment.
         clip: maximum global norm of the gradient; 0 disables clipping.
         steps: last step of the cosine; ignored by the other schedules.
+        decay_rate: factor of each decay of the exponential schedule.
+        decay_every: number of updates between its decays.
 
     Raises:
-        UserError: if the schedule is unknown, or is a cosine without `steps`.
+        UserError: if the schedule is unknown, or lacks its options.
     """
-    rate = make_schedule(schedule, learning_rate, warmup_steps, steps)
+    if schedule == "exponential":
+        if warmup_steps or decay_rate is None or decay_every is None:
+            raise UserError(
+                "optimizer.schedule 'exponential' needs optimizer.decay_rate, "
+                "optimizer.decay_every and optimizer.warmup_steps=0."
+            )
+        rate = exponential_decay(learning_rate, decay_rate, decay_every, decay_every)
+    else:
+        rate = make_schedule(schedule, learning_rate, warmup_steps, steps)
     tx = optax.adam(rate, b1=b1, b2=b2, eps=eps)
     tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
     return Optimizer(tx.init, tx.update, rate)
@@ -167,7 +180,10 @@ def exponential_decay(peak: float, rate: float, start: int, every: int) -> optax
 def make_schedule(
     schedule: str, peak: float, warmup_steps: int, steps: int | None
 ) -> optax.Schedule:
-    """Create a function that maps the number of past updates to the learning rate."""
+    """Create a function that maps the number of past updates to the learning rate.
+
+    The schedule may not be 'exponential'; see `exponential_decay`.
+    """
     if schedule not in SCHEDULES:
         raise UserError(
             f"Unknown optimizer.schedule {schedule!r}; choose from {', '.join(SCHEDULES)}."

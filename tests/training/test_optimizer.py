@@ -92,6 +92,20 @@ def test_sgd_halves_the_rate_after_5_epochs_and_then_every_epoch():
         optimizer.build(method="sgd", clip=0.0, **options | {"decay_every": 0})
 
 
+def test_exponential_schedule_of_adam_decays_every_5000_updates():
+    """Bello et al. 2016, sec. 5.1."""
+    options = {"method": "adam", "schedule": "exponential", "learning_rate": 1e-3}
+    options |= {"warmup_steps": 0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "clip": 1.0}
+    options |= {"decay_rate": 0.96, "decay_every": 5_000}
+    rate = optimizer.build(**options).learning_rate
+    expected = [1e-3, 1e-3, 0.96e-3, 0.96e-3, 0.96**2 * 1e-3]
+    rates = [float(rate(count)) for count in (0, 4_999, 5_000, 9_999, 10_000)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    for change in ({"decay_rate": None}, {"decay_every": None}, {"warmup_steps": 10}):
+        with pytest.raises(UserError, match="'exponential' needs optimizer.decay_rate, optimizer"):
+            optimizer.build(**options | change)
+
+
 def test_adadelta_equals_algorithm_1_of_zeiler_2012():
     rho, eps = 0.95, 1e-6
     adadelta = optimizer.build(method="adadelta", learning_rate=1.0, rho=rho, eps=eps, clip=1.0)
