@@ -10,6 +10,7 @@ A sweep file defines
 """
 
 import csv
+import functools
 import importlib.util
 import json
 import os
@@ -159,12 +160,17 @@ def schedule(
             run.check_same_config(config, os.path.join(workdir, name))
         except UserError as error:
             raise UserError(f"Run '{name}': {error}") from error
-        values = run.flatten(json.loads(config.to_json_best_effort()))  # parsed, not strings
-        item = item._replace(overrides={key: values[key] for key in merged})
+        values = json.loads(config.to_json_best_effort())  # parsed, not strings
+        item = item._replace(overrides={key: _lookup(values, key) for key in merged})
         scheduled[name] = ScheduledRun(item, argv, config, Path(workdir, name))
     if not scheduled:
         raise UserError("The sweep has no runs: let runs() yield at least one.")
     return list(scheduled.values())
+
+
+def _lookup(values: dict[str, Any], key: str) -> Any:
+    """Return the value or section with the full key 'data.labels'."""
+    return functools.reduce(dict.__getitem__, key.split("."), values)
 
 
 def _find_config(path: str) -> str:

@@ -136,6 +136,17 @@ def test_override_keeps_its_type(value, tmp_path):
     assert item.config.a.b == value and type(item.config.a.b) is type(value)
 
 
+def test_section_can_be_overridden_as_a_whole(tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=''): return ConfigDict({'labels': {'solver': 'exact'}})\n"
+    )
+    labels = {"solver": "search", "instances": 8}
+    (item,) = schedule([Run(str(config), {"x": 1}, {"labels": labels})], tmp_path)
+    assert item.config.labels.to_dict() == item.run.overrides["labels"] == labels
+
+
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 @pytest.mark.parametrize("variant", ["", "smoke"])
 def test_every_sweep_file_is_valid(file, variant, tmp_path):
