@@ -3,32 +3,26 @@
 Source: Vinyals et al. 2015, "Pointer Networks", sec. 2.3; glimpses and logit clipping:
 Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", appendix A.
 
-The outputs C_1, ..., C_m ("choices") are indices: 0, ..., N - 1 for the points and N for the end
-token, so S = N + 1 logits per step. As a decoder input, index N is the start token. All examples
-of a batch have the same number of points, `count`, which may be traced and less than N: one
-compiled program covers all sizes.
+The outputs C_1, ..., C_m ("choices") are indices; see `decoding`. The number of points may be
+traced and less than N: one compiled program covers all sizes.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import attention
 from attention import affine, pointer
-from models.beam_search import beam_search
 from models.layers import glorot, param
+from models.pointer_network.decoding import ChoiceModel, MaskFn
 from models.pointer_network.encoders import make_encoder, run_lstm
 from models.recurrence import LSTM, make_matmul
 
 ScoreName = Literal["additive", "general", "dot", "scaled_dot", "content"]
 DecoderInputs = Literal["points", "annotations"]
-# (indices chosen before, position) -> mask of the indices that may be chosen
-MaskFn = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
 
 
 class ProjectedKeys(NamedTuple):
@@ -97,7 +91,7 @@ class Scorer(nnx.Module):
         return {"score": getattr(attention, self.score), "params": params}
 
 
-class PointerNet(nnx.Module):
+class PointerNet(ChoiceModel):
     """Point encoder and LSTM decoder whose attention weights are the output distribution.
 
     Args:
@@ -263,97 +257,6 @@ class PointerNet(nnx.Module):
         (hidden, cell), _ = self.decoder.step(matmul, projected, (state.hidden, state.cell))
         logits = self._logits(memory, hidden, mask_fn(chosen, position))
         return logits, DecoderState(hidden, cell, chosen)
-
-    def decode(
-        self,
-        points: Float[Array, "B N 2"],
-        count: Int[Array, ""],
-        steps: Int[Array, ""],
-        length: int,
-        mask_fn: MaskFn,
-        has_end_token: bool,
-        key: PRNGKeyArray | None = None,
-        samples: int = 1,
-    ) -> Int[Array, "B W T"]:
-        """Decode greedily or, with a key, by sampling.
-
-        Args:
-            points: `[B, N, 2]`.
-            count: number of points of every example.
-            steps: maximum number of decoding steps.
-            length: T, at least `steps`; static.
-            mask_fn: mask of the next choices.
-            has_end_token: whether a sequence ends at its first end token; otherwise all `steps`
-                steps run, without a check for the end token.
-            key: PRNG key of the samples.
-            samples: W, number of samples per example; each example is encoded once.
-
-        Returns:
-            Choices `[B, W, T]`, filled with N from the end token on.
-        """
-        memory, end = self.encode(points, count), points.shape[1]
-
-        def step(loop_state):
-            position, last, state, choices = loop_state
-            logits, state = self.decode_step(last, state, memory, mask_fn, position)
-            if key is not None:  # sample by the Gumbel-max trick
-                noise_key = jax.random.fold_in(key, position)
-                logits = logits + jax.random.gumbel(noise_key, logits.shape)
-            best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-            ended = (last == end) & (position > 0)
-            last = jnp.where(ended, end, best) if has_end_token else best
-            choices = lax.dynamic_update_index_in_dim(choices, last, position, 2)
-            return position + 1, last, state, choices
-
-        def unfinished(loop_state):
-            position, last, *_ = loop_state
-            if not has_end_token:
-                return position < steps
-            return (position < steps) & ((position == 0) | jnp.any(last != end))
-
-        last = jnp.full((len(points), samples), end, jnp.int32)
-        choices = jnp.full((*last.shape, length), end, jnp.int32)
-        loop_state = (jnp.int32(0), last, self.init_cache(memory, samples), choices)
-        return lax.while_loop(unfinished, step, loop_state)[-1]
-
-    def search(
-        self,
-        points: Float[Array, "B N 2"],
-        count: Int[Array, ""],
-        steps: Int[Array, ""],
-        length: int,
-        mask_fn: MaskFn,
-        width: int,
-    ) -> tuple[Int[Array, "B W T"], Float[Array, "B W"]]:
-        """Find sequences of high probability by beam search.
-
-        Args:
-            points: `[B, N, 2]`.
-            count: number of points of every example.
-            steps: maximum number of decoding steps.
-            length: T, at least `steps`; static.
-            mask_fn: mask of the next choices.
-            width: W, beam width.
-
-        Returns:
-            Choices, best first and filled with N from the end token on, and their
-            log-probabilities, -inf if fewer than W sequences exist.
-        """
-        memory, end = self.encode(points, count), points.shape[1]
-        choices, log_probs = beam_search(
-            lambda last, state, position: self.decode_step(last, state, memory, mask_fn, position),
-            self.init_cache(memory, width),
-            # One more step, because `beam_search` ends every sequence with `eos`, even if the
-            # problem has no end token.
-            jnp.full(len(points), steps + 1),
-            length=length + 1,
-            width=width,
-            length_penalty=0.0,
-            pad=end,
-            bos=end,
-            eos=end,
-        )
-        return choices[..., :-1], log_probs
 
 
 def _append_indicators(points: Float[Array, "B N 2"]) -> Float[Array, "B S 4"]:
