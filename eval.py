@@ -67,7 +67,7 @@ flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length
 # extension, such as .txt, .de or .zh-CN.
 PATH = re.compile(r"\.{0,2}/.*|\S*/\S*|\S+\.[A-Za-z][A-Za-z0-9_-]{1,6}", re.ASCII)
 ALIASES = {  # config keys that a flag overrides
-    "beam": ("decode.width", "decode.dev_width"),
+    "beam": ("decode.width", "decode.dev_width", "search.width"),
     "length_penalty": ("decode.length_penalty",),
 }
 

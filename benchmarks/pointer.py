@@ -76,7 +76,7 @@ def decode_ours() -> Callable[[], None]:
 
     def run():
         for points in sharded:
-            task.decode(params, points, constrained=True).block_until_ready()
+            task.decode(params, points, 0, constrained=True).block_until_ready()
 
     return run
 

@@ -25,6 +25,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch = 128
     config.mask_invalid = True  # in training; decoding is always constrained
     config.model = {
+        "kind": "pointer",
+        "init_limit": 0.0,  # a of an initialization of all parameters from U(-a, a); 0 for none
         "hidden": 128,
         "encoder": {"kind": "lstm", "layers": 1, "heads": 1},
         "decoder_inputs": "points",
@@ -33,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "glimpses": 0,
         "logit_clipping": 0.0,
     }
-    config.decode = {"width": 1}
+    config.search = {"kind": "beam", "width": 1}
     config.evaluation = {
         "sizes": (5, 10),
         "instances": 10_000,

@@ -261,6 +261,15 @@ def test_solution_is_written_next_to_the_instance(tsp_run, tmp_path):
     assert sorted(tours[0]) == [*range(len(SQUARE))] and tours[0] == tours[1]
 
 
+def test_sampling_finds_the_optimum_of_an_instance(tsp_run, tmp_path):
+    (file := tmp_path / "square.tsp").write_text(tsplib(SQUARE))
+    search = '{"kind": "sampling", "samples": 2000, "batch": 1000, "temperature": 3.0}'
+    flags = f"--workdir={tsp_run}", f"--config.search={search}"
+    done = run_in_process("eval.py", f"--instance={file}", *flags)
+    assert done.code == 0, done.errors
+    assert "with length 12." in done.output  # the optimum
+
+
 @pytest.fixture
 def solve_with(tsp_run, tmp_path):
     """Return a function that runs `eval.py --instance` with a fixed solution, and the paths."""

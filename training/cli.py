@@ -29,6 +29,7 @@ ZERO_ALLOWED = {
 FRACTIONS = {
     "b1",
     "b2",
+    "baseline_decay",
     "decay",
     "discount",
     "dropout",
@@ -47,7 +48,7 @@ ARGV: list[str] = []
 LARGEST_INTEGER = 2**31 - 1  # of the 32-bit integers on devices
 EMPTY_ALLOWED = {"lengths"}  # tuples that may be empty although the default is not
 # Sections whose keys depend on the value of another key, so that they can be set as a whole.
-REPLACEABLE = {"labels", "options", "packing"}
+REPLACEABLE = {"baseline", "labels", "options", "packing", "search"}
 
 
 class IntegerParser(flags.IntegerParser):

@@ -1,16 +1,25 @@
-"""Tables 1 and 2 and section 4.3 of Vinyals et al. 2015: tours, hulls and triangulations by size.
+"""Tables 1 and 2 and section 4.3 of Vinyals et al. 2015: hulls, tours and triangulations by size.
 
-One run per model: TSP with 5, 10, 5 to 20 and 50 cities, convex hulls of 5 to 50 and of 50 points,
-Delaunay triangulations of 5 and of 10 points. Reference tours of 50 cities are by local search.
+One run per trained model of the paper:
+
+- table 1: LSTM on 5, 10 and 50 points, LSTM with attention on 50, and pointer networks on 50 and
+  on 5 to 50 points;
+- section 4.3: pointer networks on Delaunay triangulations of 5, 10 and 50 points;
+- table 2: pointer networks on tours of 5, 10 and 5 to 20 cities with optimal labels, and of 50
+  cities with labels by the algorithms A1 and A3, of tasks/pointing/heuristics.py.
 
     python sweep.py --sweep=configs/sweeps/ptrnet_tables.py --parallel=2
 
-Paper: tour lengths 2.12 (5 cities), 2.88 (10), 3.88 (20, model of 5 to 20) and 6.09 (50); hull
-accuracy 92.0%, 87.0% and 69.6% for 5, 10 and 50 points (model of 5 to 50) and 72.6% for 50 (model
-of 50); triangulation accuracy 80.7% for 5 and 22.6% for 10 points.
+The sizes beyond the training range are evaluated afterwards:
 
-Sized for a laptop: 8 runs of 15 minutes to 8 hours on two CPU cores, and half a day for the labels
-of 50 cities.
+    python eval.py --workdir=runs/ptrnet_tables/hull_5-50 --config.evaluation.sizes='(100,200,500)'
+    python eval.py --workdir=runs/ptrnet_tables/tsp_5-20 --config.evaluation.sizes='(30,40,50)'
+
+Paper: hull accuracy for 100, 200 and 500 points 50.3%, 22.1% and 1.3%, area 99.9%, 99.9% and 99.2%;
+tour lengths for 30, 40 and 50 cities 4.72, 5.91 and 7.66. The other results are in `PAPER` below.
+
+Sized for a laptop: 14 runs of 15 minutes to 8 hours on two CPU cores, and half a day for the labels
+by A3.
 """
 
 from functools import partial
@@ -28,44 +37,65 @@ PAPER: dict[str, dict[str, float]] = {
         "test/length_n20": 3.88,
         "test/length_n25": 4.30,
     },
-    "tsp_50": {"test/length_n50": 6.09},
+    "tsp_50_a1": {"test/length_n50": 6.42},
+    "tsp_50_a3": {"test/length_n50": 6.09},
+    "lstm_5": {"test/accuracy_n5": 0.877, "test/area_n5": 0.996},
+    "lstm_10": {"test/accuracy_n10": 0.299},
+    "lstm_50": {"test/accuracy_n50": 0.019},
+    "attention_50": {"test/accuracy_n50": 0.389, "test/area_n50": 0.997},
     "hull_5-50": {
         "test/accuracy_n5": 0.920,
         "test/accuracy_n10": 0.870,
         "test/accuracy_n50": 0.696,
+        "test/area_n5": 0.996,
+        "test/area_n10": 0.998,
+        "test/area_n50": 0.999,
     },
-    "hull_50": {"test/accuracy_n50": 0.726},
+    "hull_50": {"test/accuracy_n50": 0.726, "test/area_n50": 0.999},
     "delaunay_5": {"test/accuracy_n5": 0.807, "test/coverage_n5": 0.930},
     "delaunay_10": {"test/accuracy_n10": 0.226, "test/coverage_n10": 0.813},
+    "delaunay_50": {"test/accuracy_n50": 0.0, "test/coverage_n50": 0.528},
 }
 
 
 def _model(
-    config: str, low: int, high: int, eval_sizes: tuple[int, ...], metric: str
+    config: str, low: int, high: int, eval_sizes: tuple[int, ...], metric: str, **overrides: Any
 ) -> dict[str, Any]:
     """Config and overrides of a model trained on `low` to `high` points.
 
     The best checkpoint is selected by `metric` at the last of `eval_sizes`.
     """
-    return {
-        "config": f"configs/{config}.py",
-        "overrides": {
-            "data.sizes": (low, high),
-            "evaluation.sizes": eval_sizes,
-            "train.best": f"dev/{metric}_n{eval_sizes[-1]}",
-        },
+    sizes = {
+        "data.sizes": (low, high),
+        "evaluation.sizes": eval_sizes,
+        "train.best": f"dev/{metric}_n{eval_sizes[-1]}",
     }
+    return {"config": f"configs/{config}.py", "overrides": sizes | overrides}
 
 
+def _labels(solver: str) -> dict[str, str]:
+    return {"data.labels.solver": solver}
+
+
+LSTM = {"model.attends": False}
+HOST_LABELS = {"solver": "delaunay", "instances": 1_000_000, "dir": ""}
 MODELS = {
     "tsp_5": _model("ptrnet_tsp5", 5, 5, (5,), "gap"),
     "tsp_10": _model("ptrnet_tsp10", 10, 10, (10,), "gap"),
     "tsp_5-20": _model("ptrnet_tsp20", 5, 20, (5, 10, 20, 25), "gap"),
-    "tsp_50": _model("ptrnet_tsp20", 50, 50, (50,), "gap"),
+    "tsp_50_a1": _model("ptrnet_tsp20", 50, 50, (50,), "gap", **_labels("greedy_edges")),
+    "tsp_50_a3": _model("ptrnet_tsp20", 50, 50, (50,), "gap", **_labels("christofides")),
+    "lstm_5": _model("seq2seq_hull", 5, 5, (5,), "accuracy", **LSTM),
+    "lstm_10": _model("seq2seq_hull", 10, 10, (10,), "accuracy", **LSTM),
+    "lstm_50": _model("seq2seq_hull", 50, 50, (50,), "accuracy", **LSTM),
+    "attention_50": _model("seq2seq_hull", 50, 50, (50,), "accuracy"),
     "hull_5-50": _model("ptrnet_hull", 5, 50, (5, 10, 50), "accuracy"),
     "hull_50": _model("ptrnet_hull", 50, 50, (50,), "accuracy"),
     "delaunay_5": _model("ptrnet_delaunay", 5, 5, (5,), "accuracy"),
     "delaunay_10": _model("ptrnet_delaunay", 10, 10, (10,), "accuracy"),
+    "delaunay_50": _model(
+        "ptrnet_delaunay", 50, 50, (50,), "coverage", **{"data.labels": HOST_LABELS}
+    ),
 }
 METRICS = tuple(dict.fromkeys(metric for metrics in PAPER.values() for metric in metrics))
 

@@ -12,15 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 from attention.pointer import chosen_before
+from models.pointer_network.decoding import ChoiceModel
 from models.pointer_network.network import PointerNet
+from models.pointer_network.seq2seq import Seq2Seq
 from tasks import plotting
 from tasks.base import Supervised, evaluation_key, example_indices
+from tasks.pointing import policy
 from tasks.pointing.instances import Instances, Problem, sample_points
 from tasks.pointing.label_store import LabelStore
+from tasks.pointing.search import check_search
 from tasks.pointing.solvers import SOLVERS, Solutions
 from training import mesh, optimizer
 from training.errors import UserError, config_section, did_you_mean
@@ -28,6 +32,7 @@ from training.run import make_writable_dir
 
 FIGURE_EXAMPLES = 5
 SAMPLE_EXAMPLES = 3
+MODELS = ("pointer", "seq2seq")  # values of `model.kind`
 
 
 class DeviceSolver(NamedTuple):
@@ -53,14 +58,25 @@ class PointerTask(Supervised):
 
     unit = "instances"
     device_solvers: Mapping[str, DeviceSolver]  # by name
-    host_solver: str  # name in `SOLVERS`
+    host_solvers: tuple[str, ...]  # names in `SOLVERS`; the first solves the test instances
+    searches: tuple[str, ...] = ("beam",)  # names in `tasks.pointing.search.SEARCHES`
 
     def __init__(self, config: Any, workdir: str, problem_type: type[Problem]):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config, self.problem_type = config, problem_type
+        # Runs of version 0.1.0 have a section `decode` with the beam width.
+        old = {"kind": "beam", **config.get("decode", {})}
+        self.search = dict(config.get("search", old))
+        check_search(self.search, self.searches)
         with config_section("data"):
             self.problem = problem_type(config.data.sizes)
         self.eval_problems = {n: problem_type((n, n)) for n in config.evaluation.sizes}
+        sizes = {*config.data.sizes, *config.evaluation.sizes}
+        if config.model.get("kind") == "seq2seq" and len(sizes) > 1:
+            raise UserError(
+                "model.kind='seq2seq' has one output per index, so that it supports one number of "
+                "points only: set data.sizes=(N, N) and evaluation.sizes=(N,)."
+            )
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
         self.label_store = self.make_label_store(workdir)
@@ -70,11 +86,11 @@ class PointerTask(Supervised):
     def make_label_store(self, workdir: str) -> LabelStore | None:
         """Return the label store that `data.labels` configures, or `None` for a device solver.
 
-        For the host solver, the section has the number of `instances` and the directory `dir`; an
+        For a host solver, the section has the number of `instances` and the directory `dir`; an
         empty `dir` is a subdirectory of the run.
         """
         options, high = dict(self.config.data.labels), self.problem.high
-        solver, known = options.pop("solver", ""), (*self.device_solvers, self.host_solver)
+        solver, known = options.pop("solver", ""), (*self.device_solvers, *self.host_solvers)
         if solver not in known:
             names = "' or '".join(known)
             raise UserError(
@@ -89,7 +105,7 @@ class PointerTask(Supervised):
             if high > (max_points := self.device_solvers[solver].max_points):
                 raise UserError(
                     f"data.labels.solver='{solver}' supports up to {max_points} points, not "
-                    f"{high}: use '{self.host_solver}'."
+                    f"{high}: use '{self.host_solvers[0]}'."
                 )
             return None
         if options.keys() != {"instances", "dir"}:
@@ -105,10 +121,20 @@ class PointerTask(Supervised):
             options["dir"] or os.path.join(workdir, "labels"),
         )
 
-    def create(self, key: Array) -> PointerNet:
+    def create(self, key: Array) -> ChoiceModel:
         """Create the model."""
         options = dict(self.config.model)
+        options.pop("init_limit", None)
+        kind = options.pop("kind", "pointer")  # runs of version 0.1.0 have no kind
+        if kind not in MODELS:
+            raise ValueError(f"kind must be one of {', '.join(MODELS)}, not {kind!r}")
+        if kind == "seq2seq":
+            return Seq2Seq(points=self.problem.high, **options, key=key)
         return PointerNet(encoder=dict(options.pop("encoder")), **options, key=key)
+
+    def model(self, params: nnx.State) -> ChoiceModel:
+        """Return the model with these parameters."""
+        return nnx.merge(self.graphdef, params)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -123,7 +149,17 @@ class PointerTask(Supervised):
     # Training.
 
     def init_params(self, key: Array) -> nnx.State:
-        return nnx.state(self.create(key))
+        return self.reinitialize(nnx.state(self.create(key)), key)
+
+    def reinitialize(self, params: nnx.State, key: Array) -> nnx.State:
+        """Sample all parameters from U(-a, a) if `model.init_limit` a is positive."""
+        limit = self.config.model.get("init_limit", 0.0)  # runs of version 0.1.0 have none
+        if not limit:
+            return params
+        leaves, tree = jax.tree.flatten(params)
+        sample = lambda key, x: jax.random.uniform(key, x.shape, x.dtype, -limit, limit)
+        keys = jax.random.split(key, len(leaves))
+        return jax.tree.unflatten(tree, map(sample, keys, leaves))
 
     def loss(self, params, batch, key):
         """Compute the cross-entropy in nats, summed over the choices of each solution.
@@ -133,40 +169,18 @@ class PointerTask(Supervised):
         """
         instances = self.labeled_instances(batch, key)
         choices = instances.choices[:, None]
-        log_probs, mask = self.log_probs(params, instances.points, instances.num_points, choices)
-        nats = -jnp.sum(sequence_log_prob(log_probs, choices, mask))
+        log_probs, mask = policy.log_probs(
+            self.model(params),
+            self.problem,
+            instances.points,
+            instances.num_points,
+            choices,
+            self.config.mask_invalid,
+        )
+        nats = -jnp.sum(policy.sequence_log_prob(log_probs, choices, mask))
         exact = jnp.all((jnp.argmax(log_probs, -1) == choices) | ~mask, axis=-1)
         sums = {"exact_match": jnp.sum(exact, dtype=jnp.float32)}
         return nats, jnp.float32(len(choices)), sums
-
-    def log_probs(
-        self,
-        params: nnx.State,
-        points: Float[Array, "B N 2"],
-        count: Int[Array, ""],
-        choices: Int[Array, "B W T"],
-    ) -> tuple[Float[Array, "B W T S"], Bool[Array, "B W T"]]:
-        """Compute the log-probabilities of all indices at every step of given solutions.
-
-        Args:
-            params: parameters of the model.
-            points: `[B, N, 2]`.
-            count: number of points of every instance.
-            choices: W padded solutions per instance.
-
-        Returns:
-            The log-probabilities, and the target mask.
-        """
-        size, length = points.shape[1], choices.shape[-1]
-        target_mask = self.problem.target_mask(choices, size)
-        steps = self.problem.max_steps(count)
-        if self.problem.has_end_token:
-            steps = jnp.max(jnp.sum(target_mask, axis=-1))  # steps of the longest solution
-        chosen = jnp.pad(chosen_before(choices, size), ((0, 0), (0, 0), (0, 0), (0, 1)))
-        mask_fn = self.problem.valid_mask if self.config.mask_invalid else self.problem.padding_mask
-        mask = mask_fn(chosen, jnp.arange(length)[:, None], count)
-        model = nnx.merge(self.graphdef, params)
-        return model(points, count, choices, steps, mask), target_mask
 
     def labeled_instances(self, batch: Any, key: Array) -> Instances:
         """Return the instances of a batch: generated and labeled here, or read from the store."""
@@ -196,30 +210,40 @@ class PointerTask(Supervised):
     def predict(
         self, state: Any, points: Float[np.ndarray, "B N 2"], constrained: bool = True
     ) -> Int[np.ndarray, "B T"]:
-        """Decode in batches of `evaluation.batch`, greedily or by beam search.
+        """Search for solutions as configured, in batches that bound the memory.
+
+        A batch has `evaluation.batch` sequences of at most as many points as in training: fewer
+        instances if the search samples several sequences per instance, or if there are more points.
 
         Args:
             state: training state.
             points: `[B, N, 2]` without padding.
             constrained: mask choices that make a solution invalid; if false, decoding is greedy.
         """
-        batch, choices = self.config.evaluation.batch, []
+        per_instance = max(1, points.shape[1] / self.problem.high)
+        if constrained:
+            per_instance *= self.search.get("batch", 1)
+        batch, choices = max(1, int(self.config.evaluation.batch / per_instance)), []
         for start in range(0, len(points), batch):
             part = points[start : start + batch]
             padded = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0)))
             with mesh.evaluation_mesh(state.params) as shard:
-                decoded = self.decode(state.params, shard(padded), constrained=constrained)
+                decoded = self.decode(
+                    state.params, shard(padded), np.int32(start), constrained=constrained
+                )
             choices.append(jax.device_get(decoded)[: len(part)])
         return np.concatenate(choices)
 
-    def _decode(self, params, points, constrained):
+    def _decode(self, params, points, start, constrained):
+        """Decode a batch; `start` is the index of its first instance, for random searches."""
+        del start
         problem = self.problem_type((points.shape[1], points.shape[1]))
-        model = nnx.merge(self.graphdef, params)
+        model = self.model(params)
         count, steps = jnp.int32(points.shape[1]), jnp.int32(problem.length)
         mask = problem.valid_mask if constrained else problem.padding_mask
         mask_fn = lambda chosen, position: mask(chosen, position, count)
         args = points, count, steps, problem.length, mask_fn
-        width = self.config.decode.width
+        width = self.search.get("width", 1)
         if width == 1 or not constrained:
             return model.decode(*args, problem.has_end_token)[:, 0]
         return model.search(*args, width)[0][:, 0]
@@ -288,7 +312,7 @@ class PointerTask(Supervised):
             count = jnp.int32(n)
             chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 0), (0, 1)))
             mask = problem.valid_mask(chosen, jnp.arange(len(choices[0, 0]))[:, None], count)
-            model = nnx.merge(self.graphdef, params)
+            model = self.model(params)
             steps = jnp.int32(choices.shape[-1])
             return jnp.exp(model(points, count, choices, steps, mask))[:, 0]
 
@@ -305,23 +329,8 @@ class PointerTask(Supervised):
 
     def solve(self, points: Float[np.ndarray, "B N 2"]) -> Solutions:
         """Compute reference solutions on the host."""
-        return SOLVERS[self.host_solver](points)
+        return SOLVERS[self.host_solvers[0]](points)
 
     def paths(self, choices: Int[np.ndarray, " _"]) -> Sequence[Int[np.ndarray, " _"]]:
         """Return the closed paths that a figure draws for a solution."""
         return [choices]
-
-
-def sequence_log_prob(
-    log_probs: Float[Array, "*B T S"], choices: Int[Array, "*B T"], mask: Bool[Array, "*B T"]
-) -> Float[Array, "*B"]:
-    """Compute `log p(C_1, ..., C_m)`, the sum of the log-probabilities of the choices.
-
-    Args:
-        log_probs: log-probabilities of all indices at every step.
-        choices: padded solutions.
-        mask: target mask of the steps.
-    """
-    # A one-hot mask instead of a gather, because the gradient of a gather is a scatter.
-    chosen = mask[..., None] & (choices[..., None] == jnp.arange(log_probs.shape[-1]))
-    return jnp.sum(jnp.where(chosen, log_probs, 0.0), axis=(-2, -1))

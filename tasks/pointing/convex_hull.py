@@ -34,7 +34,7 @@ class ConvexHull(PointerTask):
     device_solvers = MappingProxyType(
         {"orientation_test": DeviceSolver(geometry.convex_hull, geometry.MAX_HULL_POINTS)}
     )
-    host_solver = "convex_hull"
+    host_solvers = ("convex_hull",)
 
     def metrics_for_size(self, state: Any, split: str, n: int) -> dict[str, Any]:
         points = self.eval_points(split, n)

@@ -30,7 +30,7 @@ class Delaunay(PointerTask):
     device_solvers = MappingProxyType(
         {"in_circle_test": DeviceSolver(geometry.delaunay, geometry.MAX_DELAUNAY_POINTS)}
     )
-    host_solver = "delaunay"
+    host_solvers = ("delaunay",)
 
     def paths(self, choices):
         """Return the triangles."""

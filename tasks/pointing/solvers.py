@@ -1,4 +1,4 @@
-"""Reference solvers on the host, from SciPy and LKH.
+"""Reference solvers on the host: SciPy, LKH and heuristics.
 
 Each solver maps points `[B, n, 2]` to a list of solutions without end tokens. The libraries are
 imported when a solver is called, so that the processes of the label store, which import this
@@ -6,9 +6,12 @@ module, start quickly.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from tasks.pointing import heuristics
 
 Points = Float[np.ndarray, "B N 2"]
 Solutions = list[Int[np.ndarray, " _"]]
@@ -30,6 +33,17 @@ def local_search_tours(points: Points) -> Solutions:
         distances = np.linalg.norm(cities[:, None] - cities[None], axis=-1) * DISTANCE_SCALE
         rounded = np.ceil(distances).astype(np.int64)  # rounding up keeps the triangle inequality
         order = np.array(elkai.DistanceMatrix(rounded.tolist()).solve_tsp()[:-1])
+        solutions.append(counter_clockwise(cities, np.roll(order, -int(np.argmin(order)))))
+    return solutions
+
+
+def heuristic_tours(
+    heuristic: Callable[[heuristics.Distances], heuristics.Order], points: Points
+) -> Solutions:
+    """Find tours by a heuristic, counter-clockwise from the first city."""
+    solutions = []
+    for cities in points:
+        order = heuristic(heuristics.pairwise_distances(cities))
         solutions.append(counter_clockwise(cities, np.roll(order, -int(np.argmin(order)))))
     return solutions
 
@@ -83,6 +97,9 @@ def pad_solutions(solutions: Solutions) -> Int[np.ndarray, "B T"]:
 
 SOLVERS: dict[str, Solver] = {
     "local_search": local_search_tours,
+    "greedy_edges": partial(heuristic_tours, heuristics.greedy_edges),  # A1
+    "nearest_neighbor": partial(heuristic_tours, heuristics.nearest_neighbor),  # A2
+    "christofides": partial(heuristic_tours, heuristics.christofides),  # A3
     "convex_hull": convex_hulls,
     "delaunay": delaunay_triangulations,
 }

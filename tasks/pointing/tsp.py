@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tasks import plotting
 from tasks.base import Solution
-from tasks.pointing import solvers, tsplib
+from tasks.pointing import search, solvers, tsplib
 from tasks.pointing.base import DeviceSolver, PointerTask
 from tasks.pointing.held_karp import MAX_POINTS, held_karp
 from tasks.pointing.instances import Tour
@@ -41,13 +41,33 @@ class TSP(PointerTask):
     device_solvers = MappingProxyType(
         {"held_karp": DeviceSolver(lambda *args: held_karp(*args)[0], MAX_POINTS)}
     )
-    host_solver = "local_search"
+    host_solvers = ("local_search", "greedy_edges", "nearest_neighbor", "christofides")
+    searches = ("beam", "sampling", "active")
 
     def __init__(self, config: Any, workdir: str):
         super().__init__(config, workdir, Tour)
 
     def solve(self, points):
         return reference_tours(points)
+
+    def _decode(self, params, points, start, constrained):
+        options = dict(self.search)
+        kind = options.pop("kind")
+        if kind == "beam" or not constrained:
+            return super()._decode(params, points, start, constrained)
+
+        def find_tour(cities, index):
+            """Search with a key that depends on the run's seed and the index of the instance."""
+            key = jax.random.fold_in(jax.random.key(self.config.seed), index)
+            if kind == "sampling":
+                model = self.model(params)
+                return search.sample_tour(model, cities, key, **options)[0]
+            key, init_key = jax.random.split(key)
+            initial = params if pretrained else self.init_params(init_key)
+            return search.active_search(self.graphdef, initial, cities, key, **options)[0]
+
+        pretrained = options.pop("pretrained", True)
+        return jax.vmap(find_tour)(points, start + jnp.arange(len(points)))
 
     def metrics_for_size(self, state: Any, split: str, n: int) -> dict[str, Any]:
         cities = self.eval_points(split, n)
@@ -70,7 +90,7 @@ class TSP(PointerTask):
                 f"{instance.name} has {n} cities: a tour needs at least {Tour.min_points}."
             )
         cities = tsplib.unit_square_points(instance)[None]
-        order = np.asarray(self.decode(state.params, cities, constrained=True))[0]
+        [order] = np.asarray(self.decode(state.params, cities, 0, constrained=True))
         length = tsplib.tour_length(instance, order)
         message = f"Found a tour of {instance.name} with length {length}."
         if not low <= n <= high:

@@ -8,6 +8,9 @@ better). Baselines:
   compared with the best policy on `instances` new instances.
 - `leave_one_out`: mean length of the other tours sampled for the same instance (Kool et al. 2019,
   "Buy 4 REINFORCE Samples, Get a Baseline for Free!"). This baseline needs no additional decoding.
+- `critic`: prediction of a critic with `steps` processing steps, which is trained with the policy
+  and the same optimizer on the mean squared error of its predictions (Bello et al. 2016, "Neural
+  Combinatorial Optimization with Reinforcement Learning", algorithm 1).
 """
 
 from typing import Any, NamedTuple
@@ -18,21 +21,26 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from tasks.pointing.base import sequence_log_prob
-from tasks.pointing.held_karp import tour_length
+from models.pointer_network.critic import Critic
+from tasks.pointing import policy
+from tasks.pointing.options import check_options
 from tasks.pointing.tsp import TSP
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, config_section
 
-BASELINE_OPTIONS = {"leave_one_out": set(), "rollout": {"update_every", "instances"}}
+BASELINE_OPTIONS = {
+    "leave_one_out": set(),
+    "rollout": {"update_every", "instances"},
+    "critic": {"steps"},
+}
 
 
 class ReinforceState(NamedTuple):
-    """Training state, and the policy of the rollout baseline."""
+    """Training state, and the parameters of the baseline."""
 
     step: Int[Array, ""]
     params: Any
-    opt_state: Any
-    baseline_params: Any  # None for the leave-one-out baseline
+    opt_state: Any  # with a critic, the states of the policy and of the critic
+    baseline_params: Any  # of the best policy or the critic; None for the leave-one-out baseline
 
 
 def build(config: Any, workdir: str) -> "TSPReinforce":
@@ -52,24 +60,21 @@ class TSPReinforce(TSP):
             raise UserError("mask_invalid must be True: REINFORCE samples only valid tours.")
         if config.train.accumulate != 1:
             raise UserError("train.accumulate must be 1: REINFORCE has no microbatches.")
-        options, samples = dict(config.reinforce.baseline), config.reinforce.samples
-        kind = options.pop("kind")
-        if kind not in BASELINE_OPTIONS:
-            known = "' or '".join(BASELINE_OPTIONS)
-            raise UserError(
-                f"reinforce.baseline.kind must be '{known}', not '{kind}'."
-                + did_you_mean(kind, BASELINE_OPTIONS)
-            )
-        if options.keys() != BASELINE_OPTIONS[kind]:
-            required = "the keys " + " and ".join(sorted(BASELINE_OPTIONS[kind]))
-            required = required if BASELINE_OPTIONS[kind] else "no other keys"
-            raise UserError(f"reinforce.baseline of kind '{kind}' must have {required}.")
+        baseline, samples = dict(config.reinforce.baseline), config.reinforce.samples
+        check_options("reinforce.baseline", baseline, BASELINE_OPTIONS)
+        kind = baseline["kind"]
+        if config.model.get("kind") == "seq2seq":
+            raise UserError("model.kind must be 'pointer': REINFORCE samples tours of any length.")
         if samples < (minimum := 2 if kind == "leave_one_out" else 1):
             raise UserError(
                 f"reinforce.samples must be at least {minimum} for the {kind} baseline, not "
                 f"{samples}."
             )
         super().__init__(config, workdir)
+        if kind == "critic":
+            with config_section("reinforce.baseline"):
+                create = lambda: self.create_critic(jax.random.key(0))
+                self.critic_graphdef = nnx.graphdef(nnx.eval_shape(create))
 
     def make_label_store(self, workdir):
         """Return `None`: REINFORCE needs no labels."""
@@ -78,33 +83,54 @@ class TSPReinforce(TSP):
     def init(self, key):
         """Return the state at step 0; the initial policy is the first rollout baseline."""
         state = super().init(key)
-        # A copy: the state is donated, and a buffer may not be donated twice.
-        baseline = jax.tree.map(jnp.copy, state.params) if self._has_rollout_baseline else None
-        return ReinforceState(state.step, state.params, state.opt_state, baseline)
+        opt_state, baseline_params = state.opt_state, None
+        if self._baseline == "rollout":
+            # A copy: the state is donated, and a buffer may not be donated twice.
+            baseline_params = jax.tree.map(jnp.copy, state.params)
+        elif self._baseline == "critic":
+            critic_key = jax.random.fold_in(key, 1)
+            critic = nnx.state(self.create_critic(critic_key))
+            baseline_params = self.reinitialize(critic, critic_key)
+            opt_state = opt_state, self.optimizer.init(baseline_params)
+        return ReinforceState(state.step, state.params, opt_state, baseline_params)
 
     @property
-    def _has_rollout_baseline(self):
-        return self.config.reinforce.baseline.kind == "rollout"
+    def _baseline(self) -> str:
+        return self.config.reinforce.baseline.kind
+
+    def create_critic(self, key: Array) -> Critic:
+        """Create the critic, whose encoder and attention have the sizes of those of the policy."""
+        options = self.config.model
+        return Critic(
+            hidden=options.hidden,
+            encoder=dict(options.encoder),
+            score=options.score,
+            width=options.width,
+            steps=self.config.reinforce.baseline.steps,
+            key=key,
+        )
 
     def train_step(self, state, batch, key):
-        """Update the policy by REINFORCE, and the rollout baseline every `update_every` steps."""
+        """Update the policy by REINFORCE, and the baseline."""
         key_points, key_samples, key_baseline = jax.random.split(key, 3)
         cities, count = self.sample_points(batch, key_points)
         tours = self.decode_tours(state.params, cities, count, key_samples)
-        lengths = _lengths(cities, tours)
-        if self._has_rollout_baseline:
-            baseline = _lengths(cities, self.decode_tours(state.baseline_params, cities, count))
+        lengths = policy.tour_lengths(cities, tours)
+        if self._baseline == "rollout":
+            greedy_tours = self.decode_tours(state.baseline_params, cities, count)
+            baseline = policy.tour_lengths(cities, greedy_tours)
+        elif self._baseline == "critic":
+            critic = nnx.merge(self.critic_graphdef, state.baseline_params)
+            baseline = critic(cities, count)[:, None]
         else:
             baseline = leave_one_out_mean(lengths)
         advantages = lengths - baseline
 
         def loss(params):
-            log_probs, mask = self.log_probs(params, cities, count, tours)
-            return jnp.mean(advantages * sequence_log_prob(log_probs, tours, mask))
+            model = self.model(params)
+            return policy.reinforce_loss(model, self.problem, cities, count, tours, advantages)
 
         grads = jax.grad(loss)(state.params)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         metrics = {
             "loss": jnp.mean(lengths),
             "advantage": jnp.mean(advantages),
@@ -112,14 +138,33 @@ class TSPReinforce(TSP):
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": self.optimizer.learning_rate(state.step),
         }
-        baseline_params = state.baseline_params
-        if self._has_rollout_baseline:
+        opt_state, baseline_params = state.opt_state, state.baseline_params
+        if self._baseline == "critic":
+            opt_state, critic_opt_state = opt_state
+            critic_grads = jax.grad(self._critic_loss)(baseline_params, cities, count, lengths)
+            baseline_params, critic_opt_state = self._update(
+                critic_grads, critic_opt_state, baseline_params
+            )
+            metrics["critic_loss"] = jnp.mean(advantages**2)
+        params, opt_state = self._update(grads, opt_state, state.params)
+        if self._baseline == "critic":
+            opt_state = opt_state, critic_opt_state
+        elif self._baseline == "rollout":
             due = (state.step + 1) % self.config.reinforce.baseline.update_every == 0
             keep = lambda params, baseline_params, key: baseline_params
             baseline_params = jax.lax.cond(
                 due, self._better_policy, keep, params, baseline_params, key_baseline
             )
         return ReinforceState(state.step + 1, params, opt_state, baseline_params), metrics
+
+    def _update(self, grads, opt_state, params):
+        updates, opt_state = self.optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def _critic_loss(self, params, cities, count, lengths):
+        """Mean squared error of the critic's predictions (Bello et al. 2016, eq. 6)."""
+        predictions = nnx.merge(self.critic_graphdef, params)(cities, count)
+        return jnp.mean((predictions[:, None] - lengths) ** 2)
 
     def decode_tours(
         self,
@@ -129,23 +174,20 @@ class TSPReinforce(TSP):
         key: Array | None = None,
     ) -> Int[Array, "B W N"]:
         """Sample W = `reinforce.samples` tours per instance; without a key, W = 1 greedy tour."""
-        mask_fn = lambda chosen, position: self.problem.valid_mask(chosen, position, count)
-        model = nnx.merge(self.graphdef, params)
+        model = self.model(params)
         samples = 1 if key is None else self.config.reinforce.samples
-        length, has_end_token = self.problem.length, self.problem.has_end_token
-        return model.decode(cities, count, count, length, mask_fn, has_end_token, key, samples)
+        return policy.decode_tours(model, cities, count, key, samples)
 
     def _better_policy(self, params, baseline_params, key):
         """Return `params` if their greedy tours are significantly shorter than the baseline's."""
         index = jnp.arange(self.config.reinforce.baseline.instances)
         cities, count = self.sample_points({"index": index}, key)
-        greedy_lengths = lambda p: _lengths(cities, self.decode_tours(p, cities, count))[:, 0]
+
+        def greedy_lengths(params):
+            return policy.tour_lengths(cities, self.decode_tours(params, cities, count))[:, 0]
+
         better = is_significantly_less(greedy_lengths(params), greedy_lengths(baseline_params))
         return jax.lax.cond(better, lambda: params, lambda: baseline_params)
-
-
-def _lengths(cities: Float[Array, "B N 2"], tours: Int[Array, "B W N"]) -> Float[Array, "B W"]:
-    return jax.vmap(tour_length, in_axes=(None, 1), out_axes=1)(cities, tours)
 
 
 def leave_one_out_mean(x: Float[Array, "B W"]) -> Float[Array, "B W"]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import tasks
-from configs import ptrnet_delaunay, ptrnet_hull, ptrnet_hull_gpu, ptrnet_tsp
+from configs import ptrnet_delaunay, ptrnet_hull, ptrnet_hull_gpu, ptrnet_tsp, seq2seq_hull
 from tasks.pointing.instances import Instances
 from tests.commands import fast_compilation
-from tests.tasks.pointing.small import padded_solutions, small_config
+from tests.tasks.pointing.small import UNUSED_STATE, padded_solutions, small_config
 from training.errors import UserError
 
 POINTS = np.random.default_rng(1).random((8, 5, 2)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_unwritable_label_directory_is_reported_before_labeling(tmp_path):
         ),
         (
             {"labels": {"solver": "held_carp"}},
-            "must be 'held_karp' or 'local_search', not 'held_carp'. Did you mean 'held_karp'",
+            "'held_karp' or 'local_search' or .*, not 'held_carp'. Did you mean 'held_karp'",
         ),
     ],
 )
@@ -113,4 +113,48 @@ def test_invalid_data_section_is_rejected(data, message, tmp_path):
     config = ptrnet_tsp.get_config("smoke")
     config.data = config.data.to_dict() | data
     with pytest.raises(UserError, match=message):
+        tasks.build(config, str(tmp_path))
+
+
+def test_batches_of_evaluation_are_smaller_for_more_points_and_samples(tmp_path):
+    """Memory is bounded by `evaluation.batch` sequences of the largest size in training."""
+    config = small_config(ptrnet_tsp, sizes=(5, 10))
+    config.evaluation.batch = 60
+    shapes = []
+
+    def decode(params, points, start, constrained):
+        shapes.append((len(points), int(start)))
+        return np.zeros(points.shape[:2], int)
+
+    for n, search, batch in (
+        (5, {"kind": "beam", "width": 1}, 60),
+        (100, {"kind": "beam", "width": 1}, 6),
+        (10, {"kind": "sampling", "samples": 90, "batch": 30, "temperature": 1.0}, 2),
+        (20, {"kind": "sampling", "samples": 900, "batch": 300, "temperature": 1.0}, 1),
+    ):
+        config.search = search
+        task = tasks.build(config, str(tmp_path))
+        task.decode = decode
+        params = {"x": jnp.zeros(())}
+        predicted = task.predict(UNUSED_STATE._replace(params=params), np.zeros((70, n, 2)))
+        assert predicted.shape == (70, n)
+        assert shapes == [(batch, start) for start in range(0, 70, batch)]
+        shapes.clear()
+
+
+def test_parameters_are_initialized_within_the_limit(tmp_path):
+    """All parameters are from U(-0.08, 0.08), also the bias of the forget gates."""
+    config = small_config(ptrnet_tsp)
+    config.model.init_limit = 0.08
+    params = jax.jit(tasks.build(config, str(tmp_path)).init_params)(jax.random.key(0))
+    values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(params)])
+    assert 0.0799 < np.abs(values).max() < 0.08
+    assert abs(values.mean()) < 3 * 0.08 / (3 * len(values)) ** 0.5
+
+
+def test_fixed_output_layer_supports_one_size(tmp_path):
+    config = seq2seq_hull.get_config("smoke")
+    tasks.build(config, str(tmp_path))
+    config.evaluation.sizes = (5, 50)
+    with pytest.raises(UserError, match="supports one number of points only"):
         tasks.build(config, str(tmp_path))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import tasks
 from configs import ptrnet_tsp20_rl
@@ -62,6 +63,42 @@ def test_policy_learns_with_rollout_baseline_updated_at_its_interval(tmp_path):
     assert changed and all(step % 10 == 0 for step in changed)
 
 
+@pytest.mark.slow
+def test_policy_and_critic_learn_together(tmp_path):
+    lengths, _ = train(tmp_path, {"kind": "critic", "steps": 2})
+    assert_learned(lengths)
+
+
+@pytest.mark.slow
+def test_critic_step_equals_the_formula(tmp_path):
+    """The advantage is the length minus the prediction, whose squared error the critic reduces."""
+    config = small_config(ptrnet_tsp20_rl, sizes=(6, 6))
+    config.reinforce = {"samples": 1, "baseline": {"kind": "critic", "steps": 2}}
+    sgd = {"method": "sgd", "learning_rate": 0.1, "clip": 0.0}
+    config.optimizer = sgd | {"decay_rate": 1.0, "decay_start": 0, "decay_every": 1}
+    task = tasks.build(config, str(tmp_path))
+    task.sample_points = lambda batch, key: (jnp.asarray(CITIES), jnp.int32(6))
+    with fast_compilation():
+        state = jax.jit(task.init)(jax.random.key(0))
+        new, metrics = jax.jit(task.train_step)(state, None, jax.random.key(1))
+
+    def predict(params):
+        return nnx.merge(task.critic_graphdef, params)(jnp.asarray(CITIES), jnp.int32(6))
+
+    key = jax.random.split(jax.random.key(1), 3)[1]
+    tours = task.decode_tours(state.params, jnp.asarray(CITIES), jnp.int32(6), key)[:, 0]
+    lengths = tour_lengths(CITIES, np.asarray(tours))
+    predictions = np.asarray(predict(state.baseline_params))
+    np.testing.assert_allclose(metrics["loss"], lengths.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["advantage"], np.mean(lengths - predictions), rtol=1e-4)
+    expected = np.mean((lengths - predictions) ** 2)
+    np.testing.assert_allclose(metrics["critic_loss"], expected, rtol=1e-4)
+    # Output bias of the critic: the gradient of the mean squared error is twice the mean error.
+    bias = lambda state: np.asarray(state.baseline_params["output_bias"][...])
+    step = -0.1 * 2 * np.mean(predictions - lengths)
+    np.testing.assert_allclose(bias(new) - bias(state), [step], rtol=1e-4)
+
+
 def test_leave_one_out_mean_excludes_the_element_itself():
     actual = leave_one_out_mean(jnp.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
     np.testing.assert_allclose(actual, [[4.0, 3.5, 1.5], [1.5, 1.5, 0.0]])
@@ -82,7 +119,7 @@ def test_baseline_comparison_is_a_one_sided_test_at_5_percent(mean, expected):
     [
         (
             {"baseline": {"kind": "leave_one"}},
-            "must be 'leave_one_out' or 'rollout', not 'leave_one'. Did you mean 'leave_one_out'",
+            "or 'rollout' or 'critic', not 'leave_one'. Did you mean 'leave_one_out'",
         ),
         (
             {"baseline": {"kind": "rollout"}},
@@ -99,6 +136,13 @@ def test_invalid_baseline_is_rejected(options, message, tmp_path):
     config = ptrnet_tsp20_rl.get_config("smoke")
     config.reinforce = config.reinforce.to_dict() | options
     with pytest.raises(UserError, match=message):
+        tasks.build(config, str(tmp_path))
+
+
+def test_fixed_output_layer_is_rejected(tmp_path):
+    config = ptrnet_tsp20_rl.get_config("smoke")
+    config.model.kind = "seq2seq"
+    with pytest.raises(UserError, match="model.kind must be 'pointer'"):
         tasks.build(config, str(tmp_path))
 
 
