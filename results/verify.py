@@ -2,13 +2,14 @@
 
     python -m results.verify [NAME ...]
 
-Without names, all directories of `results/` with a `weights.safetensors` are verified. On the
-hardware of the reported run, metrics must agree to four significant digits, as `eval.py` prints
-them. On other hardware, sums are rounded in another order, so that they must agree to within
-`TOLERANCE`.
+Without names, all directories of `results/` with a `weights.safetensors` are verified. On the kind
+of processor or accelerator of the reported run, metrics must agree to four significant digits, as
+`eval.py` prints them. On others, sums are rounded in another order, so that they must agree to
+within `TOLERANCE`.
 """
 
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -50,8 +51,8 @@ def main(names: Sequence[str]) -> None:
             known = ", ".join(path.name for path in published())
             raise UserError(f"{directory} has no {weights.FILE}; choose from {known}.")
         reported, metrics = run.read_json(directory / run.SUMMARY), evaluate(directory)
-        same_device = reported["device"] == run.device()
-        differences = list(compare(reported["metrics"], metrics, same_device))
+        same_kind = device_kind(reported["device"]) == device_kind(run.device())
+        differences = list(compare(reported["metrics"], metrics, same_kind))
         verdict = f"{len(metrics)} metrics agree"
         if differences:
             failed.append(directory.name)
@@ -86,14 +87,19 @@ def evaluate(directory: Path) -> dict[str, float]:
         }
 
 
+def device_kind(device: str) -> str:
+    """Return the kind of a device without its number: 'AMD EPYC' of 'AMD EPYC, 2 cores'."""
+    return re.sub(r"^\d+ x |, \d+ cores?$", "", device)
+
+
 def compare(
-    reported: Mapping[str, float], metrics: Mapping[str, float], same_device: bool
+    reported: Mapping[str, float], metrics: Mapping[str, float], same_kind: bool
 ) -> Iterator[Difference]:
     """Yield the metrics that differ by more than the hardware explains."""
     for name, found in metrics.items():
         value = reported.get(name, math.nan)
         equal = f"{value:.4g}" == f"{found:.4g}"
-        if not same_device:
+        if not same_kind:
             equal |= abs(value - found) <= TOLERANCE * max(1.0, abs(value))
         if not equal:
             yield Difference(name, value, found)

@@ -1,0 +1,68 @@
+"""Verification of published weights: tolerances, and a changed weight."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from results import verify
+from training import weights
+from training.errors import UserError
+
+
+def differs(reported, found, same_kind):
+    return bool(list(verify.compare({"m": reported}, {"m": found}, same_kind)))
+
+
+@pytest.mark.parametrize(
+    ("reported", "found", "same_kind", "expected"),
+    [
+        (0.12341, 0.12344, True, False),
+        (0.1234, 0.1235, True, True),
+        (0.1234, 0.1235, False, False),
+        (40.0, 40.3, False, False),
+        (40.0, 40.5, False, True),
+        (0.5, math.nan, False, True),
+    ],
+)
+def test_metrics_agree_to_four_digits_or_the_tolerance(reported, found, same_kind, expected):
+    assert differs(reported, found, same_kind) == expected
+
+
+def test_unreported_metric_differs():
+    assert list(verify.compare({}, {"m": 1.0}, same_kind=True))
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"),
+    [
+        ("AMD EPYC, 2 cores", "AMD EPYC"),
+        ("AMD EPYC, 1 core", "AMD EPYC"),
+        ("8 x TPU v5e", "TPU v5e"),
+    ],
+)
+def test_device_kind_has_no_number(device, kind):
+    assert verify.device_kind(device) == kind
+
+
+@pytest.mark.parametrize("path", verify.published(), ids=lambda path: path.name)
+def test_published_files_are_complete_and_small(path):
+    assert (path / weights.FILE).stat().st_size <= 5e6
+    assert json.loads((path / "summary.json").read_text())["metrics"]
+    assert json.loads((path / "config.json").read_text())["task"]
+    assert all(np.isfinite(x).all() for x in load_file(path / weights.FILE).values())
+
+
+@pytest.mark.slow
+def test_changed_weight_is_detected(tmp_path, monkeypatch):
+    directory = shutil.copytree(verify.RESULTS / "ntm_copy", tmp_path / "ntm_copy")
+    monkeypatch.setattr(verify, "RESULTS", tmp_path)
+    verify.main([])
+    arrays, file = load_file(directory / weights.FILE), directory / weights.FILE
+    arrays["controller.recurrent.0"][0, 0] += 1.0
+    save_file(arrays, file, {"step": "30000"})
+    with pytest.raises(UserError, match="The weights of ntm_copy do not have the reported"):
+        verify.main([])
