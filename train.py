@@ -5,7 +5,7 @@
 Any config value can be overridden: `--config.train.steps=1000`. Running the same command again
 resumes an interrupted run. The variant `--config=configs/NAME.py:smoke` finishes within seconds.
 
-Estimate the memory and the step time on hardware that need not be present:
+`--profile=10` traces ten steps. Estimate the memory and the step time on hardware that need not be present:
 
     python train.py --config=configs/transformer_big_wmt14.py --plan=v5e:4x4
 
@@ -48,6 +48,11 @@ UTILIZATION = flags.DEFINE_float(
 )
 
 
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Number of steps to trace for TensorBoard and Perfetto.", lower_bound=0
+)
+
+
 def main(argv: list[str]) -> int:
     """Train or plan, and return the exit code."""
     del argv
@@ -75,7 +80,7 @@ def train() -> None:
         is_new = not Path(workdir, checkpoints.DIRECTORY).exists()
         if is_new and config.train.init_from != "none":
             weights.read_weights(Path(config.train.init_from))
-        fit(tasks.build(config, workdir), config, workdir)
+        fit(tasks.build(config, workdir), config, workdir, PROFILE.value)
 
 
 def show_plan() -> None:

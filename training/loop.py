@@ -19,10 +19,11 @@ from training.checkpoints import Checkpoints
 from training.console import Console, format_bytes, format_duration
 from training.errors import Interrupted, UserError
 from training.metric_writer import MetricWriter
+from training.profiler import Profiler
 from training.step import init_state, jit_train_step, trace_train_step
 
 
-def fit(task: Any, config: Any, workdir: str) -> dict:
+def fit(task: Any, config: Any, workdir: str, profile: int = 0) -> dict:
     """Train a task, or resume its training, and evaluate it.
 
     Args:
@@ -30,6 +31,7 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
         config: config of the run; the loop reads `name`, `seed`, `paper`, `train` and `mesh`.
         workdir: run directory; the state of an interrupted run is restored exactly. A new run
             starts with the exported weights in `train.init_from`, unless it is 'none'.
+        profile: number of steps to trace, see `training.profiler`.
 
     Returns:
         The contents of `summary.json`.
@@ -55,9 +57,13 @@ def fit(task: Any, config: Any, workdir: str) -> dict:
         if isinstance(task, ReadsData):
             run.check_same_data(task.data_fingerprint(), workdir)
         trainer = Trainer(task, config, workdir, device_mesh, console, checkpoints)
-        with contextlib.closing(trainer.writer):
+        message = (
+            "Profile written to {}: open it in TensorBoard, or its perfetto_trace in Perfetto."
+        )
+        profiler = Profiler(workdir, profile, lambda path: console.print(message.format(path)))
+        with contextlib.closing(trainer.writer), contextlib.closing(profiler):
             with console.progress(trainer.step, flops.peak()), hosts.stop_signal() as stop:
-                trainer.train(stop)
+                trainer.train(stop, profiler)
             return trainer.finish()
 
 
@@ -127,11 +133,12 @@ class Trainer:
         self.train_step = jit_train_step(task, abstract, device_mesh)
         self._print_header(restored)
 
-    def train(self, stop: Callable[[int], int]) -> None:
+    def train(self, stop: Callable[[int], int], profiler: Profiler) -> None:
         """Run the remaining steps.
 
         Args:
             stop: function of the step that returns the number of a received stop signal, or 0.
+            profiler: traces some of the steps.
 
         Raises:
             UserError: if the run diverges.
@@ -145,7 +152,8 @@ class Trainer:
         in_flight = None
         while self.step < last:
             train_step, step_flops = self.compile(batch)
-            self.state, metrics = train_step(self.state, batch, self.key, np.int32(self.step))
+            with profiler.step(self.step, wait=lambda: jax.block_until_ready(self.state)):
+                self.state, metrics = train_step(self.state, batch, self.key, np.int32(self.step))
             self.step += 1
             if self.step < last:
                 batch = self.next_batch(batches)
