@@ -5,7 +5,9 @@
 Any config value can be overridden: `--config.train.steps=1000`. Running the same command again
 resumes an interrupted run. The variant `--config=configs/NAME.py:smoke` finishes within seconds.
 
-`--profile=10` traces ten steps. Estimate the memory and the step time on hardware that need not be present:
+`--profile=10` traces ten training steps.
+
+Estimate the memory and the step time on hardware that need not be present:
 
     python train.py --config=configs/transformer_big_wmt14.py --plan=v5e:4x4
 
