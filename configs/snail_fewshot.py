@@ -30,12 +30,21 @@ def get_config(variant: str = "") -> ConfigDict:
         "image_size": 16,
         "ways": 5,
         "shots": (1, 5),
+        "queries": 1,  # images to classify per episode
         "distortion": 0.5,
         "shuffle_labels": False,
     }
     config.batch = 64
-    config.evaluation = {"episodes": 1_600}
-    config.model = {"filters": 16, "embedding": 32, "blocks": "Att(16,16) TC(16) Att(16,16)"}
+    config.evaluation = {"episodes": 1_600, "distortion": 0.5}
+    config.model = {
+        "encoder": "convolutional",
+        "filters": 16,
+        "embedding": 32,
+        "dropout": 0.0,
+        "label_scale": 1.0,
+        "blocks": "Att(16,16) TC(16) Att(16,16)",
+        "tied_init": 0.0,  # 0 for independent initial queries and keys
+    }
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",

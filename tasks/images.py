@@ -1,6 +1,7 @@
 """Images from files and arrays, as 8-bit grayscale or RGB, by the rules of Pillow."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,8 @@ class DamagedImageError(UserError):
     """The content of a file is not an image that can be decoded."""
 
 
-def read_image(path: Path, channels: int) -> Image.Image:
-    """Decode an image file.
+def read_image(path: Path, channels: int, content: bytes | None = None) -> Image.Image:
+    """Decode an image file, or the content of a file in an archive.
 
     The image is rotated as its EXIF orientation says, 16-bit grayscale is scaled to 8 bits, and
     transparent pixels are drawn on `BACKGROUND`. Only the first frame of an animation is read.
@@ -34,13 +35,14 @@ def read_image(path: Path, channels: int) -> Image.Image:
     Args:
         path: file in one of `FORMATS`, whatever its suffix.
         channels: C, 1 for grayscale (mode L) or 3 for RGB.
+        content: content of the file, which is read from `path` if this is None.
 
     Raises:
         DamagedImageError: if the content cannot be decoded, or exceeds a limit of Pillow:
             `Image.MAX_IMAGE_PIXELS`, or `MAX_TEXT_CHUNK` and `MAX_TEXT_MEMORY` of PNG files.
         UserError: if the file cannot be read, or has 32-bit pixels.
     """
-    with _open(path) as image:
+    with _open(path, content) as image:
         image.load()
         with contextlib.suppress(Exception):  # damaged metadata do not make pixels unreadable
             ImageOps.exif_transpose(image, in_place=True)
@@ -146,10 +148,11 @@ def crop_and_resize(image: Image.Image, resolution: int) -> UInt8[np.ndarray, "R
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; errors of Pillow in the context are raised as in `read_image`."""
+def _open(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open an image file or its content; errors of Pillow are raised as in `read_image`."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        file = path if content is None else io.BytesIO(content)
+        with Image.open(file, formats=FORMATS) as image:
             if image.mode in ("I", "F"):
                 raise UserError(
                     f"{path} has 32-bit pixels, whose range is not known: convert it to 8 bits."

@@ -19,6 +19,7 @@ from ml_collections.config_flags import config_flags
 from PIL import Image
 
 import tasks
+from tasks.few_shot.omniglot import ARCHIVES
 from tests import toy
 from tests.commands import (
     ROOT,
@@ -28,6 +29,7 @@ from tests.commands import (
     write_pronunciations,
 )
 from tests.tasks.captioning.data.karpathy_files import write_dataset
+from tests.tasks.few_shot.archives import write_archives
 from training import cli, run
 from training.errors import UserError
 from training.loop import fit
@@ -153,6 +155,23 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def classes(tmp_path_factory):
+    """Return the changes of `config.data` that replace each few-shot dataset by noise images."""
+    archives = {"data_dir": str(write_archives(tmp_path_factory.mktemp("omniglot")))}
+    directory = tmp_path_factory.mktemp("class_folders")
+    for n, image in enumerate(noise_images()):
+        path = directory / ("train", "val", "test")[n % 3] / f"class_{n % 2}"
+        path.mkdir(parents=True, exist_ok=True)
+        for i in range(2):
+            image.save(path / f"{n}_{i}.png")
+    return {
+        "glyphs": {},
+        "image_folders": {"data_dir": str(directory)},
+        **dict.fromkeys(ARCHIVES, archives),
+    }
+
+
+@pytest.fixture(scope="session")
 def captions(tmp_path_factory):
     """Return the changes of `config.data` that replace each captioning dataset by noise images."""
     splits = ("train",) * 8 + ("val", "test")
@@ -163,7 +182,7 @@ def captions(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def load_smoke(corpora, images, captions):
+def load_smoke(corpora, images, captions, classes):
     """Return a function that loads a smoke variant on generated data, and records key reads."""
 
     def in_threads(max_workers, mp_context):
@@ -175,6 +194,8 @@ def load_smoke(corpora, images, captions):
             config.data.update(corpora[config.data.corpus])
         if "channels" in config.get("data", {}):
             config.data.update(images[config.data.source])
+        if config.task == "few_shot":
+            config.data.update(classes[config.data.source])
         if config.task.startswith("captioning"):
             config.data.update(captions[config.data.source])
         read = set()

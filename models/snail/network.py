@@ -78,10 +78,19 @@ class AttentionBlock(nnx.Module):
         value_width: V, width of values.
         max_length: length of the cache in steps.
         key: PRNG key of the initialization.
+        tied_init: 0 to initialize queries and keys independently, or the relative scale of an
+            initial projection that both share, so that similar steps attend to each other.
     """
 
     def __init__(
-        self, width: int, key_width: int, value_width: int, *, max_length: int, key: PRNGKeyArray
+        self,
+        width: int,
+        key_width: int,
+        value_width: int,
+        *,
+        max_length: int,
+        key: PRNGKeyArray,
+        tied_init: float = 0.0,
     ):
         self.widths = key_width, key_width, value_width
         self.max_length, self.width = max_length, width + value_width
@@ -89,6 +98,8 @@ class AttentionBlock(nnx.Module):
             glorot(k, (width, part), width, part)
             for k, part in zip(jax.random.split(key, 3), self.widths, strict=True)
         ]
+        if tied_init:
+            kernels[0] = kernels[1] = tied_init * kernels[0]
         self.kernel = param(jnp.concatenate(kernels, axis=-1), ("embed", None))
         self.bias = param(jnp.zeros(sum(self.widths)), (None,))
 
@@ -167,19 +178,28 @@ class Backbone(nnx.Module):
         blocks: blocks in the paper's notation: 'TC(32) TC(32) Att(32,32)'.
         max_length: T, maximum sequence length in steps.
         key: PRNG key of the initialization.
+        tied_init: see `AttentionBlock`.
 
     Raises:
         ValueError: if a block is unknown.
     """
 
-    def __init__(self, *, width: int, blocks: str, max_length: int, key: PRNGKeyArray):
+    def __init__(
+        self,
+        *,
+        width: int,
+        blocks: str,
+        max_length: int,
+        key: PRNGKeyArray,
+        tied_init: float = 0.0,
+    ):
         self.blocks: Any = nnx.List()
         levels = max(1, math.ceil(math.log2(max_length)))
         for n, (kind, sizes) in enumerate(parse_blocks(blocks)):
             block_key = jax.random.fold_in(key, n)
             factories: list[Callable[..., Any]]
             if kind == "Att":
-                factories = [partial(AttentionBlock, max_length=max_length)]
+                factories = [partial(AttentionBlock, max_length=max_length, tied_init=tied_init)]
             elif kind == "GRU":
                 factories = [RecurrentBlock]
             else:

@@ -15,19 +15,19 @@ MAX_SHIFT = 2.0  # pixels
 
 
 def random_affine(
-    images: UInt8[Array, "B T P P"], key: PRNGKeyArray, strength: float
-) -> Float[Array, "B T P P"]:
+    images: UInt8[Array, "B T P P C"], key: PRNGKeyArray, strength: float
+) -> Float[Array, "B T P P C"]:
     """Rotate, scale, shear and shift each image at random, and scale pixels to [0, 1].
 
     Args:
-        images: grayscale images.
+        images: images of any number of channels.
         key: PRNG key.
         strength: from 0 (no distortion) to 1 (the maxima above).
     """
     images = images.astype(jnp.float32) / 255.0
     if not strength:
         return images
-    count, size = images.shape[0] * images.shape[1], images.shape[-1]
+    count, size, channels = images.shape[0] * images.shape[1], *images.shape[-2:]
     keys = jax.random.split(key, 4)
     uniform = partial(jax.random.uniform, minval=-strength, maxval=strength)
     angle = MAX_ANGLE * uniform(keys[0], (count,))
@@ -44,7 +44,8 @@ def random_affine(
             jnp.cos(angle) * y - jnp.sin(angle) * x + center + shift[0],
             jnp.sin(angle) * y + jnp.cos(angle) * x + center + shift[1],
         )
-        return map_coordinates(image, coordinates, order=1)
+        distort = partial(map_coordinates, coordinates=coordinates, order=1)
+        return jax.vmap(distort, in_axes=-1, out_axes=-1)(image)
 
-    flat = images.reshape(count, size, size)
+    flat = images.reshape(count, size, size, channels)
     return jax.vmap(transform)(flat, angle, shear, scale.T, shift.T).reshape(images.shape)

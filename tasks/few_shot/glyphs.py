@@ -39,7 +39,7 @@ ROTATIONS = 4
 
 
 @lru_cache(maxsize=2)
-def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P"]]]:
+def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P 1"]]]:
     """Render the images of each class, by split; ink is 255.
 
     Only the first of several similar classes is kept, such as rotations of O or the same letter in
@@ -63,7 +63,7 @@ def glyphs(size: int) -> Mapping[str, list[UInt8[np.ndarray, "_ P P"]]]:
     kept: dict[str, list[np.ndarray]] = {split: [] for split in SCRIPTS}
     for (split, images), keep in zip(classes, is_kept, strict=True):
         if keep:
-            kept[split].append(images)
+            kept[split].append(images[..., None])
     return kept
 
 

@@ -1,10 +1,10 @@
 """Few-shot image classification: N unseen classes with K labeled images each.
 
 Source: Mishra et al. 2018, sec. 5.1. Episodes are sampled on the host from the seed and the step;
-images are augmented on the device. The loss is the cross-entropy of the query, the last image.
+images are augmented on the device. The loss is the cross-entropy of the queries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,18 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from models.snail import FewShotClassifier
 from tasks.base import Supervised
-from tasks.few_shot import datasets
+from tasks.few_shot import datasets, omniglot
 from tasks.few_shot.augment import random_affine
 from tasks.few_shot.episodes import Episodes, sample_episodes, with_shots
 from tasks.files import digest
 from training import mesh, optimizer
 from training.errors import UserError, config_section
 from training.state import TrainState
+
+MAX_ROWS = 6  # episodes of the figure
+NORMAL_QUANTILE = 1.96  # of a two-sided 95% interval
 
 
 def build(config: Any, workdir: str) -> "FewShotClassification":
@@ -33,6 +36,13 @@ def build(config: Any, workdir: str) -> "FewShotClassification":
     Raises:
         UserError: if the images are missing, or a config value is invalid.
     """
+    task = build_abstract(config, workdir)
+    task.validate()
+    return task
+
+
+def build_abstract(config: Any, workdir: str) -> "FewShotClassification":
+    """Build the task without reading images."""
     del workdir  # no files are stored
     return FewShotClassification(config)
 
@@ -41,7 +51,10 @@ class FewShotClassification(Supervised):
     """Few-shot classification; see `tasks.base.Task`.
 
     Metrics: `accuracy_K_shot`, and as a baseline `nearest_neighbor_K_shot`, the accuracy of the
-    label of the support image with the smallest Euclidean distance in pixels.
+    label of the support image with the smallest Euclidean distance in pixels. If the data has
+    one-shot runs: `one_shot_error` of the runs, and the errors of the baselines,
+    `one_shot_error_nearest_neighbor` and `one_shot_error_hausdorff`. A metric with the suffix
+    `_ci95` is the half width of the 95% confidence interval over episodes or runs.
     """
 
     unit = "episodes"
@@ -49,21 +62,48 @@ class FewShotClassification(Supervised):
 
     def __init__(self, config: Any):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
-        self.config, data = config, config.data
-        self.classes = datasets.load(
-            source=data.source, image_size=data.image_size, data_dir=data.data_dir
-        )
-        if min(data.shots) < 1:
-            raise UserError(f"data.shots={data.shots} must be positive.")
-        shots = max(data.shots)
-        count = min(len(with_shots(classes, shots)) for classes in self.classes.values())
-        if not 1 < data.ways <= count:
-            raise UserError(
-                f"data.ways={data.ways} must be from 2 to {count}, the number of classes with the "
-                f"{shots + 1} images that {shots} shots need."
-            )
+        self.config = config
+        if min(config.data.shots) < 1 or config.data.queries < 1:
+            key = "shots" if min(config.data.shots) < 1 else "queries"
+            raise UserError(f"data.{key}={config.data[key]} must be positive.")
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
+
+    @cached_property
+    def classes(self) -> Mapping[str, datasets.Classes]:
+        """Images by class, for each split."""
+        data = self.config.data
+        return datasets.load(source=data.source, image_size=data.image_size, data_dir=data.data_dir)
+
+    @cached_property
+    def runs(self) -> omniglot.OneShotRuns | None:
+        """One-shot runs of Omniglot, if the data has them and the episodes have their form."""
+        data = self.config.data
+        if data.ways != omniglot.RUN_WAYS or 1 not in data.shots:
+            return None
+        return datasets.load_runs(
+            source=data.source, image_size=data.image_size, data_dir=data.data_dir
+        )
+
+    def validate(self) -> None:
+        """Read the images, and check that the episodes can be sampled.
+
+        Raises:
+            UserError: if the images are missing, or there are too few of them.
+        """
+        ways, shots = self.config.data.ways, max(self.config.data.shots)
+        count = min(len(with_shots(classes, shots)) for classes in self.classes.values())
+        if not 1 < ways <= count:
+            raise UserError(
+                f"data.ways={ways} must be from 2 to {count}, the number of classes with the "
+                f"{shots + 1} images that {shots} shots need."
+            )
+        if "test" not in self.classes and self.runs is None:
+            raise UserError(
+                f"{self.config.data.source} is tested on the one-shot runs: add "
+                f"{omniglot.RUNS_ARCHIVE}.zip from {omniglot.SOURCE} to data.data_dir, and set "
+                f"data.ways={omniglot.RUN_WAYS} and one of data.shots to 1."
+            )
 
     def create(self, key: Array) -> FewShotClassifier:
         """Initialize the model."""
@@ -71,9 +111,20 @@ class FewShotClassification(Supervised):
         return FewShotClassifier(
             ways=data.ways,
             size=data.image_size,
+            channels=datasets.channels(data.source),
             max_length=data.ways * max(data.shots) + 1,
             key=key,
             **self.config.model,
+        )
+
+    def largest_batch(self) -> Episodes:
+        """Return the shapes of a batch with the most shots."""
+        data = self.config.data
+        length = data.ways * max(data.shots) + data.queries
+        image = data.image_size, data.image_size, datasets.channels(data.source)
+        return Episodes(
+            jax.ShapeDtypeStruct((self.config.batch, length, *image), jnp.uint8),
+            jax.ShapeDtypeStruct((self.config.batch, length), jnp.int32),
         )
 
     def data_fingerprint(self) -> dict[str, str]:
@@ -89,10 +140,14 @@ class FewShotClassification(Supervised):
         """Summarize the numbers of classes and the kind of episode."""
         counts = ", ".join(f"{len(classes):,} {split}" for split, classes in self.classes.items())
         shots = ", ".join(map(str, self.config.data.shots))
-        return {
+        rows = {
             "data": f"classes of {self.config.data.source}: {counts}",
             "episodes": f"{self.config.data.ways}-way, {shots}-shot",
         }
+        if self.runs is not None:
+            trials = self.runs.labels[:, omniglot.RUN_WAYS :].size
+            rows["one-shot runs"] = f"{len(self.runs.labels)}, with {trials} trials"
+        return rows
 
     # Training.
 
@@ -100,18 +155,15 @@ class FewShotClassification(Supervised):
         return nnx.state(self.create(key))
 
     def loss(self, params, batch, key):
-        """Return the cross-entropy and the accuracy of the query, summed over episodes."""
-        logits, _ = self._classify(params, self._augment(batch, key), batch.labels)
-        target = batch.labels[:, -1]
-        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, target)
-        correct = jnp.argmax(logits, axis=-1) == target
-        return losses.sum(), jnp.float32(len(target)), {"accuracy": jnp.float32(correct.sum())}
+        """Return the cross-entropy and the accuracy of the queries, summed over episodes."""
+        images = random_affine(batch.images, key, self.config.data.distortion)
+        logits, _ = self._classify(params, images, batch.labels, jax.random.fold_in(key, 1))
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+        correct = jnp.mean(jnp.argmax(logits, axis=-1) == batch.targets, axis=1)
+        return losses.mean(1).sum(), jnp.float32(len(losses)), {"accuracy": correct.sum()}
 
-    def _augment(self, batch, key):
-        return random_affine(batch.images, key, self.config.data.distortion)
-
-    def _classify(self, params, images, labels):
-        return nnx.merge(self.graphdef, params)(images, labels[:, :-1])
+    def _classify(self, params, images, labels, dropout_key=None):
+        return nnx.merge(self.graphdef, params)(images, labels, dropout_key)
 
     def batches(self, split: str, start_step: int) -> Iterator[Episodes]:
         """Yield batches of episodes; the number of shots is sampled from the configured ones."""
@@ -128,6 +180,7 @@ class FewShotClassification(Supervised):
             batch=self.config.batch,
             ways=self.config.data.ways,
             shots=shots,
+            queries=self.config.data.queries,
             shuffle_labels=self.config.data.shuffle_labels,
         )
 
@@ -142,54 +195,85 @@ class FewShotClassification(Supervised):
         """Compute the metrics on fixed episodes, with the fewest and with the most shots."""
         metrics: dict[str, float] = {}
         count = max(1, self.config.evaluation.episodes // self.config.batch)
-        for shots in dict.fromkeys((min(self.config.data.shots), max(self.config.data.shots))):
-            mean = np.zeros(2)
-            for n in range(count):
-                batch = self._sample(split, self._rng(split, n), shots)
-                with mesh.evaluation_mesh(state.params) as shard:
-                    accuracies = self._accuracies(state.params, shard(batch), jax.random.key(n))
-                mean += jax.device_get(accuracies) / count
-            metrics[f"accuracy_{shots}_shot"] = float(mean[0])
-            metrics[f"nearest_neighbor_{shots}_shot"] = float(mean[1])
+        fewest, most = min(self.config.data.shots), max(self.config.data.shots)
+        for shots in dict.fromkeys((fewest, most)) if split in self.classes else ():
+            batches = [
+                self._correct(state.params, self._sample(split, self._rng(split, n), shots), n)
+                for n in range(count)
+            ]
+            model, neighbor = np.concatenate(batches, axis=1)
+            metrics |= mean_and_interval(f"accuracy_{shots}_shot", model)
+            metrics[f"nearest_neighbor_{shots}_shot"] = float(neighbor.mean())
+        if split == "test" and self.runs is not None:
+            model, neighbor = 1 - self._correct(state.params, self.runs.episodes(), 0)
+            metrics |= mean_and_interval("one_shot_error", model)
+            metrics["one_shot_error_nearest_neighbor"] = float(neighbor.mean())
+            metrics["one_shot_error_hausdorff"] = self._hausdorff_error
         return metrics
+
+    def _correct(self, params, episodes: Episodes, n: int) -> Float[np.ndarray, "2 B"]:
+        """Accuracies of the model and of the nearest neighbor in each episode of batch n."""
+        with mesh.evaluation_mesh(params) as shard:
+            return jax.device_get(self._accuracies(params, shard(episodes), jax.random.key(n)))
+
+    @cached_property
+    def _hausdorff_error(self):
+        return float(omniglot.hausdorff_errors(self.runs).mean())
 
     @cached_property
     def _accuracies(self):
         return jax.jit(self._compute_accuracies)
 
     def _compute_accuracies(self, params, batch, key):
-        """Compute the accuracies of the model and of the nearest neighbor in pixels."""
-        target, images = batch.labels[:, -1], self._augment(batch, key)
+        """Compute `_correct` on the device."""
+        images = random_affine(batch.images, key, self.config.evaluation.distortion)
         predicted = jnp.argmax(self._classify(params, images, batch.labels)[0], axis=-1)
-        distances = jnp.sum((images[:, :-1] - images[:, -1:]) ** 2, axis=(2, 3))
-        nearest = jnp.argmin(distances, axis=1)
-        neighbor = jnp.take_along_axis(batch.labels, nearest[:, None], axis=1)[:, 0]
-        return jnp.stack([jnp.mean(predicted == target), jnp.mean(neighbor == target)])
+        support, queries = jnp.split(images, [batch.labels.shape[1]], axis=1)
+        distances = jnp.sum((queries[:, :, None] - support[:, None]) ** 2, axis=(3, 4, 5))
+        nearest = jnp.argmin(distances, axis=2)
+        neighbor = jnp.take_along_axis(batch.labels, nearest, axis=1)
+        correct = jnp.stack([predicted, neighbor]) == batch.targets
+        return jnp.mean(correct, axis=-1)
 
     # Figures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """Plot test episodes with labels, attention weights of the query, and predictions."""
-        key, shots = jax.random.key(0), min(self.config.data.shots)
-        batch = self._sample("test", self._rng("test", 0), shots)
-        images = jax.jit(self._augment)(batch, key)
+        """Plot episodes with labels, attention weights of a query, and its prediction.
+
+        The episodes are from the test classes, or from the one-shot runs if there are none.
+        """
+        if "test" in self.classes:
+            batch = self._sample("test", self._rng("test", 0), min(self.config.data.shots))
+        else:
+            batch = self.runs.episodes()
+        batch = Episodes(*(x[:MAX_ROWS] for x in batch))
+        support = batch.labels.shape[1]
+        key, strength = jax.random.key(0), self.config.evaluation.distortion
+        images = jax.jit(random_affine, static_argnums=2)(batch.images, key, strength)
         logits, weights = jax.jit(self._classify)(state.params, images, batch.labels)
-        predicted = np.argmax(logits, axis=-1)
-        rows, columns = min(6, len(predicted)), images.shape[1]
+        predicted = np.argmax(logits[:, 0], axis=-1)
+        rows, columns = len(predicted), support + 1
         figure = Figure(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for row, panels in enumerate(grid):
             for t, axes in enumerate(panels):
                 axes.imshow(images[row, t], cmap="gray_r")
                 axes.set(xticks=[], yticks=[])
-                title = f"class {batch.labels[row, t]}"
-                if t + 1 == columns:
-                    title += f", predicted {predicted[row]}"
-                elif weights:
-                    title += f", {weights[-1][row, -1, t]:.2f}"
+                if t == support:
+                    title = f"class {batch.targets[row, 0]}, predicted {predicted[row]}"
+                else:
+                    title = f"class {batch.labels[row, t]}"
+                    if weights:
+                        title += f", {weights[-1][row, 0, -1, t]:.2f}"
                 axes.set_title(title, fontsize=7)
         figure.suptitle(
             "support images with the query's weights in the last attention block; last: query",
             fontsize=8,
         )
         return {"episodes": figure}
+
+
+def mean_and_interval(name: str, values: Float[np.ndarray, " B"]) -> dict[str, float]:
+    """Return the mean of independent values, and the half width of its 95% confidence interval."""
+    half_width = NORMAL_QUANTILE * np.std(values) / np.sqrt(len(values))
+    return {name: float(np.mean(values)), f"{name}_ci95": float(half_width)}

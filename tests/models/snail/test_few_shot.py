@@ -1,0 +1,80 @@
+"""Few-shot classifier."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.snail.few_shot import FewShotClassifier
+from models.snail.network import AttentionBlock
+
+KEY = jax.random.key(0)
+SIZES = {"ways": 2, "size": 16, "channels": 1, "filters": 4, "embedding": 6, "dropout": 0.5}
+BODY = {"label_scale": 1.0, "blocks": "Att(4,4) TC(4)", "tied_init": 0.0, "max_length": 5}
+
+
+def create(encoder="convolutional", **changes):
+    return FewShotClassifier(encoder=encoder, **SIZES | BODY | changes, key=KEY)
+
+
+def test_queries_do_not_depend_on_each_other():
+    """Logits of several queries equal the logits of each of them alone."""
+    graphdef, params = nnx.split(create())
+    params = jax.tree.map(lambda x: x + 0.1, params)  # the output is initialized to zero
+    images = jax.random.uniform(KEY, (3, 4 + 2, 16, 16, 1))
+    labels = jnp.array([[0, 0, 1, 1], [0, 1, 1, 0], [1, 0, 1, 0]])
+    apply = jax.jit(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs))
+    logits, (weights,) = apply(params, images, labels)
+    assert logits.shape == (3, 2, 2) and weights.shape == (3, 2, 5, 5)
+    assert np.ptp(logits) > 0
+    for query in range(2):
+        one = images[:, [0, 1, 2, 3, 4 + query]]
+        alone, (alone_weights,) = apply(params, one, labels)
+        np.testing.assert_allclose(logits[:, [query]], alone, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(weights[:, [query]], alone_weights, rtol=1e-4, atol=1e-5)
+
+
+def test_residual_embedding_has_the_sizes_of_the_paper():
+    """Maps of 84, 42, 21, 11 and 6 pixels; 64, 96, 128, 256 filters; 2,048 and 384 channels."""
+    sizes = {"ways": 5, "size": 84, "channels": 3, "filters": 64, "embedding": 384, "dropout": 0.1}
+    model = nnx.eval_shape(lambda: create("residual", **sizes))
+    filters, inputs, expected = (64, 96, 128, 256), 3, 0
+    for outputs, block in zip(filters, model.embedding.blocks, strict=True):
+        expected += 9 * inputs * outputs + 2 * 9 * outputs**2 + inputs * outputs + 6 * outputs
+        assert block.shortcut.shape == (inputs, outputs)
+        inputs = outputs
+    expected += 256 * 2048 + 2048 + 2048 * 384 + 384
+    assert sum(x.size for x in jax.tree.leaves(nnx.state(model.embedding))) == expected
+
+    graphdef, params = nnx.split(model)
+
+    def last_map(params, x):
+        for block in nnx.merge(graphdef, params).embedding.blocks:
+            x = block(x)
+        return x
+
+    images = jax.ShapeDtypeStruct((2, 84, 84, 3), jnp.float32)
+    assert jax.eval_shape(last_map, params, images).shape == (2, 6, 6, 256)
+
+
+def test_dropout_needs_a_key():
+    model = create("residual")
+    images = jnp.ones((1, 16, 16, 1))
+    embed = model.embedding
+    np.testing.assert_array_equal(embed(images), embed(images))
+    assert np.abs(embed(images, KEY) - embed(images)).max() > 0
+
+
+def test_tied_queries_and_keys_attend_to_equal_steps():
+    block = AttentionBlock(6, 4, 3, max_length=4, key=KEY, tied_init=0.5)
+    kernel = np.asarray(block.kernel[...])
+    np.testing.assert_array_equal(kernel[:, :4], kernel[:, 4:8])
+    independent = AttentionBlock(6, 4, 3, max_length=4, key=KEY)
+    np.testing.assert_array_equal(kernel[:, :4], 0.5 * np.asarray(independent.kernel[...])[:, :4])
+    np.testing.assert_array_equal(kernel[:, 8:], np.asarray(independent.kernel[...])[:, 8:])
+
+
+def test_unknown_encoder_is_rejected():
+    with pytest.raises(ValueError, match="unknown encoder 'vgg': choose convolutional or residual"):
+        create("vgg")
