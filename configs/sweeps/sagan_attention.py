@@ -19,22 +19,29 @@ from training.sweeps import Run
 METRICS = ("test/fid_classifier", "test/class_accuracy", "test/recall_classifier")
 
 
+def block_run(config, attention, resolution, *, paper=None, labels=None, overrides=None):
+    """Return the run with a kind of block in both networks, at a resolution of their maps."""
+    block = attention if attention == "none" else f"{attention} at {resolution}"
+    return Run(
+        config=config,
+        labels={"block": block} | (labels or {}),
+        overrides={"model.attention": attention, "model.attention_resolution": resolution}
+        | (overrides or {}),
+        paper=paper or {},
+    )
+
+
 def runs():
     """Yield three seeds of each block."""
     blocks = [("none", 16), ("residual", 8), ("residual", 16), ("self", 8), ("self", 16)]
     for attention, resolution in blocks:
         for seed in (0, 1, 2):
-            yield Run(
-                config="configs/sagan_digits.py",
-                labels={
-                    "block": attention if attention == "none" else f"{attention} at {resolution}",
-                    "seed": seed,
-                },
-                overrides={
-                    "model.attention": attention,
-                    "model.attention_resolution": resolution,
-                    "seed": seed,
-                },
+            yield block_run(
+                "configs/sagan_digits.py",
+                attention,
+                resolution,
+                labels={"seed": seed},
+                overrides={"seed": seed},
             )
 
 
