@@ -1,5 +1,5 @@
 """Few-shot image classification."""
 
-from tasks.few_shot.task import FewShotClassification, build
+from tasks.few_shot.task import FewShotClassification, build, build_abstract
 
-__all__ = ["FewShotClassification", "build"]
+__all__ = ["FewShotClassification", "build", "build_abstract"]

@@ -120,11 +120,12 @@ class FewShotClassification(Supervised):
     def largest_batch(self) -> Episodes:
         """Return the shapes of a batch with the most shots."""
         data = self.config.data
-        length = data.ways * max(data.shots) + data.queries
+        support = data.ways * max(data.shots)
         image = data.image_size, data.image_size, datasets.channels(data.source)
+        label_shapes = ((self.config.batch, n) for n in (support, data.queries))
         return Episodes(
-            jax.ShapeDtypeStruct((self.config.batch, length, *image), jnp.uint8),
-            jax.ShapeDtypeStruct((self.config.batch, length), jnp.int32),
+            jax.ShapeDtypeStruct((self.config.batch, support + data.queries, *image), jnp.uint8),
+            *(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in label_shapes),
         )
 
     def data_fingerprint(self) -> dict[str, str]:
