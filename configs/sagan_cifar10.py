@@ -5,9 +5,16 @@ results on CIFAR-10. Sizes follow StudioGAN's SAGAN (attention at 16 x 16 in bot
 64, batch size 64, learning rates 1e-4 and 4e-4), for which StudioGAN reports FID 14.0 and Inception
 Score 8.68, of 10,000 generated and the 10,000 test images; without attention, 13.2 and 8.68.
 
-    python -m tasks.prepare cifar10 --data_dir=DIR   # once; see README
-    python train.py --config=configs/sagan_cifar10.py --config.data.data_dir=DIR \
+    python train.py --config=configs/sagan_cifar10.py --config.data.dir=DIR \
         --config.evaluation.inception_weights=FILE --workdir=runs/cifar10
+
+DIR contains `cifar-10-python.tar.gz` from https://www.cs.toronto.edu/~kriz/cifar.html, or `train`
+and `test` as folders or zip archives of class folders, or CIFAR-10 as prepared by `python -m
+tasks.prepare cifar10 --data_dir=DIR`. Files that are JPEG-compressed are not the original images:
+the header of a run says so, and its results are not comparable with published ones.
+
+Without the weights of Inception, add `--config.evaluation.inception_weights=
+--config.train.best=dev/fid_classifier`: the metrics then have the suffix `_classifier`.
 
 Not yet run.
 Sized for one accelerator.
@@ -19,11 +26,12 @@ from configs import sagan_imagenet128
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the config, or with `variant='smoke'` one that runs in seconds on prepared data."""
+    """Return the config, or with `variant='smoke'` one that runs in seconds on given images."""
     config = sagan_imagenet128.get_config(variant).unlock()
     config.name = "sagan_cifar10"
     config.paper = {}  # no results on CIFAR-10
-    config.data.update(dataset="cifar10", test_split="test")
+    resolution = config.data.resolution
+    config.data = {"source": "cifar10", "resolution": resolution, "channels": 3, "dir": ""}
     if variant == "smoke":
         return config.lock()
     config.batch = 64

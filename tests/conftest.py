@@ -28,7 +28,9 @@ def disable_type_checks():
 
 @pytest.fixture(scope="session", autouse=True)
 def checked_images(tmp_path_factory):
-    """Keep the records of checked image files out of the home directory."""
+    """Keep the records of checked image files and decoded images out of the home directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.images.CHECKED_DIR", tmp_path_factory.mktemp("checked_images"))
+        decoded = tmp_path_factory.mktemp("decoded_images")
+        patch.setattr("tasks.image_generation.data.decoded.DECODED_DIR", decoded)
         yield

@@ -149,6 +149,7 @@ def images(tmp_path_factory):
             image.save(directory / split / f"class_{n % 3}" / f"{n}.png")
     return {
         "digits": {},
+        "cifar10": {"dir": str(directory)},
         "folder": {"dir": str(directory)},
         "tfds": {"dataset": "smoke_images", "data_dir": prepared},
     }

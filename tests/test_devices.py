@@ -17,7 +17,7 @@ from training import mesh
 # Data that must be downloaded.
 NOT_GENERATED = {
     *("multi30k", "tfds", "folder", "flickr8k", "coco"),
-    *("omniglot_zips", "omniglot_small1", "image_folders"),
+    *("omniglot_zips", "omniglot_small1", "image_folders", "cifar10"),
 }
 
 

@@ -159,9 +159,9 @@ class ImageGeneration:
     def describe(self) -> dict[str, str]:
         """Summarize the dataset and the metrics."""
         data, sizes = self.config.data, {name: len(x) for name, x in self.images.items()}
-        side = data.resolution
+        side, form = data.resolution, self.images["train"].form
         return {
-            "data": f"{data.source}, {side} x {side}: {sizes['train']:,} training and "
+            "data": f"{data.source} ({form}), {side} x {side}: {sizes['train']:,} training and "
             f"{sizes['test']:,} test images, classes: {len(self.classes)}",
             "metrics": self.evaluator.describe(),
         }

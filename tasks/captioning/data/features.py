@@ -1,10 +1,9 @@
 """Annotations that a fixed network computes once, kept in array_record files."""
 
-import contextlib
 import functools
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -13,17 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from flax import nnx
 from jaxtyping import Float, Float16, Integer, UInt8
 
 from models import vgg
 from tasks.captioning.data.image_files import ImageFiles
 from tasks.files import digest
+from tasks.records import is_complete, write_records
 from tasks.torch_weights import WeightFile
 from training import hosts
 from training.errors import UserError, first_line
-from training.files import atomic_write
 from training.run import make_writable_dir
 
 VGG_FILE = WeightFile(
@@ -120,8 +118,8 @@ def open_features(files: ImageFiles, encoder: Encoder, directory: Path) -> Featu
     network = functools.cache(encoder.load)
 
     def compute(shard):
-        if not _is_complete(path(shard), len(shard)):
-            _write(path(shard), files, shard, network())
+        if not is_complete(path(shard), len(shard)):
+            write_records(path(shard), _encode(files, shard, network()))
             progress = f"{shard.stop:,} of {len(files):,} images"
             print(f"Computed the features of {progress} in {directory}.", file=sys.stderr)
 
@@ -136,32 +134,14 @@ def _digest(files: ImageFiles, encoder: Encoder) -> str:
     return digest([header, *files.names_and_sizes()])
 
 
-def _is_complete(path: Path, count: int) -> bool:
-    """Whether a file exists and has the index of all of its records, which is at its end."""
-    try:
-        with contextlib.closing(ArrayRecordReader(str(path))) as reader:
-            return reader.num_records() == count
-    except RuntimeError:
-        return False
-
-
-def _write(path: Path, files: ImageFiles, shard: range, network: Network) -> None:
-    """Compute the features of a range of images, and write them atomically."""
+def _encode(files: ImageFiles, shard: range, network: Network) -> Iterator[bytes]:
+    """Yield the features of a range of images, each in the format of `np.save`."""
     starts = range(shard.start, shard.stop, BATCH)
     # All batches have the same shape: the last image is repeated.
     batches = [np.minimum(np.arange(start, start + BATCH), shard.stop - 1) for start in starts]
-    try:
-        with (
-            atomic_write(path) as file,
-            contextlib.closing(ArrayRecordWriter(file.name, "group_size:1")) as writer,
-            ThreadPoolExecutor() as pool,
-        ):
-            for start, images in zip(starts, pool.map(files.__getitem__, batches), strict=True):
-                for features in network(images)[: shard.stop - start].astype(np.float16):
-                    buffer = io.BytesIO()
-                    np.save(buffer, features)
-                    writer.write(buffer.getvalue())
-    except RuntimeError as error:  # of array_record
-        raise UserError(
-            f"Cannot write {path} ({first_line(error)}): check the free space of its disk."
-        ) from error
+    with ThreadPoolExecutor() as pool:
+        for start, images in zip(starts, pool.map(files.__getitem__, batches), strict=True):
+            for features in network(images)[: shard.stop - start].astype(np.float16):
+                buffer = io.BytesIO()
+                np.save(buffer, features)
+                yield buffer.getvalue()

@@ -5,20 +5,18 @@ center-cropped to a square and resized to R x R. The order of the images has no 
 are a random sample.
 """
 
-import contextlib
-import functools
-import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
-from tasks.files import digest
+from tasks.image_generation.data.cifar10 import cifar10
 from tasks.image_generation.data.image_files import TEST_EVERY, folder
+from tasks.image_generation.data.in_memory import InMemoryImages
+from tasks.image_generation.data.tfds import tfds
 from tasks.images import crop_and_resize, image_from_array
-from tasks.subsets import fixed_permutation
-from training.errors import UserError, first_line
+from training.errors import UserError
 from training.registry import lookup
 
 
@@ -29,6 +27,11 @@ class ImageSource(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; a single '' for a dataset without classes."""
+        ...
+
+    @property
+    def form(self) -> str:
+        """Storage of the images, such as '.jpg files'."""
         ...
 
     def fingerprint(self) -> str:
@@ -65,75 +68,6 @@ def load(source: str, resolution: int, channels: int, **options: Any) -> Mapping
     return open_source(resolution, channels, **options)
 
 
-class InMemoryImages(NamedTuple):
-    """Images that are held in memory."""
-
-    images: UInt8[np.ndarray, "N R R C"]
-    labels: Int[np.ndarray, " N"]
-    classes: tuple[str, ...]
-
-    def fingerprint(self) -> str:
-        """Return a digest of the images and labels."""
-        return digest([self.images.tobytes(), self.labels.tobytes()])
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def check(self) -> None:
-        """Do nothing, because the images are in memory."""
-
-    def __getitem__(self, i):
-        return self.images[i], int(self.labels[i])
-
-
-class TfdsImages:
-    """Images of a tensorflow-datasets split, prepared as array_record.
-
-    Args:
-        open_split: opens the split; called at the first access, because the classes are known
-            before the dataset is prepared.
-        classes: names of the classes.
-        resolution: R.
-        channels: C.
-    """
-
-    def __init__(
-        self,
-        open_split: Callable[[], Any],
-        classes: tuple[str, ...],
-        resolution: int,
-        channels: int,
-    ):
-        self._open_split, self.classes = open_split, classes
-        self._resolution, self._channels = resolution, channels
-
-    @functools.cached_property
-    def _records(self):
-        return self._open_split()
-
-    @functools.cached_property
-    def _order(self):
-        return fixed_permutation(len(self))
-
-    def fingerprint(self) -> str:
-        """Return a digest of the name, version and size of the prepared dataset."""
-        info, split = self._records.dataset_info, self._records.split
-        return digest([f"{info.full_name}[{split}] {info.splits[split].num_bytes}".encode()])
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def check(self) -> None:
-        """Open the dataset and read an image."""
-        if len(self):
-            self[0]
-
-    def __getitem__(self, i: int):
-        record = self._records[int(self._order[i])]
-        image = image_from_array(record["image"], self._channels)
-        return crop_and_resize(image, self._resolution), int(record.get("label", 0))
-
-
 def digits(resolution: int, channels: int) -> Mapping[str, InMemoryImages]:
     """Handwritten digits of scikit-learn: 1,797 images of 8 x 8 (Alpaydin & Kaynak 1998)."""
     from sklearn.datasets import load_digits  # takes a second, and no other source needs it
@@ -152,48 +86,8 @@ def digits(resolution: int, channels: int) -> Mapping[str, InMemoryImages]:
     }
 
 
-def tfds(
-    resolution: int, channels: int, *, dataset: str, data_dir: str, test_split: str
-) -> Mapping[str, TfdsImages]:
-    """Dataset of tensorflow-datasets with a feature `image`, prepared as array_record.
-
-    Args:
-        resolution: R.
-        channels: C.
-        dataset: name of the dataset, such as 'cifar10'.
-        data_dir: directory or bucket of the prepared dataset; '' for the default of
-            tensorflow-datasets.
-        test_split: split of the dataset that becomes `test`, such as 'test' or 'validation'.
-    """
-    import tensorflow_datasets  # takes half a second, and no other source needs it
-
-    directory = os.path.expanduser(data_dir) or None
-    command = f"python -m tasks.prepare {dataset} --data_dir={data_dir or 'DIR'}"
-
-    @contextlib.contextmanager
-    def convert_errors():
-        try:
-            yield
-        except Exception as error:  # not found, no access, another format: many types
-            raise UserError(
-                f"{dataset} is not prepared in data.data_dir={data_dir!r}, or the directory cannot "
-                f"be read ({first_line(error)}): prepare the dataset once with `{command}`."
-            ) from error
-
-    with convert_errors():
-        builder = tensorflow_datasets.builder(dataset, data_dir=directory, try_gcs=False)
-        features = builder.info.features
-        classes = tuple(features["label"].names) if "label" in features else ("",)
-    if "image" not in features:
-        raise UserError(f"{dataset} has no feature 'image': choose a dataset of images.")
-    open_split = convert_errors()(builder.as_data_source)
-    return {
-        name: TfdsImages(functools.partial(open_split, split=split), classes, resolution, channels)
-        for name, split in {"train": "train", "test": test_split}.items()
-    }
-
-
 SOURCES: dict[str, Callable[..., Mapping[str, ImageSource]]] = {
+    "cifar10": cifar10,
     "digits": digits,
     "folder": folder,
     "tfds": tfds,

@@ -20,19 +20,23 @@ def create(encoder="convolutional", **changes):
 
 def test_queries_do_not_depend_on_each_other():
     """Logits of several queries equal the logits of each of them alone."""
-    graphdef, params = nnx.split(create())
-    params = jax.tree.map(lambda x: x + 0.1, params)  # the output is initialized to zero
+    graphdef = nnx.graphdef(nnx.eval_shape(create))
     images = jax.random.uniform(KEY, (3, 4 + 2, 16, 16, 1))
     labels = jnp.array([[0, 0, 1, 1], [0, 1, 1, 0], [1, 0, 1, 0]])
-    apply = jax.jit(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs))
-    logits, (weights,) = apply(params, images, labels)
+
+    @jax.jit
+    def classify():
+        params = jax.tree.map(lambda x: x + 0.1, nnx.state(create()))  # the output starts at zero
+        classifier = nnx.merge(graphdef, params)
+        parts = [images[:, [0, 1, 2, 3, 4 + query]] for query in range(2)]
+        return classifier(images, labels), [classifier(part, labels) for part in parts]
+
+    (logits, (weights,)), alone = classify()
     assert logits.shape == (3, 2, 2) and weights.shape == (3, 2, 5, 5)
     assert np.ptp(logits) > 0
-    for query in range(2):
-        one = images[:, [0, 1, 2, 3, 4 + query]]
-        alone, (alone_weights,) = apply(params, one, labels)
-        np.testing.assert_allclose(logits[:, [query]], alone, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(weights[:, [query]], alone_weights, rtol=1e-4, atol=1e-5)
+    for query, (query_logits, (query_weights,)) in enumerate(alone):
+        np.testing.assert_allclose(logits[:, [query]], query_logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(weights[:, [query]], query_weights, rtol=1e-4, atol=1e-5)
 
 
 def test_residual_embedding_has_the_sizes_of_the_paper():
@@ -58,10 +62,11 @@ def test_residual_embedding_has_the_sizes_of_the_paper():
     assert jax.eval_shape(last_map, params, images).shape == (2, 6, 6, 256)
 
 
-def test_dropout_needs_a_key():
-    model = create("residual")
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["convolutional", "residual"])
+def test_dropout_needs_a_key(encoder):
     images = jnp.ones((1, 16, 16, 1))
-    embed = model.embedding
+    embed = create(encoder).embedding
     np.testing.assert_array_equal(embed(images), embed(images))
     assert np.abs(embed(images, KEY) - embed(images)).max() > 0
 

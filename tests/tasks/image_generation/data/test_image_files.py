@@ -234,3 +234,74 @@ def test_fingerprint_changes_if_images_are_added_removed_renamed_or_replaced(tmp
         root = saved.rename(tmp_path / name)  # so the directory may move
         assert fingerprint() == before
     assert changed == changes.keys() - {"test"}
+
+
+# Zip archives.
+
+
+@pytest.fixture
+def decoded(tmp_path, monkeypatch):
+    """Directory of decoded images."""
+    directory = tmp_path / "decoded"
+    monkeypatch.setattr("tasks.image_generation.data.decoded.DECODED_DIR", directory)
+    return directory
+
+
+def zip_folder(path, root, base=None):
+    """Zip the content of `root`, or its folder `base` with the folder's name."""
+    return shutil.make_archive(str(path.with_suffix("")), "zip", root, base)
+
+
+@pytest.mark.parametrize("form", ["two archives", "one archive", "one archive with a folder"])
+def test_zip_archives_are_the_same_data_as_a_folder(form, tmp_path, decoded):
+    root = write_classes(tmp_path / "root", {"train/cat": 7, "train/dog": 5, "test/dog": 6})
+    expected = open_folder(root)
+    if form == "two archives":
+        for split in ("train", "test"):  # as in train.zip: train/cat/000.png
+            zip_folder(tmp_path / "zips" / f"{split}.zip", root, split)
+        opened = open_folder(tmp_path / "zips")
+    elif form == "one archive":
+        opened = open_folder(zip_folder(tmp_path / "x.zip", root))
+    else:
+        opened = open_folder(zip_folder(tmp_path / "x.zip", tmp_path, "root"))
+    for split, images in expected.items():
+        opened[split].check()
+        assert opened[split].classes == images.classes == ("cat", "dog")
+        assert items(opened[split]) == items(images)
+        assert opened[split].fingerprint() == images.fingerprint()
+        assert opened[split].form == images.form == ".png files"
+
+
+def test_images_of_an_archive_are_decoded_once(tmp_path, decoded, monkeypatch):
+    root = write_classes(tmp_path / "root", {"cat": 10, "dog": 10})
+    archive = zip_folder(tmp_path / "x.zip", root)
+    first = open_folder(archive)["train"]
+    first.check()
+    expected = items(first)
+    assert sorted(expected) == [(0, 0)] * 8 + [(1, 1)] * 8
+    unreadable = lambda *_: pytest.fail("decoded again")
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.image_generation.data.image_files.read_image", unreadable)
+        assert items(open_folder(archive)["train"]) == expected
+    (file,) = decoded.iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    assert items(open_folder(archive)["train"]) == expected
+    assert len(open_folder(archive, resolution=2)["train"][0][0]) == 2
+    assert len(list(decoded.iterdir())) == 2
+
+
+def test_archive_without_images_is_an_error(tmp_path):
+    write_image(tmp_path / "root" / "x.png", 0)
+    with pytest.raises(UserError, match="has only 1 images: add more, at least 5 are needed"):
+        open_folder(zip_folder(tmp_path / "x.zip", tmp_path / "root"))
+    (tmp_path / "root" / "x.png").rename(tmp_path / "root" / "x.txt")
+    with pytest.raises(UserError, match=r"y\.zip contains no images"):
+        open_folder(zip_folder(tmp_path / "y.zip", tmp_path / "root"))
+
+
+def test_decoded_images_need_a_writable_directory(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tasks.image_generation.data.decoded.DECODED_DIR", tmp_path / "file" / "x")
+    archive = zip_folder(tmp_path / "x.zip", write_classes(tmp_path / "root", {"cat": 10}))
+    with pytest.raises(UserError, match="Cannot write the decoded images .* check the permissions"):
+        open_folder(archive)["train"].check()

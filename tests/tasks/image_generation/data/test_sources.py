@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.image_generation.data.sources import InMemoryImages, TfdsImages, load
+from tasks.image_generation.data.sources import InMemoryImages, load
+from tasks.image_generation.data.tfds import TfdsImages
 from training.errors import UserError
 
 
