@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 POINTS = np.random.default_rng(1).random((B, N, 2), np.float32)
 HULL, COUNT = Hull((N, N)), jnp.int32(N)
 CHOICES = np.array([[[1, 3, 2, N, N], [0, 2, 3, 1, N]]] * B)  # two sequences per example
-each_model = pytest.mark.parametrize("attends", [False, True])
+each_model = pytest.mark.parametrize("attends", [pytest.param(False, marks=pytest.mark.slow), True])
 
 
 @pytest.fixture(autouse=True, scope="module")

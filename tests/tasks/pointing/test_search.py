@@ -121,6 +121,7 @@ def test_best_of_many_samples_is_the_shortest_tour(params):
         np.testing.assert_allclose(lengths[0], lengths.min(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_last_batch_of_samples_is_limited_to_the_requested_number(params):
     """With 3 samples in batches of 2, the fourth tour does not count, also if it is shorter."""
     task = make_task(ptrnet_tsp)
@@ -229,6 +230,7 @@ def naive_active_search(task, params, cities, key, steps, batch, learning_rate, 
     return leaves, best
 
 
+@pytest.mark.slow
 def test_active_search_equals_a_loop(params, run_active_search):
     run, options = run_active_search
     tour, length, trained = run(params, 3)
@@ -249,6 +251,7 @@ def test_active_search_improves_the_policy(params, run_active_search):
     assert after - lengths.min() < 0.3 * (before - lengths.min())
 
 
+@pytest.mark.slow
 def test_active_search_from_random_parameters_finds_the_optimum_of_each_instance(params):
     task = make_task(ptrnet_tsp20_rl, **ACTIVE)
     tours = task.predict(TrainState(None, params, None), CITIES)
