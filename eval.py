@@ -8,8 +8,8 @@
     python eval.py --workdir=runs/nmt --export=weights.safetensors
 
 `--export` writes the weights of the checkpoint without the optimizer state. A directory with such a
-`weights.safetensors`, the run's `config.json` and its vocabulary, if it has one, can be evaluated
-like the run.
+`weights.safetensors`, and with `config.json` and the vocabulary or classifier of the run, can be
+evaluated like the run.
 
 `--translate` also accepts a file or pipe with one sentence per line, or `-` for standard input.
 Config values of the run can be overridden, for example if the data has moved:

@@ -42,7 +42,7 @@ def write_weights(path: Path, state: Any, step: int) -> None:
         OSError: if the file cannot be written.
     """
     params = jax.device_get(getattr(state, evaluated_field(state)))
-    arrays = {name: np.ascontiguousarray(x) for name, x in _named_leaves(params).items()}
+    arrays = {name: np.asarray(x, order="C") for name, x in _named_leaves(params).items()}
     with atomic_write(path) as file:
         file.write(save(arrays, {"step": str(step)}))
 

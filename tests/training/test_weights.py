@@ -44,6 +44,17 @@ def test_restored_parameters_are_equal(path):
     jax.tree.map(np.testing.assert_array_equal, restored.state.params, state.params)
 
 
+def test_scalars_and_transposed_arrays_are_restored(tmp_path):
+    params = {
+        "scalar": jnp.float32(2),
+        "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    }
+    weights.write_weights(tmp_path / weights.FILE, TrainState(jnp.int32(0), params, None), 0)
+    arrays = weights.read_weights(tmp_path / weights.FILE).arrays
+    jax.tree.map(np.testing.assert_array_equal, arrays, params)
+    assert arrays["scalar"].shape == ()
+
+
 def test_names_are_the_paths_of_the_module(path):
     _, params = transformer()
     expected = {".".join(map(str, keys)): x[...].shape for keys, x in nnx.to_flat_state(params)}
