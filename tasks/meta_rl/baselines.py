@@ -2,8 +2,9 @@
 
 The bandit policies compute an index of each arm from its past rewards and pull an arm with the
 largest index. Sources: Duan et al. 2016, sec. 3.1; Auer et al. 2002, "Finite-time analysis of the
-multiarmed bandit problem", for UCB1; Gittins 1979, "Bandit processes and dynamic allocation
-indices". The baselines for Markov decision processes are in `planners.py`.
+multiarmed bandit problem", for UCB1; May et al. 2012, "Optimistic Bayesian sampling in
+contextual-bandit problems", for optimistic Thompson sampling; Gittins 1979, "Bandit processes and
+dynamic allocation indices". The baselines for Markov decision processes are in `planners.py`.
 """
 
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def _(environment: Bandit) -> Baselines:
         "epsilon_greedy": _epsilon_greedy,
         "ucb1": _ucb1,
         "thompson": _thompson,
+        "optimistic_thompson": _optimistic_thompson,
         "gittins": partial(_gittins, table),
     }
     zeros = lambda batch: jnp.zeros((batch, environment.num_actions))
@@ -127,6 +129,11 @@ def _ucb1(key, posterior, width=0.2):
 def _thompson(key, posterior):
     """Posterior sample (Thompson 1933)."""
     return jax.random.beta(key, posterior.successes + 1.0, posterior.failures + 1.0)
+
+
+def _optimistic_thompson(key, posterior):
+    """Posterior sample, but at least the posterior mean (May et al. 2012, algorithm 2)."""
+    return jnp.maximum(_thompson(key, posterior), posterior.mean)
 
 
 def _gittins(table, key, posterior):

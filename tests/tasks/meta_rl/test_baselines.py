@@ -1,14 +1,16 @@
 """Baselines: Gittins indices, planning against exhaustive search, and published results."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import optimize, stats
 
-from tasks.meta_rl import planners
-from tasks.meta_rl.baselines import gittins_indices, make_baselines
+from tasks.meta_rl import baselines, planners
+from tasks.meta_rl.baselines import BetaPosterior, gittins_indices, make_baselines
 from tasks.meta_rl.environments import Bandit, TabularMDP
 from tasks.meta_rl.trials import TimeStep, rollout, sample_tasks, trial_keys
 from tests.commands import fast_compilation
@@ -35,6 +37,49 @@ def test_gittins_index_approaches_the_mean_as_the_discount_vanishes():
     a, b = np.nonzero(table)
     np.testing.assert_allclose(table[a, b], (a + 1) / (a + b + 2), atol=2e-3)
     assert np.all(gittins_indices(0.9, 4)[a, b] > table[a, b])
+
+
+SUCCESSES, FAILURES = np.float32([0, 3, 1, 10]), np.float32([0, 1, 4, 2])
+MEAN = (SUCCESSES + 1) / (SUCCESSES + FAILURES + 2)
+
+
+@pytest.fixture(scope="module")
+def indices():
+    """2,000 samples of the indices of four arms by baseline."""
+    posterior = BetaPosterior(jnp.asarray(SUCCESSES), jnp.asarray(FAILURES))
+    functions = {
+        "epsilon_greedy": baselines._epsilon_greedy,
+        "ucb1": baselines._ucb1,
+        "thompson": baselines._thompson,
+        "optimistic_thompson": baselines._optimistic_thompson,
+    }
+    sample = lambda key: {name: index(key, posterior) for name, index in functions.items()}
+    keys = jax.random.split(jax.random.key(0), 2000)
+    return jax.device_get(jax.jit(jax.vmap(sample))(keys))
+
+
+def test_ucb1_adds_a_bonus_that_shrinks_with_the_pulls(indices):
+    pulls = [0, 4, 5, 12]
+    bonus = [0.2 * math.sqrt(2 * math.log(21 + 1) / (n + 1)) for n in pulls]
+    np.testing.assert_allclose(indices["ucb1"][0], MEAN + bonus, rtol=1e-6)
+
+
+def test_epsilon_greedy_explores_one_step_in_twenty(indices):
+    explored = (indices["epsilon_greedy"] == 0).all(-1)
+    np.testing.assert_allclose(indices["epsilon_greedy"][~explored], [MEAN] * (~explored).sum())
+    assert stats.binomtest(explored.sum(), len(explored), 0.05).pvalue > 1e-3
+
+
+def test_thompson_samples_have_the_distribution_of_the_posterior(indices):
+    for arm in range(4):
+        posterior = stats.beta(SUCCESSES[arm] + 1, FAILURES[arm] + 1)
+        assert stats.kstest(indices["thompson"][:, arm], posterior.cdf).pvalue > 1e-3
+        optimistic = indices["optimistic_thompson"][:, arm]
+        at_mean = np.isclose(optimistic, MEAN[arm], rtol=1e-6)
+        assert stats.binomtest(at_mean.sum(), 2000, posterior.cdf(MEAN[arm])).pvalue > 1e-3
+        np.testing.assert_allclose(
+            optimistic, np.maximum(indices["thompson"][:, arm], MEAN[arm]), rtol=1e-6
+        )
 
 
 def test_value_iteration_matches_exhaustive_search():
@@ -78,6 +123,75 @@ def test_last_step_of_an_episode_updates_only_the_reward_posterior():
         posterior = update(posterior, jnp.array([0]), jnp.array([1]), inputs)
     np.testing.assert_allclose(posterior.mean.rewards[0, :, 0], [1.0, 1.0])
     np.testing.assert_allclose(posterior.mean.transitions[0], 0.5)
+
+
+HORIZON = 3
+
+
+@pytest.fixture(scope="module")
+def posteriors():
+    """Three posteriors over MDPs with three states and two actions."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 6, (3, 3, 2, 3)).astype(np.float32)
+    reward_sums = counts.sum(-1) + rng.normal(size=(3, 3, 2))
+    return planners.Posterior(*map(jnp.float32, (counts, counts.sum(-1), reward_sums)))
+
+
+def plans_of(planner, posteriors):
+    """Plan `[3, H, S]` for each posterior with the key 7."""
+    plan = jax.jit(jax.vmap(lambda x: planner(HORIZON, jax.random.key(7), x)))
+    return np.asarray(plan(posteriors))
+
+
+def plan_by_loops(action_value):
+    """Backward induction; `action_value(state, action, values)` is the value of an action."""
+    values, plan = np.zeros(3), []
+    for _ in range(HORIZON):
+        table = np.array([[action_value(s, a, values) for a in (0, 1)] for s in range(3)])
+        values, plan = table.max(1), [table.argmax(1), *plan]
+    return plan
+
+
+def test_opsrl_plans_for_the_best_sample_of_each_state_and_action(posteriors):
+    plans = plans_of(planners._opsrl, posteriors)
+    sample = jax.jit(jax.vmap(lambda key, x: x.sample(key), in_axes=(0, None)))
+    keys = jax.random.split(jax.random.key(7), planners.OPSRL_SAMPLES)
+    for n, plan in enumerate(plans):
+        samples = jax.device_get(sample(keys, jax.tree.map(lambda x, n=n: x[n], posteriors)))
+
+        def best(state, action, values, samples=samples):
+            rewards, transitions = samples.rewards, samples.transitions
+            return max(
+                rewards[i, state, action] + transitions[i, state, action] @ values
+                for i in range(planners.OPSRL_SAMPLES)
+            )
+
+        np.testing.assert_array_equal(plan, plan_by_loops(best))
+
+
+def test_ucrl2_plans_for_the_optimum_of_a_linear_program(posteriors):
+    """Maximize `p @ values` over distributions p within the L1 radius of the posterior mean."""
+    plans = plans_of(planners._ucrl2, posteriors)
+    for n, plan in enumerate(plans):
+        counts, _, reward_sums = (np.asarray(x[n], np.float64) for x in posteriors)
+
+        def optimistic(state, action, values, counts=counts, reward_sums=reward_sums):
+            visits = counts[state, action].sum()
+            mean = (counts[state, action] + 1) / (visits + 3)
+            radius = 0.5 * math.sqrt(3 / (visits + 1))
+            eye, zeros, ones = np.eye(3), np.zeros(3), np.ones(3)
+            upper = np.block([[eye, -eye], [-eye, -eye], [zeros[None], ones[None]]])  # of (p, t)
+            result = optimize.linprog(
+                np.concatenate([-values, zeros]),
+                A_ub=upper,
+                b_ub=np.concatenate([mean, -mean, [radius]]),
+                A_eq=np.concatenate([ones, zeros])[None],
+                b_eq=[1.0],
+            )
+            reward = (reward_sums[state, action] + 1) / (visits + 1)
+            return reward + 0.5 / math.sqrt(visits + 1) - result.fun
+
+        np.testing.assert_array_equal(plan, plan_by_loops(optimistic))
 
 
 def mean_rewards(environment, trials):
