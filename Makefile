@@ -16,7 +16,7 @@ help:
 	@echo "make test-peers  run the tests that compare with PyTorch (installs it)"
 	@echo "make bench       compare the Transformer's speed with PyTorch's (installs it)"
 	@echo "make lint        check style and types"
-	@echo "make table       update the README's table from results/"
+	@echo "make table       update the tables of README.md and docs/coverage.md"
 	@echo "make verify      evaluate the weights in results/ and compare with the reported metrics"
 	@echo "make install     create .venv with the requirements for training"
 
@@ -48,6 +48,7 @@ lint: .venv/installed-test
 
 table: .venv/installed
 	@$(python) -m results.table
+	@$(python) -m results.coverage
 
 verify: .venv/installed
 	@$(python) -m results.verify

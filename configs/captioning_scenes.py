@@ -1,8 +1,8 @@
 """Captions of scenes of handwritten digits, with soft attention over positions.
 
 Paper: Xu et al. 2015, "Show, Attend and Tell: Neural Image Caption Generation with Visual
-Attention", at a small size and on generated scenes, for which no paper has a result. The boxes of
-the digits are known: `test/pointing` measures whether the model attends to the digit it names.
+Attention", at a small size. No printed row: the scenes are generated. The boxes of the digits are
+known: `test/pointing` measures whether the model attends to the digit it names.
 
     python train.py --config=configs/captioning_scenes.py --workdir=runs/captioning
 
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "captioning_scenes"
     config.task = "captioning"
     config.seed = 0
-    config.paper = {}
+    config.rows, config.paper = (), {}
 
     config.data = {
         "source": "scenes",

@@ -17,13 +17,16 @@ Sized for a laptop: three minutes on one CPU core.
 
 from ml_collections import ConfigDict
 
+from configs.papers import printed
+
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.name = "ntm_copy"
     config.task = "memory"
     config.seed = 0
-    config.paper = {}
+    config.rows = ("graves2014/figure 3/copy, NTM, LSTM",)
+    config.paper = printed(config.rows)
 
     config.data = {"task": "copy", "sizes": {"length": (1, 20)}}
     config.evaluation = {

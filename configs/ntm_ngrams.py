@@ -14,11 +14,14 @@ Sized for a laptop: a quarter of an hour on one CPU core. Other values as in con
 from ml_collections import ConfigDict
 
 from configs import ntm_copy
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_ngrams"
+    config.rows = ("graves2014/figure 13/dynamic n-grams, NTM, LSTM",)
+    config.paper = printed(config.rows)
     sizes = {"length": (8, 8) if variant == "smoke" else (200, 200)}
     config.data = {"task": "ngrams", "sizes": sizes}
     config.evaluation = {

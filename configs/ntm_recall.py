@@ -16,11 +16,14 @@ Sized for a laptop: a quarter of an hour on one CPU core. Other values as in con
 from ml_collections import ConfigDict
 
 from configs import ntm_copy
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_recall"
+    config.rows = ("graves2014/figure 10/associative recall, NTM, feed-forward",)
+    config.paper = printed(config.rows)
     config.data = {"task": "recall", "sizes": {"items": (2, 6)}}
     config.evaluation = {
         "splits": {

@@ -15,11 +15,14 @@ Sized for a laptop: a quarter of an hour on one CPU core. Other values as in con
 from ml_collections import ConfigDict
 
 from configs import ntm_copy
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_repeat_copy"
+    config.rows = ("graves2014/figure 7/repeat copy, NTM, LSTM",)
+    config.paper = printed(config.rows)
     config.data = {"task": "repeat_copy", "sizes": {"length": (1, 10), "repeats": (1, 10)}}
     config.evaluation = {
         "splits": {

@@ -14,11 +14,14 @@ Sized for a laptop: an hour on one CPU core. Other values as in configs/ntm_copy
 from ml_collections import ConfigDict
 
 from configs import ntm_copy
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_sort"
+    config.rows = ("graves2014/figure 18/priority sort, NTM, LSTM",)
+    config.paper = printed(config.rows)
     sizes = {"items": (20, 20), "top_k": (16, 16)}
     if variant == "smoke":
         sizes = {"items": (3, 3), "top_k": (2, 2)}

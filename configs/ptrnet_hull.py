@@ -16,20 +16,19 @@ SGD with learning rate 1 and weights initialized from U(-0.08, 0.08).
 from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_hull"
     config.task = "pointing.convex_hull"
-    config.paper = {
-        "test/accuracy_n5": 0.920,
-        "test/accuracy_n10": 0.870,
-        "test/accuracy_n50": 0.696,
-        "test/area_n5": 0.996,
-        "test/area_n10": 0.998,
-        "test/area_n50": 0.999,
-    }
+    config.rows = (
+        "vinyals2015/table 1/Ptr-Net trained on 5-50, n = 5",
+        "vinyals2015/table 1/Ptr-Net trained on 5-50, n = 10",
+        "vinyals2015/table 1/Ptr-Net trained on 5-50, n = 50",
+    )
+    config.paper = printed(config.rows)
     config.mask_invalid = False
     config.train.update(best="dev/accuracy_n50", best_mode="max")
     config.data = {

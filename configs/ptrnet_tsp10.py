@@ -14,12 +14,14 @@ in training, where the paper masks them in decoding only. The paper's model has 
 from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_tsp10"
-    config.paper = {"test/length_n10": 2.88}
+    config.rows = ("vinyals2015/table 2/n = 10",)
+    config.paper = printed(config.rows)
     config.evaluation.sizes = (10,)
     config.train.best = "dev/gap_n10"
     config.data.sizes = (10, 10)

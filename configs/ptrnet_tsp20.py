@@ -16,17 +16,19 @@ from the paper: see configs/ptrnet_tsp10.py.
 from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_tsp20"
-    config.paper = {
-        "test/length_n5": 2.12,
-        "test/length_n10": 2.87,
-        "test/length_n20": 3.88,
-        "test/length_n25": 4.30,
-    }
+    config.rows = (
+        "vinyals2015/table 2/trained on 5-20, n = 5",
+        "vinyals2015/table 2/trained on 5-20, n = 10",
+        "vinyals2015/table 2/trained on 5-20, n = 20",
+        "vinyals2015/table 2/trained on 5-20, n = 25",
+    )
+    config.paper = printed(config.rows)
     config.evaluation.sizes = (5, 10, 20, 25)
     config.train.best = "dev/gap_n20"
     labels = {"solver": "local_search", "instances": 1_000_000, "dir": "runs/labels"}

@@ -24,13 +24,15 @@ LSTMs; tours start at the first city, where the paper's decoder chooses the star
 from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_tsp20_bello"
     config.task = "pointing.tsp_reinforce"
-    config.paper = {"test/length_n20": 3.89}
+    config.rows = ("bello2016/table 2/TSP20, greedy",)
+    config.paper = printed(config.rows)
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)
     config.train.best = "dev/gap_n20"

@@ -19,13 +19,15 @@ learning rate schedule.
 from ml_collections import ConfigDict
 
 from configs import ptrnet_tsp
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_tsp.get_config(variant)
     config.name = "ptrnet_tsp20_rl"
     config.task = "pointing.tsp_reinforce"
-    config.paper = {"test/length_n20": 3.85, "test/gap_n20": 0.0034}
+    config.rows = ("kool2019/table 1/AM (greedy), n = 20",)
+    config.paper = printed(config.rows)
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)
     config.train.best = "dev/gap_n20"

@@ -1,9 +1,10 @@
 """Self-attention GAN on CIFAR-10.
 
-Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. The paper has no
-results on CIFAR-10. Sizes follow StudioGAN's SAGAN (attention at 16 x 16 in both networks, width
-64, batch size 64, learning rates 1e-4 and 4e-4), for which StudioGAN reports FID 14.0 and Inception
-Score 8.68, of 10,000 generated and the 10,000 test images; without attention, 13.2 and 8.68.
+Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. No printed row: the
+paper has no results on CIFAR-10. Sizes follow StudioGAN's SAGAN (attention at 16 x 16 in both
+networks, width 64, batch size 64, learning rates 1e-4 and 4e-4), for which StudioGAN reports FID
+14.0 and Inception Score 8.68, of 10,000 generated and the 10,000 test images; without attention,
+13.2 and 8.68.
 
     python train.py --config=configs/sagan_cifar10.py --config.data.dir=DIR \
         --config.evaluation.inception_weights=FILE --workdir=runs/cifar10
@@ -29,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Return the config, or with `variant='smoke'` one that runs in seconds on given images."""
     config = sagan_imagenet128.get_config(variant).unlock()
     config.name = "sagan_cifar10"
-    config.paper = {}  # no results on CIFAR-10
+    config.rows, config.paper = (), {}
     resolution = config.data.resolution
     config.data = {"source": "cifar10", "resolution": resolution, "channels": 3, "dir": ""}
     if variant == "smoke":

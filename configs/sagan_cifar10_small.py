@@ -1,8 +1,8 @@
 """Self-attention GAN on CIFAR-10, of a size for two CPU cores.
 
-Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. The paper has no
-results on CIFAR-10. The networks have half of the width of configs/sagan_cifar10.py; the learning
-rates are twice as high, because the run is short.
+Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. No printed row: the
+paper has no results on CIFAR-10. The networks have half of the width of configs/sagan_cifar10.py;
+the learning rates are twice as high, because the run is short.
 
     python train.py --config=configs/sagan_cifar10_small.py --config.data.dir=DIR \
         --workdir=runs/cifar10_small

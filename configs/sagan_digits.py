@@ -2,7 +2,8 @@
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks": the model of sec. 3 at 32 x 32,
 with the paper's losses and spectral normalization. The dataset is the 1,797 digits of scikit-learn,
-resized from 8 x 8 to 32 x 32 and augmented by small rotations, scalings and shifts.
+resized from 8 x 8 to 32 x 32 and augmented by small rotations, scalings and shifts. No printed row:
+the paper has no results on digits.
 
     python train.py --config=configs/sagan_digits.py --workdir=runs/digits
 
@@ -23,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "sagan_digits"
     config.task = "image_generation"
     config.seed = 0
-    config.paper = {}  # no results on digits
+    config.rows, config.paper = (), {}
     config.batch = 32
 
     config.data = {"source": "digits", "resolution": 32, "channels": 1}

@@ -1,6 +1,7 @@
 """Self-attention GAN on the user's images.
 
-Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64. DIR contains
+Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64. No printed row:
+the images are the user's. DIR contains
 `train/CLASS/` and `test/CLASS/`, or lacks either level. For images without classes add
 `--config.model.conditional=False --config.train.best=dev/fid` and the weights of Inception,
 `--config.evaluation.inception_weights=FILE`.
@@ -20,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Return the config, or with `variant='smoke'` one that runs in seconds on a given folder."""
     config = sagan_imagenet128.get_config(variant).unlock()
     config.name = "sagan_folder"
-    config.paper = {}
+    config.rows, config.paper = (), {}
     resolution = config.data.resolution
     config.data = {"source": "folder", "resolution": resolution, "channels": 3, "dir": ""}
     if variant == "smoke":

@@ -15,12 +15,14 @@ Sized for a GPU: not run to its end here. Deviations from the paper: see configs
 from ml_collections import ConfigDict
 
 from configs import ptrnet_hull
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ptrnet_hull.get_config(variant)
     config.name = "seq2seq_hull"
-    config.paper = {"test/accuracy_n50": 0.389, "test/area_n50": 0.997}
+    config.rows = ("vinyals2015/table 1/LSTM with attention, n = 50",)
+    config.paper = printed(config.rows)
     sizes = {"hidden": config.model.hidden, "width": config.model.width}
     config.model = {"kind": "seq2seq", "init_limit": 0.0, "attends": True, **sizes}
     config.data.sizes = (50, 50)

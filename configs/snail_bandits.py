@@ -18,21 +18,20 @@ Sized for a laptop: minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
+from configs.papers import printed
+
 
 def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.name = "snail_bandits"
     config.task = "meta_rl"
     config.seed = 0
-    config.paper = {
-        "test/reward": 6.6,
-        "test/reward_random": 5.0,
-        "test/reward_greedy": 6.6,
-        "test/reward_epsilon_greedy": 6.6,
-        "test/reward_thompson": 5.7,
-        "test/reward_ucb1": 6.7,
-        "test/reward_gittins": 6.6,
-    }
+    config.rows = (
+        "mishra2018/table 3/N = 10, K = 5, SNAIL",
+        "mishra2018/table 3/N = 10, K = 5, references",
+        "duan2016/table 1/n = 10, k = 5, references",
+    )
+    config.paper = printed(config.rows)
 
     config.environment = {"kind": "bandit", "sizes": {"arms": 5, "pulls": 10}}
     config.batch = 1_000

@@ -3,7 +3,7 @@
 Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 5. In small
 three-dimensional mazes the agent needs 50.3 steps to the goal in the first episode and 34.8 in the
 second (an LSTM: 52.4 and 39.1; a random policy: 188.6 and 187.7). Here the agent observes the tiles
-around its position in mazes of a different kind, so the numbers are not comparable. `test/steps_2`
+around its position. No printed row: mazes of a different kind are not comparable. `test/steps_2`
 should be far below `test/steps_1`, which is not the case for a random policy.
 
     python train.py --config=configs/snail_maze.py --workdir=runs/snail_maze
@@ -22,7 +22,7 @@ from configs import snail_bandits
 def get_config(variant: str = "") -> ConfigDict:
     config = snail_bandits.get_config(variant)
     config.name = "snail_maze"
-    config.paper = {}
+    config.rows, config.paper = (), {}
     config.environment = {"kind": "maze", "sizes": {"cells": 4, "horizon": 40}}
     config.ppo.update(gae_lambda=0.95, entropy_weight=0.02)
 

@@ -23,19 +23,17 @@ Sized for a laptop: 15 minutes on one CPU core, far less than the training in th
 from ml_collections import ConfigDict
 
 from configs import snail_bandits
+from configs.papers import printed
 
 
 def get_config(variant: str = "") -> ConfigDict:
     config = snail_bandits.get_config(variant)
     config.name = "snail_mdp"
-    config.paper = {
-        "test/normalized_discounted": 0.766,
-        "test/normalized_discounted_random": 0.482,
-        "test/normalized_discounted_epsilon_greedy": 0.640,
-        "test/normalized_discounted_psrl": 0.665,
-        "test/normalized_discounted_opsrl": 0.694,
-        "test/normalized_discounted_ucrl2": 0.706,
-    }
+    config.rows = (
+        "mishra2018/table 4/N = 10, SNAIL",
+        "mishra2018/table 4/N = 10, references",
+    )
+    config.paper = printed(config.rows)
     config.environment = {
         "kind": "mdp",
         "sizes": {"states": 10, "actions": 5, "horizon": 10, "episodes": 10},

@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Return the config, or with `variant='smoke'` one that runs in seconds on given archives."""
     config = snail_fewshot.get_config(variant)
     config.name = "snail_omniglot_small"
+    config.rows = ("lake2019/one-shot classification/prototypical net, small background sets",)
     config.data.update(source="omniglot_small1", ways=20, shots=(1,), queries=20, distortion=1.0)
     config.evaluation.distortion = 0.0
     if variant == "smoke":

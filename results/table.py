@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from configs import papers
+from results.commands import commands
 from training.console import format_duration
 
 RESULTS = Path(__file__).parent
@@ -25,52 +27,86 @@ class Headline(NamedTuple):
     """Result that a paper reports, and the run that reproduces it.
 
     Attributes:
-        paper: authors and year.
+        row: name of the row in `configs.papers`.
         task: name of the task and its size.
         metric: name of the metric in `summary.json`.
         folder: subdirectory of `results/`.
         run: name of the run in a sweep, without its seed.
-        printed: the published result, if `summary.json` does not have it.
     """
 
-    paper: str
+    row: str
     task: str
     metric: str
     folder: str
     run: str = ""
-    printed: float | None = None
 
 
-VASWANI, GRAVES = "Vaswani et al. 2017", "Graves et al. 2014"
-VINYALS, KOOL, MISHRA = "Vinyals et al. 2015", "Kool et al. 2019", "Mishra et al. 2018"
+GRAVES, TSP, MISHRA = "graves2014/figure", "vinyals2015/table 2", "mishra2018/table"
+HULL = "vinyals2015/table 1/Ptr-Net trained on 5-50"
 BITS, RETURN = "test/bits_per_sequence", "test/normalized_discounted"
 HEADLINES = (
     Headline(
-        VASWANI,
-        "Multi30k En-De, figure of Wu et al. 2021",
+        "wu2021/table 1/text-only Transformer-Tiny, test2016",
+        "Multi30k En-De",
         "test/bleu_tok_lc",
         "transformer_multi30k",
     ),
-    Headline(GRAVES, "copy", BITS, "ntm_tasks", "copy-NTM_LSTM"),
-    Headline(GRAVES, "repeat copy", BITS, "ntm_tasks", "repeat_copy-NTM_LSTM"),
-    Headline(GRAVES, "associative recall", BITS, "ntm_tasks", "recall-NTM_LSTM"),
-    Headline(GRAVES, "dynamic n-grams", BITS, "ntm_tasks", "ngrams-NTM_LSTM"),
-    Headline(GRAVES, "priority sort", BITS, "ntm_sort", printed=15),
-    Headline(VINYALS, "TSP, 5 cities", "test/length_n5", "ptrnet_tsp5"),
-    Headline(VINYALS, "TSP, 10 cities", "test/length_n10", "ptrnet_tsp10"),
-    Headline(VINYALS, "TSP, 20 cities", "test/length_n20", "ptrnet_tsp20"),
-    Headline(VINYALS, "convex hull, 5 points", "test/accuracy_n5", "ptrnet_hull"),
-    Headline(VINYALS, "convex hull, 50 points", "test/accuracy_n50", "ptrnet_hull"),
-    Headline(VINYALS, "Delaunay, 5 points", "test/accuracy_n5", "ptrnet_delaunay"),
-    Headline(KOOL, "TSP, 20 cities, REINFORCE", "test/length_n20", "ptrnet_tsp20_rl"),
+    Headline(f"{GRAVES} 3/copy, NTM, LSTM", "copy", BITS, "ntm_tasks", "copy-NTM_LSTM"),
     Headline(
-        MISHRA, "bandits, 5 arms, 10 pulls", "test/reward", "snail_bandits_short", "10-5-SNAIL"
+        f"{GRAVES} 7/repeat copy, NTM, LSTM",
+        "repeat copy",
+        BITS,
+        "ntm_tasks",
+        "repeat_copy-NTM_LSTM",
     ),
     Headline(
-        MISHRA, "bandits, 5 arms, 100 pulls", "test/reward", "snail_bandits_large", "100-5-SNAIL"
+        f"{GRAVES} 10/associative recall, NTM, LSTM",
+        "associative recall",
+        BITS,
+        "ntm_tasks",
+        "recall-NTM_LSTM",
     ),
-    Headline(MISHRA, "MDPs, 10 episodes", RETURN, "snail_mdp", "10-SNAIL"),
-    Headline(MISHRA, "MDPs, 25 episodes", RETURN, "snail_mdp", "25-SNAIL"),
+    Headline(
+        f"{GRAVES} 13/dynamic n-grams, NTM, LSTM",
+        "dynamic n-grams",
+        BITS,
+        "ntm_tasks",
+        "ngrams-NTM_LSTM",
+    ),
+    Headline(f"{GRAVES} 18/priority sort, NTM, LSTM", "priority sort", BITS, "ntm_sort"),
+    Headline(f"{TSP}/n = 5", "TSP, 5 cities", "test/length_n5", "ptrnet_tsp5"),
+    Headline(f"{TSP}/n = 10", "TSP, 10 cities", "test/length_n10", "ptrnet_tsp10"),
+    Headline(f"{TSP}/trained on 5-20, n = 20", "TSP, 20 cities", "test/length_n20", "ptrnet_tsp20"),
+    Headline(f"{HULL}, n = 5", "convex hull, 5 points", "test/accuracy_n5", "ptrnet_hull"),
+    Headline(f"{HULL}, n = 50", "convex hull, 50 points", "test/accuracy_n50", "ptrnet_hull"),
+    Headline(
+        "vinyals2015/section 4.3/Delaunay, n = 5",
+        "Delaunay, 5 points",
+        "test/accuracy_n5",
+        "ptrnet_delaunay",
+    ),
+    Headline(
+        "kool2019/table 1/AM (greedy), n = 20",
+        "TSP, 20 cities, REINFORCE",
+        "test/length_n20",
+        "ptrnet_tsp20_rl",
+    ),
+    Headline(
+        f"{MISHRA} 3/N = 10, K = 5, SNAIL",
+        "bandits, 5 arms, 10 pulls",
+        "test/reward",
+        "snail_bandits_short",
+        "10-5-SNAIL",
+    ),
+    Headline(
+        f"{MISHRA} 3/N = 100, K = 5, SNAIL",
+        "bandits, 5 arms, 100 pulls",
+        "test/reward",
+        "snail_bandits_large",
+        "100-5-SNAIL",
+    ),
+    Headline(f"{MISHRA} 4/N = 10, SNAIL", "MDPs, 10 episodes", RETURN, "snail_mdp", "10-SNAIL"),
+    Headline(f"{MISHRA} 4/N = 25, SNAIL", "MDPs, 25 episodes", RETURN, "snail_mdp", "25-SNAIL"),
 )
 METRIC_NAMES = {
     "bleu_tok_lc": "BLEU (tokenized, lower-cased)",
@@ -88,11 +124,13 @@ class Group(NamedTuple):
 
     Attributes:
         folder: subdirectory of `results/`.
+        sweep: name of the sweep, or empty.
         run: name in a sweep, without the seed; empty outside of sweeps.
         summaries: contents of `summary.json`, one per seed.
     """
 
     folder: str
+    sweep: str
     run: str
     summaries: list[dict]
 
@@ -101,8 +139,15 @@ class Group(NamedTuple):
         return self.summaries[0]["config"]
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Key of the command in `commands.commands`."""
+        return (self.sweep, self.run) if self.sweep else ("", self.config)
+
+    @property
     def paper(self) -> dict[str, float]:
-        return self.summaries[0]["paper"]
+        """Printed values; the recorded ones may be those of an earlier version."""
+        command = commands().get(self.key)
+        return command.paper if command else {}
 
     def values(self, metric: str) -> list[float]:
         return [x["metrics"][metric] for x in self.summaries if metric in x["metrics"]]
@@ -130,11 +175,11 @@ def headline_table() -> str:
     for headline in HEADLINES:
         group = groups[headline.folder, headline.run]
         metric = headline.metric
-        printed = group.paper.get(metric) if headline.printed is None else headline.printed
+        printed = papers.rows()[headline.row][metric]
         name = re.sub(r"_n\d+$", "", metric.partition("/")[2])
         rows.append(
             (
-                headline.paper,
+                papers.title(headline.row),
                 headline.task,
                 METRIC_NAMES[name],
                 f"{printed:.4g}",
@@ -178,13 +223,14 @@ def read_groups() -> Iterator[Group]:
     for path in sorted(RESULTS.glob("*/summary.json")):
         content = json.loads(path.read_bytes())
         runs: dict[str, list[dict]] = {}
-        for summary in content if isinstance(content, list) else [content]:
+        sweep = path.parent.name if isinstance(content, list) else ""
+        for summary in content if sweep else [content]:
             name = summary.get("run", "")
             if "seed" in summary.get("overrides", {}):
                 name = re.sub(rf"-?{summary['seed']}$", "", name)
             runs.setdefault(name, []).append(summary)
         for name, summaries in runs.items():
-            yield Group(path.parent.name, name, summaries)
+            yield Group(path.parent.name, sweep, name, summaries)
 
 
 def selection_metric(config: str) -> str:

@@ -28,7 +28,9 @@ INITIAL_FILES = {CONFIG, LOCK, "log.txt"}
 # Errors of file systems that do not support locks.
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 # Config keys that may change when a run is resumed, because they do not affect the training.
-MUTABLE_KEYS = re.compile(r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir")
+MUTABLE_KEYS = re.compile(
+    r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|rows|paper\..*"
+)
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
 UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")

@@ -44,13 +44,15 @@ class Run(NamedTuple):
             that differ only in `seed` are repetitions. The joined values form the run's name, with
             characters that are unsafe in a file name replaced by "_".
         overrides: config values, {"model.score": "dot"}.
-        paper: the paper's results, by metric.
+        paper: the papers' results, by metric.
+        rows: names of the rows of the papers' tables that the run reproduces.
     """
 
     config: str
     labels: Mapping[str, str | int | float]
     overrides: Mapping[str, Any]
     paper: Mapping[str, float] = MappingProxyType({})
+    rows: Sequence[str] = ()
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 Scores: content-based (Graves et al. 2014), additive (Bahdanau et al. 2015), location, general and
 dot (Luong et al. 2015), scaled dot (Vaswani et al. 2017). Alignments: soft, hard (Xu et al. 2015),
-local-m and local-p (Luong et al. 2015). No paper has this table.
+local-m and local-p (Luong et al. 2015). No printed row: no paper has this table.
 
     python sweep.py --sweep=configs/sweeps/attention_grid.py --parallel=2
 

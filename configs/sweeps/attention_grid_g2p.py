@@ -1,7 +1,7 @@
 r"""Every score with every alignment on grapheme-to-phoneme conversion; see `attention_grid`.
 
-No paper has this table. Toshniwal & Livescu 2016 compare three of the alignments; see
-`g2p_toshniwal`. A fifth of the steps of `seq2seq_g2p` suffices to rank the combinations:
+No printed row: no paper has this table. Toshniwal & Livescu 2016 compare three of the alignments;
+see `g2p_toshniwal`. A fifth of the steps of `seq2seq_g2p` suffices to rank the combinations:
 
     python sweep.py --sweep=configs/sweeps/attention_grid_g2p.py --parallel=2 \
         --config.train.steps=1520

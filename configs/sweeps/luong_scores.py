@@ -1,9 +1,9 @@
 """Scores and alignments of Luong et al. 2015: models of tables 1 and 4.
 
-The paper's results are on WMT 2014 English-German, for models with 4 layers of width 1000. The
-corpus here is Multi30k, so only the order of the models is comparable. Table 4 omits the concat
-score, whose implementation in the paper did not perform well. The additive score is the same
-function, so the additive models have no result to compare with.
+The paper's results are on WMT 2014 English-German, for models with 4 layers of width 1000. No
+printed row: the corpus is Multi30k, so only the order of the models is comparable. Table 4 omits
+the concat score, whose implementation in the paper did not perform well. The additive score is the
+same function, so the additive models have no result to compare with.
 
     python sweep.py --sweep=configs/sweeps/luong_scores.py --parallel=2 --config.data.dir=DIRECTORY
 

@@ -1,7 +1,7 @@
 """Sensitivity of the Neural Turing Machine to the random seed: ten seeds of `ntm_copy`.
 
-Graves et al. 2014 do not report how often training fails; Collier & Beel 2018 report unstable
-training. This sweep uses the memory initialization of Collier & Beel (configs/ntm_copy.py).
+No printed row: Graves et al. 2014 do not report how often training fails. Collier & Beel 2018
+report unstable training. This sweep uses their memory initialization (configs/ntm_copy.py).
 
     python sweep.py --sweep=configs/sweeps/ntm_copy_seeds.py --parallel=2
 

@@ -15,9 +15,6 @@ The sizes beyond the training range are evaluated afterwards:
     python eval.py --workdir=runs/ptrnet_tables/hull_5-50 --config.evaluation.sizes='(100,200,500)'
     python eval.py --workdir=runs/ptrnet_tables/tsp_5-20 --config.evaluation.sizes='(30,40,50)'
 
-Paper: hull accuracy for 100, 200 and 500 points 50.3%, 22.1% and 1.3%, area 99.9%, 99.9% and 99.2%;
-tour lengths for 30, 40 and 50 cities 4.72, 5.91 and 7.66. The other results are in `PAPER` below.
-
 Sized for a laptop: 14 runs of 15 minutes to 8 hours on two CPU cores, and half a day for the labels
 by A3.
 """
@@ -25,36 +22,28 @@ by A3.
 from functools import partial
 from typing import Any
 
+from configs.papers import printed
 from training.plots import metric_bars
 from training.sweeps import Run
 
-PAPER: dict[str, dict[str, float]] = {
-    "tsp_5": {"test/length_n5": 2.12},
-    "tsp_10": {"test/length_n10": 2.88},
-    "tsp_5-20": {
-        "test/length_n5": 2.12,
-        "test/length_n10": 2.87,
-        "test/length_n20": 3.88,
-        "test/length_n25": 4.30,
-    },
-    "tsp_50_a1": {"test/length_n50": 6.42},
-    "tsp_50_a3": {"test/length_n50": 6.09},
-    "lstm_5": {"test/accuracy_n5": 0.877, "test/area_n5": 0.996},
-    "lstm_10": {"test/accuracy_n10": 0.299},
-    "lstm_50": {"test/accuracy_n50": 0.019},
-    "attention_50": {"test/accuracy_n50": 0.389, "test/area_n50": 0.997},
-    "hull_5-50": {
-        "test/accuracy_n5": 0.920,
-        "test/accuracy_n10": 0.870,
-        "test/accuracy_n50": 0.696,
-        "test/area_n5": 0.996,
-        "test/area_n10": 0.998,
-        "test/area_n50": 0.999,
-    },
-    "hull_50": {"test/accuracy_n50": 0.726, "test/area_n50": 0.999},
-    "delaunay_5": {"test/accuracy_n5": 0.807, "test/coverage_n5": 0.930},
-    "delaunay_10": {"test/accuracy_n10": 0.226, "test/coverage_n10": 0.813},
-    "delaunay_50": {"test/accuracy_n50": 0.0, "test/coverage_n50": 0.528},
+HULL, TSP, DELAUNAY = (f"vinyals2015/{place}" for place in ("table 1", "table 2", "section 4.3"))
+ROWS = {
+    "tsp_5": (f"{TSP}/n = 5",),
+    "tsp_10": (f"{TSP}/n = 10",),
+    "tsp_5-20": tuple(f"{TSP}/trained on 5-20, n = {n}" for n in (5, 10, 20, 25, 30, 40, 50)),
+    "tsp_50_a1": (f"{TSP}/n = 50, labels by A1",),
+    "tsp_50_a3": (f"{TSP}/n = 50, labels by A3",),
+    "lstm_5": (f"{HULL}/LSTM, n = 5",),
+    "lstm_10": (f"{HULL}/LSTM, n = 10",),
+    "lstm_50": (f"{HULL}/LSTM, n = 50",),
+    "attention_50": (f"{HULL}/LSTM with attention, n = 50",),
+    "hull_5-50": tuple(
+        f"{HULL}/Ptr-Net trained on 5-50, n = {n}" for n in (5, 10, 50, 100, 200, 500)
+    ),
+    "hull_50": (f"{HULL}/Ptr-Net trained on 50, n = 50",),
+    "delaunay_5": (f"{DELAUNAY}/Delaunay, n = 5",),
+    "delaunay_10": (f"{DELAUNAY}/Delaunay, n = 10",),
+    "delaunay_50": (f"{DELAUNAY}/Delaunay, n = 50",),
 }
 
 
@@ -97,12 +86,12 @@ MODELS = {
         "ptrnet_delaunay", 50, 50, (50,), "coverage", **{"data.labels": HOST_LABELS}
     ),
 }
-METRICS = tuple(dict.fromkeys(metric for metrics in PAPER.values() for metric in metrics))
+METRICS = tuple(dict.fromkeys(metric for rows in ROWS.values() for metric in printed(rows)))
 
 
 def runs():
     for name, model in MODELS.items():
-        yield Run(labels={"model": name}, paper=PAPER[name], **model)
+        yield Run(labels={"model": name}, rows=ROWS[name], paper=printed(ROWS[name]), **model)
 
 
 figure = partial(metric_bars, metrics=("test/length_n10", "test/accuracy_n5"))

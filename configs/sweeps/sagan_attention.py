@@ -5,21 +5,20 @@ networks have maps of 8 x 8 and 16 x 16.
 
     python sweep.py --sweep=configs/sweeps/sagan_attention.py --parallel=2
 
-The paper's FID / Inception Score at 128 x 128: no attention 22.96 / 42.87; attention at 8, 16, 32
-and 64: 22.98 / 43.15, 22.14 / 45.94, 18.28 / 51.43 and 18.65 / 52.52; the residual block: 42.13 /
-23.17, 22.40 / 44.49, 27.33 / 38.50 and 28.82 / 38.96. The table does not list them, because they
-are not comparable with results on digits.
+No printed row: results on digits are not comparable with the paper's at 128 x 128, which are in
+configs/papers/zhang2019.py.
 """
 
 from functools import partial
 
+from configs.papers import printed
 from training.plots import metric_bars
 from training.sweeps import Run
 
 METRICS = ("test/fid_classifier", "test/class_accuracy", "test/recall_classifier")
 
 
-def block_run(config, attention, resolution, *, paper=None, labels=None, overrides=None):
+def block_run(config, attention, resolution, *, rows=(), labels=None, overrides=None):
     """Return the run with a kind of block in both networks, at a resolution of their maps."""
     block = attention if attention == "none" else f"{attention} at {resolution}"
     return Run(
@@ -27,7 +26,8 @@ def block_run(config, attention, resolution, *, paper=None, labels=None, overrid
         labels={"block": block} | (labels or {}),
         overrides={"model.attention": attention, "model.attention_resolution": resolution}
         | (overrides or {}),
-        paper=paper or {},
+        rows=rows,
+        paper=printed(rows),
     )
 
 

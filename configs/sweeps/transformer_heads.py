@@ -3,6 +3,7 @@
 The paper keeps the computation constant: h heads of width 512 / h. Here the heads have width
 128 / h, and the corpus trains within minutes. The paper prints BLEU of 24.9 with 1 head, 25.5 with
 4 and 25.8 with 8 on WMT 2014 English-German (newstest2013), so several heads are better than one.
+No printed row: the corpus is generated.
 
     python sweep.py --sweep=configs/sweeps/transformer_heads.py --parallel=2
 

@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+from configs import papers
 from results import table
+from results.commands import Command
 
 SUMMARY = {
     "config": "transformer_multi30k",
     "metrics": {"test/bleu": 35.14159, "test/bleu_tok_lc": 40.1, "test/chrf": 60.0},
-    "paper": {"test/bleu_tok_lc": 41.02},
+    "paper": {},  # the table has the current values, not the recorded ones
     "steps": 8000,
     "seconds": 3665,
     "seed": 3,
@@ -27,6 +29,12 @@ def results(tmp_path, monkeypatch):
     for name, content in (("single", SUMMARY), ("sweep", sweep)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps(content))
+    config, printed = SUMMARY["config"], {"test/bleu_tok_lc": 41.02}
+    commands = {
+        ("", config): Command(config, "", "", (), printed),
+        ("sweep", "small"): Command(config, "sweep", "small", (), printed),
+    }
+    monkeypatch.setattr(table, "commands", lambda: commands)
     monkeypatch.setattr(table, "RESULTS", tmp_path)
     monkeypatch.setattr(table, "selection_metric", lambda config: "test/bleu")
 
@@ -59,9 +67,12 @@ def test_full_table_has_the_selection_metric_and_all_printed_metrics(results):
 def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
     metric = "test/bleu_tok_lc"
     headlines = (
-        table.Headline("A 2017", "translation", metric, "single"),
-        table.Headline("B 2018", "translation", metric, "sweep", "small", printed=40),
+        table.Headline("a2017/table 1/x", "translation", metric, "single"),
+        table.Headline("b2018/table 2/y", "translation", metric, "sweep", "small"),
     )
+    rows = {"a2017/table 1/x": {metric: 41.02}, "b2018/table 2/y": {metric: 40}}
+    monkeypatch.setattr(papers, "rows", lambda: rows)
+    monkeypatch.setattr(papers, "title", lambda row: {"a": "A 2017", "b": "B 2018"}[row[0]])
     monkeypatch.setattr(table, "HEADLINES", headlines)
     columns = "BLEU (tokenized, lower-cased)"
     assert table.headline_table().splitlines()[2:] == [

@@ -202,6 +202,18 @@ def test_key_that_the_run_lacks_is_equal_to_none(tmp_path):
     run.open_workdir(config, str(tmp_path))
 
 
+def test_run_without_rows_and_with_other_printed_values_is_resumed(tmp_path):
+    """Both are for the reader and do not affect the training."""
+    run.open_workdir(toy_config(), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    config = toy_config()
+    with config.unlocked():
+        config.rows = ("a2017/table 1/x",)
+        config.paper = {"test/error": 0.25, "test/perplexity": 4.0}
+    run.open_workdir(config, str(tmp_path))
+    assert run.read_config(str(tmp_path)) == config
+
+
 def test_different_config_is_rejected_naming_the_key_and_both_values(tmp_path):
     run.open_workdir(toy_config(), str(tmp_path))
     (tmp_path / "metrics.jsonl").touch()
