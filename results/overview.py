@@ -10,6 +10,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,6 +49,12 @@ def main(workdirs: Sequence[str]) -> None:
 
 def task_figures(workdir: str) -> dict[str, Figure]:
     """Figures of the last checkpoint of a run."""
+    task, state = restore_run(workdir)
+    return task.figures(state)
+
+
+def restore_run(workdir: str) -> tuple[Any, Any]:
+    """Build the task of a run and restore the state of its last checkpoint."""
     config = run.read_config(workdir)
     task = tasks.build(config, workdir)
     devices = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
@@ -55,7 +62,7 @@ def task_figures(workdir: str) -> dict[str, Figure]:
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         restored = checkpoints.restore(abstract)
     assert restored is not None, f"{workdir} has no checkpoint"
-    return task.figures(restored.state)
+    return task, restored.state
 
 
 def copy_axes(source: Axes, target: Axes) -> None:

@@ -112,28 +112,34 @@ def sequences(
 
 
 def memory_access(
+    sequences: Mapping[str, Float[np.ndarray, "T _"]],
     vectors: Mapping[str, Float[np.ndarray, "T M"]],
     weights: Mapping[str, Float[np.ndarray, "T N"]],
     title: str,
 ) -> Figure:
-    """Plot the memory access of heads over time: their vectors above their address weights.
+    """Plot the memory access of heads over time: sequences, vectors and address weights.
 
     Args:
+        sequences: outputs above the read heads and inputs above the others, by head.
         vectors: read or add vectors at each step, by head.
         weights: weights over the memory rows at each step, by head.
         title: title of the figure.
     """
     longest = len(next(iter(weights.values())))
-    size = (1 + len(weights) * min(2.5 + 0.05 * longest, 8), 6.5)
+    size = (1 + len(weights) * min(2.5 + 0.05 * longest, 8), 8)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=9)
-    grid = figure.subplots(2, len(weights), squeeze=False, sharex=True, height_ratios=(1, 3))
+    grid = figure.subplots(3, len(weights), squeeze=False, sharex=True, height_ratios=(1, 1, 3))
     style = {"aspect": "auto", "interpolation": "nearest"}
-    for axes, (name, vector) in zip(grid[0], vectors.items(), strict=True):
+    for axes, (name, sequence) in zip(grid[0], sequences.items(), strict=True):
+        axes.imshow(sequence.T, cmap="magma", **style)
+        axes.set_title("outputs" if name.startswith("read") else "inputs", fontsize=8)
+        axes.set_yticks([])
+    for axes, (name, vector) in zip(grid[1], vectors.items(), strict=True):
         axes.imshow(vector.T, cmap="coolwarm", vmin=-1, vmax=1, **style)
         axes.set_title(name, fontsize=8)
         axes.set_yticks([])
-    for axes, (name, weight) in zip(grid[1], weights.items(), strict=True):
+    for axes, (name, weight) in zip(grid[2], weights.items(), strict=True):
         axes.imshow(weight.T, cmap="gray", vmin=0, vmax=1, **style)
         axes.set_title(name, fontsize=8)
         axes.set(xlabel="step", ylabel="memory row")

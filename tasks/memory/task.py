@@ -8,7 +8,7 @@ exactly as many steps as the batch needs.
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,26 @@ def build(config: Any, workdir: str) -> "MemoryTask":
     """
     del workdir  # unused: nothing is prepared before training
     return MemoryTask(config)
+
+
+class Example(NamedTuple):
+    """Sequence of a split with the outputs of the model.
+
+    Attributes:
+        split: name of the split.
+        title: split and sizes of the sequence.
+        inputs: `[T, I]`.
+        targets: `[T, O]`.
+        outputs: `[T, O]`, probabilities of ones; zero at steps without a target.
+        memory_access: of an NTM, for a batch of one sequence.
+    """
+
+    split: str
+    title: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    outputs: np.ndarray
+    memory_access: MemoryAccess | None
 
 
 class MemoryTask(Supervised):
@@ -140,10 +160,18 @@ class MemoryTask(Supervised):
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """Plot the longest sequence of each distinct split, and the memory access of an NTM."""
+        examples = self.examples(state)
+        panels = {x.title: (x.inputs, x.targets, x.outputs) for x in examples}
+        figures = {"sequences": plotting.sequences(panels, ("input", "target", "output"))}
+        if examples[0].memory_access is not None:
+            figures["memory_access"] = plot_memory_access(examples[0])
+        return figures
+
+    def examples(self, state: TrainState) -> list["Example"]:
+        """Predict the longest sequence of each distinct split, of the training split first."""
         key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
         predict = jax.jit(model.with_memory_access if isinstance(model, NTM) else model)
-        examples: dict[str, tuple[np.ndarray, ...]] = {}
-        figures: dict[str, Figure] = {}
+        examples: list[Example] = []
         # Splits of the same sizes share a task, which is named after the first of them.
         names = {task: split for split, task in reversed(self.tasks.items())}
         order = lambda item: (item[1] != "train", item[0].max_steps)
@@ -151,13 +179,12 @@ class MemoryTask(Supervised):
             sizes = {name: jnp.int32(size) for name, size in task.max_sizes.items()}
             sequence, steps = task.sequence(key, sizes), jnp.int32(task.max_steps)
             title = f"{split}: " + ", ".join(f"{n} {size}" for n, size in task.max_sizes.items())
-            logits = predict(sequence.inputs[:, None], steps, key)
-            if isinstance(model, NTM):
-                logits, memory_access = logits
-                figures.setdefault("memory_access", _plot_memory_access(memory_access, title))
+            predicted = predict(sequence.inputs[:, None], steps, key)
+            logits, access = predicted if isinstance(model, NTM) else (predicted, None)
             outputs = jnp.where(sequence.loss_mask[:, None], jax.nn.sigmoid(logits[:, 0]), 0.0)
-            examples[title] = tuple(map(np.asarray, (sequence.inputs, sequence.targets, outputs)))
-        return figures | {"sequences": plotting.sequences(examples, ("input", "target", "output"))}
+            arrays = jax.device_get((sequence.inputs, sequence.targets, outputs, access))
+            examples.append(Example(split, title, *arrays))
+        return examples
 
 
 def cross_entropy(logits: Float[Array, "T *B O"], sequences: SequenceBatch) -> Float[Array, "T *B"]:
@@ -166,14 +193,19 @@ def cross_entropy(logits: Float[Array, "T *B O"], sequences: SequenceBatch) -> F
     return jnp.where(sequences.loss_mask, nats.sum(-1), 0.0)
 
 
-def _plot_memory_access(memory_access: MemoryAccess, title: str) -> Figure:
-    """Plot the read and add vectors and the weightings of each head, for the first sequence."""
-    weightings, read_vectors, add_vectors = (np.asarray(x)[:, 0] for x in memory_access)
+def plot_memory_access(example: Example) -> Figure:
+    """Plot outputs, read vectors and read weightings, and inputs, add vectors and write weightings.
+
+    The layout is the one of Graves et al. 2014, fig. 6, with a column per head.
+    """
+    assert example.memory_access is not None, example.title
+    weightings, read_vectors, add_vectors = (np.asarray(x)[:, 0] for x in example.memory_access)
     heads = read_vectors.shape[1]
     names = [f"{kind} {n + 1}" for kind in ("read", "add") for n in range(heads)]
     vectors = np.concatenate([read_vectors, add_vectors], axis=1)
     return plotting.memory_access(
+        {name: example.outputs if n < heads else example.inputs for n, name in enumerate(names)},
         {name: vectors[:, n] for n, name in enumerate(names)},
         {name: weightings[:, n] for n, name in enumerate(names)},
-        title,
+        example.title,
     )
