@@ -290,7 +290,8 @@ def explain_overrides() -> Iterator[None]:
 
 def overrides() -> dict[str, Any]:
     """Config values of the run that the command line overrides."""
-    return config_flags.get_override_values(flags.FLAGS["config"])
+    values = config_flags.get_override_values(flags.FLAGS["config"])
+    return {key: x.to_dict() if isinstance(x, ConfigDict) else x for key, x in values.items()}
 
 
 def define_config_flag(argv: list[str]) -> None:

@@ -261,6 +261,16 @@ def test_solution_is_written_next_to_the_instance(tsp_run, tmp_path):
     assert sorted(tours[0]) == [*range(len(SQUARE))] and tours[0] == tours[1]
 
 
+def test_json_has_overridden_sections(tsp_run):
+    from tasks.pointing.tsp import TSP
+
+    search = {"kind": "sampling", "samples": 4, "batch": 2, "temperature": 1.5}
+    with mock.patch.object(TSP, "evaluate", return_value={"gap_n5": 0.5}):
+        flag = f"--config.search={search}"
+        done = run_in_process("eval.py", f"--workdir={tsp_run}", "--json", flag)
+    assert json.loads(done.output)["overrides"] == {"search": search}
+
+
 def test_sampling_finds_the_optimum_of_an_instance(tsp_run, tmp_path):
     (file := tmp_path / "square.tsp").write_text(tsplib(SQUARE))
     search = '{"kind": "sampling", "samples": 2000, "batch": 1000, "temperature": 3.0}'
