@@ -167,7 +167,7 @@ def test_train_step_of_every_run_can_be_traced(file, tmp_path):
     words = write_pronunciations(tmp_path)
     for item in schedule(sweeps.load(str(file)).runs, tmp_path / "runs", variant="smoke"):
         item.workdir.mkdir(parents=True)
-        if item.config.data.corpus == "cmudict":
+        if item.config.data.get("corpus") == "cmudict":
             item.config.data.dir = str(words)
         task = tasks.build(item.config, str(item.workdir))
         state = jax.eval_shape(task.init, jax.random.key(0))
