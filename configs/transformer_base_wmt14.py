@@ -9,6 +9,21 @@ German compounds split at hyphens; `test/bleu` is sacrebleu's 13a of plain text,
     python -m tasks.prepare wmt14_translate/de-en --data_dir=DIR
     python train.py --config=configs/transformer_base_wmt14.py --config.data.data_dir=DIR
 
+The corpus may also be text files, many of them and compressed. Their globs are set in a config file
+that takes the rest from this one:
+
+    def get_config(variant=""):
+        config = transformer_base_wmt14.get_config(variant)
+        config.data = {
+            "corpus": "text_globs",
+            "train": "DIR/training/*.de-en.en",  # beside each, the file *.de-en.de
+            "dev": "DIR/dev/newstest2013.en",
+            "test": "DIR/test/newstest2014.en",
+            "source": "en",
+            "target": "de",
+        }
+        return config
+
 Sized for the paper: 63.1M parameters, for 8 accelerators or a TPU slice. Not yet trained. On NVIDIA
 GPUs `--config.model.implementation=cudnn` uses the fused kernel. If a batch does not fit into
 memory, `--config.train.accumulate=8` splits it into 8 microbatches with the same update.
@@ -35,7 +50,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "source": "en",
         "target": "de",
     }
-    config.vocabulary = {"kind": "bpe", "size": 37_000, "lowercase": False, "normalization": "nfc"}
+    config.vocabulary = {
+        "kind": "bpe",
+        "size": 37_000,
+        "lowercase": False,
+        "normalization": "nfc",
+        "sample": 4_000_000,  # sentences, of 9 million; the memory of all is not needed
+    }
     config.batching = {
         "tokens": 32_768,
         "buckets": (16, 24, 32, 40, 56, 80, 128, 256),

@@ -5,7 +5,7 @@ import errno
 import os
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,3 +45,25 @@ def write_array(file: BinaryIO, array: np.ndarray) -> None:
     """
     writer: Any = types.SimpleNamespace(write=file.write)
     np.save(writer, array)
+
+
+def write_chunks(file: BinaryIO, chunks: Iterable[np.ndarray], dtype: np.typing.DTypeLike) -> None:
+    """Write the concatenation of 1-D arrays in NumPy's `.npy` format, one array at a time.
+
+    The number of elements is known after the last array only. NumPy pads the header, so that the
+    header with this number is as long as the one it replaces.
+    """
+
+    def write_header(count: int) -> None:
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        header = {"descr": descr, "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    write_header(0)
+    start, count = file.tell(), 0
+    for chunk in chunks:
+        file.write(chunk.astype(dtype, copy=False).tobytes())
+        count += len(chunk)
+    file.seek(0)
+    write_header(count)
+    assert file.tell() == start, "the length of the header depends on the number of elements"

@@ -121,7 +121,7 @@ class Translation(Supervised):
     @cached_property
     def corpus(self) -> Splits:
         """Sentence pairs by split, opened at the first access: `translate` does not need them."""
-        return corpora.load(**self.config.data)
+        return corpora.load(**self.config.data, cache=self.cache)
 
     @cached_property
     def splits(self) -> tuple[str, ...]:

@@ -52,12 +52,15 @@ class Buckets:
         self.pairs = pairs
         self.shapes = bucket_shapes(buckets)
         self.batch_sizes = [bucket_batch_size(s, tokens, batch_size_multiple) for s in self.shapes]
-        fits = np.stack(
-            [(pairs.source.lengths <= s) & (pairs.target.lengths <= t) for s, t in self.shapes]
-        )
-        if not fits[-1].all():
+        source, target = pairs.source.lengths, pairs.target.lengths
+        # The number of shorter buckets, because a pair that fits a bucket fits all longer ones. The
+        # smallest type, because a corpus may have many millions of pairs.
+        dtype = np.min_scalar_type(len(self.shapes))
+        self.bucket_of = np.zeros(len(pairs), dtype)
+        for longest_source, longest_target in self.shapes:
+            self.bucket_of += (source > longest_source) | (target > longest_target)
+        if (self.bucket_of == len(self.shapes)).any():
             raise ValueError("Some pairs are longer than the last bucket: use within or truncated.")
-        self.bucket_of = fits.argmax(axis=0)
 
     def cut(self, order: Int[np.ndarray, " N"]) -> _Plan:
         """Cut the pairs, taken in the given order, into batches, bucket by bucket."""

@@ -14,13 +14,14 @@ from training.errors import UserError
 from training.registry import lookup
 
 
-def load(corpus: str, source: str, target: str, **options) -> Splits:
-    """Open a corpus; called as `load(**config.data)`.
+def load(corpus: str, source: str, target: str, cache: Path | None = None, **options) -> Splits:
+    """Open a corpus and check its data; called as `load(**config.data, cache=directory)`.
 
     Args:
         corpus: key of `CORPORA`.
         source: source language.
         target: target language.
+        cache: directory of what is known about unchanged text files, which need not be read again.
         **options: all keyword-only arguments of the corpus function.
 
     Returns:
@@ -33,6 +34,7 @@ def load(corpus: str, source: str, target: str, **options) -> Splits:
     read = lookup(CORPORA, corpus, key="data.corpus", section="data", options=options)
     splits = read(source, target, **options)
     for split, pairs in splits.items():
+        pairs.check(cache)
         if not len(pairs):
             raise UserError(f"Split '{split}' of data.corpus '{corpus}' is empty: add data to it.")
     return splits if isinstance(splits, Splits) else Splits(splits)
@@ -41,6 +43,12 @@ def load(corpus: str, source: str, target: str, **options) -> Splits:
 def text_files(source: str, target: str, *, dir: str) -> Splits:
     """Read parallel text files `train.en`, `train.de`, ... from the directory `dir`."""
     return text_files_corpus.read_directory(_expand(dir), source, target)
+
+
+def text_globs(source: str, target: str, *, train: str, dev: str, test: str) -> Splits:
+    """Read parallel text files by globs of the source files, such as `train='europarl/*.en'`."""
+    patterns = {"train": train, "dev": dev, "test": test}
+    return text_files_corpus.read_globs(source, target, patterns)
 
 
 def multi30k(source: str, target: str, *, dir: str) -> Mapping[str, Pairs]:
@@ -67,6 +75,7 @@ def _expand(directory: str) -> Path:
 CORPORA: dict[str, Callable[..., Mapping[str, Pairs]]] = {
     "numbers": numbers,
     "text_files": text_files,
+    "text_globs": text_globs,
     "multi30k": multi30k,
     "cmudict": cmudict,
     "tfds": tfds,

@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 
 from tasks.text import read_bytes
-from tasks.translation.data.pairs import TextPairs
-from tasks.translation.data.text_files import find_file, read_pairs
+from tasks.translation.data.pairs import Pairs
+from tasks.translation.data.text_files import find_file, open_split
 from training.errors import UserError
 from training.files import atomic_write
 
@@ -33,7 +33,7 @@ SHA256 = {
 LANGUAGES = ("en", "de", "fr")
 
 
-def read_directory(directory: Path, source: str, target: str) -> dict[str, TextPairs]:
+def read_directory(directory: Path, source: str, target: str) -> dict[str, Pairs]:
     """Read the corpus from a directory, after downloading the files that are missing there.
 
     Raises:
@@ -50,8 +50,7 @@ def read_directory(directory: Path, source: str, target: str) -> dict[str, TextP
             else:
                 _download(f"{stem}.{language}", directory)
     return {
-        split: read_pairs(directory, stem, source, target, allow_empty=False)
-        for split, stem in STEMS.items()
+        split: open_split(directory, stem, source, target, split) for split, stem in STEMS.items()
     }
 
 

@@ -82,17 +82,17 @@ def plan_packing(
         target_lengths: tokens of each target, EOS included, at most `row[1]`.
         row: tokens of a row on either side.
     """
-    lengths = np.stack([source_lengths, target_lengths], axis=-1).astype(np.int64)
-    size = (lengths / np.array(row)).max(-1)
-    order = np.random.default_rng(0).permutation(len(lengths))
-    row_of = np.empty(len(lengths), np.int64)
+    order = np.random.default_rng(0).permutation(len(source_lengths)).astype(np.int32)
+    row_of = np.empty(len(order), np.int32)
     free = np.full((2, OPEN_ROWS), -1, np.int64)  # tokens left on either side of each open row
     number = np.full(OPEN_ROWS, -1)
     rows = 0
     for start in range(0, len(order), CHUNK):
         chunk = order[start : start + CHUNK]
-        for i in chunk[np.argsort(-size[chunk], kind="stable")]:
-            source, target = lengths[i]
+        lengths = np.stack([source_lengths[chunk], target_lengths[chunk]], axis=-1).astype(np.int64)
+        size = (lengths / np.array(row)).max(-1)
+        for j in np.argsort(-size, kind="stable"):
+            source, target = lengths[j]
             left = (free[0] - source) / row[0] + (free[1] - target) / row[1]
             left[(free[0] < source) | (free[1] < target)] = np.inf
             slot = int(left.argmin())
@@ -100,8 +100,8 @@ def plan_packing(
                 slot = int(free.sum(0).argmin())
                 free[:, slot], number[slot], rows = row, rows, rows + 1
             free[:, slot] -= source, target
-            row_of[i] = number[slot]
-    by_row = np.argsort(row_of, kind="stable")
+            row_of[chunk[j]] = number[slot]
+    by_row = np.argsort(row_of, kind="stable").astype(np.int32)
     return PackingPlan(by_row, np.cumsum(np.bincount(row_of, minlength=rows)))
 
 
@@ -118,7 +118,7 @@ def load_plan(pairs: TokenizedPairs, row: Lengths) -> PackingPlan:
     except (OSError, ValueError, EOFError):  # missing or damaged
         pass
     plan = compute()
-    row_of = np.repeat(np.arange(len(plan.ends)), np.diff(plan.ends, prepend=0))
+    row_of = np.repeat(np.arange(len(plan.ends), dtype=np.int32), np.diff(plan.ends, prepend=0))
     with suppress_read_only(), atomic_write(path) as file:
         write_array(file, np.stack([plan.order, row_of]))
     return plan

@@ -3,13 +3,17 @@
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 from training.errors import UserError
 
 
-class Pairs(Sequence[tuple[str, str]]):
-    """Random access to (source sentence, target sentence); a slice returns a list."""
+class Pairs:
+    """Pairs (source sentence, target sentence), read in order or by index; a slice is a list."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:
@@ -26,12 +30,19 @@ class Pairs(Sequence[tuple[str, str]]):
         """References of each source sentence: its target, unless a corpus has several."""
         return [(target,) for _, target in self]
 
+    def check(self, cache: Path | None = None) -> None:
+        """Check data that is not checked yet; results may be stored in the directory `cache`.
+
+        Raises:
+            UserError: if the data is faulty.
+        """
+
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for chunk in self.chunks():
             yield from chunk
 
     def chunks(self, size: int = 4096) -> Iterator[list[tuple[str, str]]]:
-        """Yield lists of consecutive pairs; reading from disk is three times as fast in chunks."""
+        """Yield lists of consecutive pairs; records are read three times as fast in chunks."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 

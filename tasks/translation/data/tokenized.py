@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +14,7 @@ from jaxtyping import Int, Integer
 from tasks.translation.data.pairs import Pairs
 from tasks.translation.data.vocabulary import Vocabulary
 from tasks.vocabulary import EOS
-from training.files import atomic_write, suppress_read_only, write_array
+from training.files import atomic_write, suppress_read_only, write_array, write_chunks
 
 Lengths = tuple[int, int]  # of a source and a target, EOS included
 
@@ -93,40 +95,85 @@ def tokenize(
     Args:
         pairs: sentence pairs.
         vocabulary: encodes both sides.
-        cache: directory of the token file, which is named after a digest of the pairs and the
-            vocabulary, written once and memory-mapped. If it is `None` or read-only, the tokens
-            are kept in memory.
+        cache: directory of two files, the token ids, which are memory-mapped, and the lengths of
+            the sentences. Their names contain a digest of the pairs and the vocabulary. If the
+            directory is `None` or read-only, the tokens are kept in memory.
     """
     if cache is None:
-        return _index(_encode(pairs, vocabulary))
+        return _encode_in_memory(pairs, vocabulary)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{len(pairs)} {pairs.fingerprint} {vocabulary.fingerprint}".encode())
     path = Path(cache) / f"{digest.hexdigest()}.npy"
     try:
-        return _index(np.load(path, mmap_mode="r"), path)
+        return _load(path, len(pairs))
     except (OSError, ValueError, EOFError):  # missing or damaged
-        ids = _encode(pairs, vocabulary)
-        with suppress_read_only():
-            with atomic_write(path) as file:
-                write_array(file, ids)
-            ids = np.load(path, mmap_mode="r")
-        return _index(ids, path)
+        pass
+    with suppress_read_only():
+        _encode_to_file(pairs, vocabulary, path)
+    try:
+        return _load(path, len(pairs))
+    except FileNotFoundError:  # read-only
+        return _encode_in_memory(pairs, vocabulary)
 
 
-def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Integer[np.ndarray, " total"]:
-    """Encode pairs as source 0, EOS, target 0, EOS, source 1, ...; no text encodes to EOS."""
-    dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
-    chunks = [np.empty(0, dtype)]
+def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Encode pairs as source 0, EOS, target 0, EOS, source 1, ...; no text encodes to EOS.
+
+    Yields:
+        The concatenated ids of consecutive sentences, and the lengths of these sentences.
+    """
+    dtype = _dtype(vocabulary)
     for chunk in pairs.chunks():
-        encoded = vocabulary.encode([sentence for pair in chunk for sentence in pair])
-        chunks.append(np.fromiter((i for ids in encoded for i in (*ids, EOS)), dtype))
-    return np.concatenate(chunks)
+        encoded = vocabulary.encode(list(itertools.chain.from_iterable(chunk)))
+        for ids in encoded:
+            ids.append(EOS)
+        lengths = np.fromiter(map(len, encoded), np.int32, len(encoded))
+        yield np.fromiter(itertools.chain.from_iterable(encoded), dtype, lengths.sum()), lengths
 
 
-def _index(ids: Integer[np.ndarray, " total"], cache: Path | None = None) -> TokenizedPairs:
-    """Locate the sentences in the output of `_encode` by their EOS tokens."""
-    ends = np.flatnonzero(ids == EOS) + 1
-    starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1]])[: len(ends)]
-    lengths = (ends - starts).astype(np.int32)
+def _dtype(vocabulary: Vocabulary) -> type[np.integer]:
+    return np.uint16 if len(vocabulary) <= 2**16 else np.int32
+
+
+def _encode_in_memory(pairs: Pairs, vocabulary: Vocabulary) -> TokenizedPairs:
+    chunks = list(_encode(pairs, vocabulary))
+    ids = [np.empty(0, _dtype(vocabulary)), *(ids for ids, _ in chunks)]
+    lengths = [np.empty(0, np.int32), *(lengths for _, lengths in chunks)]
+    return _index(np.concatenate(ids), np.concatenate(lengths))
+
+
+def _encode_to_file(pairs: Pairs, vocabulary: Vocabulary, path: Path) -> None:
+    """Write the ids chunk by chunk, and then the lengths."""
+    lengths = [np.empty(0, np.int32)]
+
+    def ids() -> Iterator[np.ndarray]:
+        for chunk_ids, chunk_lengths in _encode(pairs, vocabulary):
+            lengths.append(chunk_lengths)
+            yield chunk_ids
+
+    with atomic_write(path) as file:
+        write_chunks(file, ids(), _dtype(vocabulary))
+    with atomic_write(_lengths_file(path)) as file:
+        write_array(file, np.concatenate(lengths))
+
+
+def _lengths_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.lengths.npy")
+
+
+def _load(path: Path, count: int) -> TokenizedPairs:
+    """Load the files of `count` pairs; raises OSError, ValueError or EOFError if it cannot."""
+    lengths = np.load(_lengths_file(path))
+    ids = np.load(path, mmap_mode="r")
+    if len(lengths) != 2 * count or lengths.sum(dtype=np.int64) != len(ids):
+        raise ValueError("the files belong to different pairs")
+    return _index(ids, lengths, path)
+
+
+def _index(
+    ids: Integer[np.ndarray, " total"], lengths: Int[np.ndarray, " 2N"], cache: Path | None = None
+) -> TokenizedPairs:
+    """Locate the sentences in the output of `_encode`."""
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
     source, target = (Sentences(ids, starts[i::2], lengths[i::2]) for i in (0, 1))
     return TokenizedPairs(source, target, cache)

@@ -16,6 +16,7 @@ import sentencepiece
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2
 
+from tasks.subsets import fixed_reservoir
 from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, load_errors
 from training import mesh
 from training.errors import UserError
@@ -104,6 +105,7 @@ class SubwordVocabulary(Vocabulary):
         size: int,
         lowercase: bool,
         normalization: str,
+        sample: int,
     ) -> "SubwordVocabulary":
         """Learn a vocabulary from sentences of both languages, and write it atomically.
 
@@ -115,6 +117,7 @@ class SubwordVocabulary(Vocabulary):
             size: number of tokens, including the four special ones.
             lowercase: whether `encode` lowercases. The rule is part of the vocabulary file.
             normalization: Unicode normal form of all text, 'nfc' or 'none'; also part of the file.
+            sample: number of random sentences to learn from, which are kept in memory; 0 for all.
 
         Raises:
             UserError: if the text is empty, too short for this size, or has too many characters, or
@@ -127,6 +130,12 @@ class SubwordVocabulary(Vocabulary):
             )
         if not len(SPECIAL) < size < 2**31:
             raise UserError(f"vocabulary.size={size} must be more than 4 and less than 2^31.")
+        if sample < 0:
+            raise UserError(
+                f"vocabulary.sample={sample} must be a number of sentences, or 0 for all."
+            )
+        if sample:
+            sentences = fixed_reservoir(sentences, sample)
         normalize = _nfc if normalization == "nfc" else str
         text = (_escape(normalize(sentence)) for sentence in sentences)
         errors: list[Exception] = []  # sentencepiece replaces exceptions of the text by its own
@@ -250,8 +259,10 @@ def select_vocabulary(
     Raises:
         UserError: if the kind or an option does not exist, or an option is missing.
     """
-    if kind == "bpe":  # the configs of version 0.1.0 have no normalization
-        options = {"normalization": "none"} | options
+    # The configs of version 0.1.0 have no normalization. Only configs for large corpora have a
+    # sample, because runs of a config cannot be resumed after it has gained a key.
+    if kind == "bpe":
+        options = {"normalization": "none", "sample": 0} | options
     trainers = {name: vocabulary.train for name, vocabulary in VOCABULARIES.items()}
     lookup(trainers, kind, key="vocabulary.kind", section="vocabulary", options=options)
     return VOCABULARIES[kind], options

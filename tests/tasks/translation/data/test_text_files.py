@@ -1,8 +1,10 @@
-"""Parallel text files in a directory."""
+"""Parallel text files in a directory or selected by globs."""
 
 import gzip
+import lzma
 
 import pytest
+from backports import zstd
 
 from tasks.translation.data import corpora
 from tasks.translation.data.pairs import TextPairs
@@ -56,12 +58,14 @@ def test_fingerprint_depends_on_the_content(directory):
     "name, content, message",
     [
         ("val.de", None, r"has no val\.de"),
-        ("train.en", None, r"has no train\.en \(or \.gz of it\): add it"),
+        ("train.en", None, r"has no train\.en \(or \.gz, \.xz or \.zst of it\): add it"),
         ("train.en", b"one\ntwo\n", r"train\.en has 2 lines but .*train\.de\.gz has 3"),
         ("val.en", b"one\n \n", r"val\.en, line 2 is empty"),
         ("val.en", b"", r"val\.en is empty"),
         ("val.en", b"one\ntw\xff\n", r"val\.en, line 2 is not UTF-8"),
         ("train.de.gz", b"\x1f\x8bnot gzip", r"Cannot read .*train\.de\.gz"),
+        ("train.en", b"one\ntw\xff\n", r"train\.en, line 2 is not UTF-8"),
+        ("train.en", b"", r"train\.en is empty"),
     ],
 )
 def test_invalid_file_is_an_error(directory, name, content, message):
@@ -69,7 +73,7 @@ def test_invalid_file_is_an_error(directory, name, content, message):
     if content is not None:
         (directory / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        read_directory(directory, "en", "de")
+        corpora.load("text_files", "en", "de", dir=str(directory))
 
 
 def test_missing_directory_or_language_is_an_error(directory):
@@ -103,3 +107,58 @@ def test_files_that_are_no_split_are_passed_over(directory):
 def test_invalid_directory_name_is_an_error(name):
     with pytest.raises(UserError, match="There is no directory|has no train"):
         corpora.load("text_files", "en", "de", dir=name)
+
+
+WRITERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd.compress}
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Three training shards in each of the compressions, a dev pair and a test pair."""
+    for i, suffix in enumerate(("", ".xz", ".zst")):
+        for language, other in (("en", ".gz"), ("de", suffix)):
+            lines = "".join(f"{language} {i} {j}\n" for j in range(i + 1))
+            path = tmp_path / "a" / str(2 - i) / f"part{i}.en-de.{language}{other}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(WRITERS[other](lines.encode()))
+    for split in ("dev", "test"):
+        for language in ("en", "de"):
+            (tmp_path / f"{split}.{language}.00").write_text(f"{language} {split}\n")
+    return tmp_path
+
+
+def load_globs(directory, train, **patterns):
+    options = {"dev": "dev.en.*", "test": "test.en.*", "train": train} | patterns
+    globs = {split: f"{directory}/{pattern}" for split, pattern in options.items()}
+    return corpora.load("text_globs", "en", "de", **globs)
+
+
+def test_files_of_a_glob_are_read_in_the_order_of_their_paths(shards):
+    splits = load_globs(shards, "a/**/*.en.gz")
+    expected = [(i, j) for i in (2, 1, 0) for j in range(i + 1)]
+    assert list(splits["train"]) == [(f"en {i} {j}", f"de {i} {j}") for i, j in expected]
+    assert splits["train"][4:] == [("en 1 1", "de 1 1"), ("en 0 0", "de 0 0")]
+    assert splits["train"][-1] == ("en 0 0", "de 0 0")
+    assert list(splits["dev"]) == [("en dev", "de dev")]
+    assert sorted(splits) == ["dev", "test", "train"]
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        ("b/*.en", r"No file matches data\.train='\S+/b/\*\.en': .* such as 'corpus/\*\.en'"),
+        ("a/*/part0*", r"part0\.en-de\.de matches .* no dot-separated part .* is 'en': narrow"),
+        ("a/*/part[12]*", r"a/0/part2\.en-de\.de\.zst matches data\.train="),
+        ("*.en", r"x\.en matches .* there is no \S+/x\.de \(or \.gz, \.xz or \.zst of it\): add"),
+        ("y/*en*", r"y/x\.en and \S+y/x\.en\.gz match data\.train=\S+: remove one"),
+        ("z/*.en", r"z/x\.en has 1 lines but \S+z/x\.de has 2"),
+        ("\0", r"No file matches data\.train="),
+    ],
+)
+def test_invalid_glob_is_an_error(shards, pattern, message):
+    files = {"x.en": 1, "y/x.en": 1, "y/x.en.gz": 1, "y/x.de": 1, "z/x.en": 1, "z/x.de": 2}
+    for name, lines in files.items():
+        (shards / name).parent.mkdir(exist_ok=True)
+        (shards / name).write_text("one\n" * lines)
+    with pytest.raises(UserError, match=message):
+        load_globs(shards, pattern)

@@ -25,6 +25,7 @@ def vocabulary(tmp_path_factory):
         size=12,
         lowercase=False,
         normalization="nfc",
+        sample=0,
     )
 
 

@@ -20,7 +20,7 @@ TEXT = [
     "übermäßig",
 ]
 WORDS = st.text(sorted(set("".join(TEXT)) - {" "}), min_size=1)
-train = partial(SubwordVocabulary.train, lowercase=False, normalization="nfc")
+train = partial(SubwordVocabulary.train, lowercase=False, normalization="nfc", sample=0)
 PRONUNCIATIONS = ["h e l l o", "HH AH L OW", "a", "EY", "</s> b"]
 
 
@@ -156,6 +156,18 @@ def test_training_is_deterministic_and_load_restores_it(subwords, tmp_path):
     assert train(TEXT, path, size=45).fingerprint != subwords.fingerprint
 
 
+def test_vocabulary_is_learned_from_a_sample(tmp_path):
+    sentences = [f"{a}{b} {b}{a}" for a in "abcdefghij" for b in "klmnopqrst"]
+    path = tmp_path / "subwords.model"
+    first = train(iter(sentences), path, size=35, sample=60)
+    assert train(iter(sentences), path, size=35, sample=60).fingerprint == first.fingerprint
+    assert train(sentences, path, size=35, sample=0).fingerprint != first.fingerprint
+    everything = train(sentences, path, size=35)
+    assert train(sentences, path, size=35, sample=100).fingerprint == everything.fingerprint
+    with pytest.raises(UserError, match=r"vocabulary\.sample=-1 must be a number of sentences"):
+        train(sentences, path, size=35, sample=-1)
+
+
 def test_error_of_too_large_size_contains_the_largest_size(tmp_path):
     path = tmp_path / "subwords.model"
     with pytest.raises(UserError, match=r"set vocabulary\.size to (\d+) or less") as error:
@@ -270,7 +282,7 @@ def test_lowercase_vocabulary_encodes_text_as_its_lower_case(tmp_path):
 
 
 def test_config_selects_a_vocabulary_and_its_options():
-    options = {"size": 9, "lowercase": True, "normalization": "nfc"}
+    options = {"size": 9, "lowercase": True, "normalization": "nfc", "sample": 5}
     assert select_vocabulary(kind="bpe", **options) == (SubwordVocabulary, options)
     assert select_vocabulary(kind="symbols") == (SymbolVocabulary, {})
     with pytest.raises(UserError, match=r"vocabulary\.kind='symbol'; .* Did you mean 'symbols'"):
@@ -279,6 +291,6 @@ def test_config_selects_a_vocabulary_and_its_options():
         select_vocabulary(kind="symbols", size=9)
     with pytest.raises(UserError, match=r"'bpe' needs vocabulary\.size"):
         select_vocabulary(kind="bpe", lowercase=False)
-    # The configs of version 0.1.0 have no normalization.
+    # The configs of version 0.1.0 have no normalization, and most configs have no sample.
     _, options = select_vocabulary(kind="bpe", size=9, lowercase=True)
-    assert options == {"size": 9, "lowercase": True, "normalization": "none"}
+    assert options == {"size": 9, "lowercase": True, "normalization": "none", "sample": 0}

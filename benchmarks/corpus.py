@@ -1,0 +1,159 @@
+"""Memory and time of a corpus of five million sentence pairs, from compressed text to training.
+
+    python -m benchmarks.corpus
+
+Generates text in 40 files, three quarters of them compressed: sentences of 5 to 40 words with Zipf
+frequencies. A first process prepares it phase by phase as training does, a second one repeats this
+with the caches of the first, as a resumed run does, and a third one trains a tiny Transformer on
+packed rows for 100 steps. The JSON line compares the largest memory of a process, memory-mapped
+files included, with the limit of 8 GiB. The files, about 3 GB, are in a temporary directory
+(`TMPDIR`), which is removed.
+"""
+
+import argparse
+import contextlib
+import gzip
+import lzma
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from backports import zstd
+from ml_collections import ConfigDict
+
+import tasks
+from benchmarks import timing
+from configs import transformer_base_wmt14
+from tasks.translation.data.tokenized import tokenize
+from training import allocator
+from training.loop import fit
+
+LIMIT = 8.0  # GiB
+SHARDS, WORDS = 20, 100_000
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": lambda text: gzip.compress(text, compresslevel=1),
+    ".xz": lambda text: lzma.compress(text, preset=0),
+    ".zst": zstd.compress,
+}
+
+
+def write_corpus(directory: Path, pairs: int) -> None:
+    """Write the training shards and small dev and test splits."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
+    words = np.array(["".join(rng.choice(letters, rng.integers(1, 12))) for _ in range(WORDS)])
+    cumulative = np.cumsum(1 / np.arange(1, WORDS + 1))
+
+    def text(count: int) -> bytes:
+        lengths = rng.integers(5, 41, count)
+        ids = np.searchsorted(cumulative, rng.uniform(0, cumulative[-1], lengths.sum()))
+        sentences = np.split(words[ids], np.cumsum(lengths)[:-1])
+        return "".join(f"{' '.join(sentence.tolist())}\n" for sentence in sentences).encode()
+
+    for stem in ("dev", "test"):
+        for language in ("en", "de"):
+            (directory / f"{stem}.{language}").write_bytes(text(16))
+    bounds = np.linspace(0, pairs, SHARDS + 1).astype(int)
+    for i, count in enumerate(np.diff(bounds).tolist()):
+        suffix = tuple(COMPRESS)[i % len(COMPRESS)]
+        for language in ("en", "de"):
+            path = directory / f"train{i:02}.{language}{suffix}"
+            path.write_bytes(COMPRESS[suffix](text(count)))
+
+
+def make_config(directory: Path) -> ConfigDict:
+    config = transformer_base_wmt14.get_config("smoke")
+    patterns = {split: f"{directory}/{split}*.en*" for split in ("train", "dev", "test")}
+    config.data = {"corpus": "text_globs", "source": "en", "target": "de"} | patterns
+    config.vocabulary.update(size=32_000, sample=2_000_000)
+    config.batching.update(tokens=4096, buckets=(64, 256))
+    config.packing.update(rows=16, source_length=256, target_length=256)
+    config.train.update(steps=100, log_every=50, eval_every=100, checkpoint_every=50)
+    return config
+
+
+class Timer:
+    """Wall-clock and processor time of named phases, in seconds."""
+
+    def __init__(self):
+        self.phases: dict[str, tuple[float, float]] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.phases[phase] = time.perf_counter() - wall, time.process_time() - cpu
+
+
+def prepare(directory: Path) -> Timer:
+    """Prepare the corpus for training."""
+    timed = Timer()
+    workdir = directory / "run"
+    task = tasks.build_abstract(make_config(directory), str(workdir))
+    with timed("check text"):
+        task.corpus  # noqa: B018
+    with timed("vocabulary"):
+        task.vocabulary  # noqa: B018
+    with timed("tokenize"):
+        tokenize(task.corpus["train"], task.vocabulary, task.cache)
+    with timed("pack"):
+        print(task.describe()["packing"])
+    return timed
+
+
+def train(directory: Path) -> Timer:
+    timed = Timer()
+    config, workdir = make_config(directory), str(directory / "run")
+    with timed("100 steps, with start and evaluation"):
+        fit(tasks.build(config, workdir), config, workdir)
+    return timed
+
+
+def measure(function: Callable[[Path], Timer], directory: Path) -> tuple[dict, float]:
+    """Return the times of a function and the peak memory of its process in GiB."""
+    allocator.configure_malloc()
+    timer = function(directory)
+    return timer.phases, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    """Print the time and memory of each phase and the JSON line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus")
+    parser.add_argument("--pairs", type=int, default=5_000_000)
+    pairs = parser.parse_args().pairs
+    context = multiprocessing.get_context("spawn")
+    peaks = {}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        start = time.perf_counter()
+        write_corpus(directory, pairs)
+        size = sum(path.stat().st_size for path in directory.iterdir())
+        print(
+            f"{pairs:,} pairs in {2 * SHARDS} files, {size / 1e9:.2f} GB, "
+            f"generated in {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
+        time.sleep(3)  # files that were just written are not trusted to be unchanged
+        for title, function in (
+            ("first start", prepare),
+            ("second start", prepare),
+            ("train", train),
+        ):
+            # One process for each, because the peak memory of a process never decreases.
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                phases, peaks[title] = pool.submit(measure, function, directory).result()
+            for phase, (wall, cpu) in phases.items():
+                print(f"{title}: {phase} {wall:.1f} s ({cpu:.1f} s of processor time)")
+            print(f"{title}: peak memory {peaks[title]:.2f} GiB", flush=True)
+    peak = max(peaks.values())
+    timing.report("corpus", peak, LIMIT, "GiB", peak / LIMIT)
+
+
+if __name__ == "__main__":
+    main()
