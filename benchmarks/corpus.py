@@ -72,8 +72,9 @@ def make_config(directory: Path) -> ConfigDict:
     patterns = {split: f"{directory}/{split}*.en*" for split in ("train", "dev", "test")}
     config.data = {"corpus": "text_globs", "source": "en", "target": "de"} | patterns
     config.vocabulary.update(size=32_000, sample=2_000_000)
-    config.batching.update(tokens=4096, buckets=(64, 256))
-    config.packing.update(rows=16, source_length=256, target_length=256)
+    config.batching.update(tokens=512, buckets=(64, 256))
+    config.packing.update(rows=4, source_length=256, target_length=256)
+    config.model.dtype = "float32"
     config.train.update(steps=100, log_every=50, eval_every=100, checkpoint_every=50)
     return config
 

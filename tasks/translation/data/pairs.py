@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+from jaxtyping import Int
+
 from training.errors import UserError
+
+Indices = range | Int[np.ndarray, " N"]
 
 
 class Pairs:
@@ -112,9 +117,7 @@ class RecordPairs(Pairs):
         indices: the records to read, in order.
     """
 
-    def __init__(
-        self, records: Any, source: str, target: str, fingerprint: str, indices: Sequence[int]
-    ):
+    def __init__(self, records: Any, source: str, target: str, fingerprint: str, indices: Indices):
         self._records = records
         self._indices = indices
         self._source = source
@@ -130,9 +133,9 @@ class RecordPairs(Pairs):
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            indices = list(self._indices[index])
+            indices = np.asarray(self._indices[index]).tolist()
             return [self._decode(record) for record in self._records.__getitems__(indices)]
-        return self._decode(self._records[self._indices[index]])
+        return self._decode(self._records[int(self._indices[index])])
 
     def _decode(self, record: dict[str, bytes]) -> tuple[str, str]:
         try:

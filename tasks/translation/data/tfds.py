@@ -1,12 +1,11 @@
 """Translation datasets of tensorflow-datasets, read without TensorFlow."""
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
 from tasks.subsets import fixed_permutation
-from tasks.translation.data.pairs import RecordPairs
+from tasks.translation.data.pairs import Indices, RecordPairs
 from training.errors import UserError, first_line
 
 _SPLITS = {"dev": "validation", "test": "test"}  # names of tensorflow-datasets
@@ -49,7 +48,7 @@ def read_dataset(source: str, target: str, dataset: str, data_dir: str) -> dict[
     names = {"train": "train"} | {x: name for x, name in _SPLITS.items() if name in available}
     try:
         records = {split: builder.as_data_source(split=name) for split, name in names.items()}
-        indices: dict[str, Sequence[int]] = {x: range(len(data)) for x, data in records.items()}
+        indices: dict[str, Indices] = {x: range(len(data)) for x, data in records.items()}
     except Exception as error:  # prepared in another format, partly deleted: many types
         raise UserError(
             f"{dataset} in {builder.data_dir} cannot be read as array_record "
@@ -73,9 +72,9 @@ def read_dataset(source: str, target: str, dataset: str, data_dir: str) -> dict[
     }
 
 
-def _hold_out(count: int, splits: list[str]) -> dict[str, list[int]]:
+def _hold_out(count: int, splits: list[str]) -> dict[str, Indices]:
     """Sample disjoint splits from `count` training examples; return the indices of all splits."""
     size = int(count * _HELD_OUT)
     *held_out, train = np.split(fixed_permutation(count), size * np.arange(1, len(splits) + 1))
     parts = {"train": train} | dict(zip(splits, held_out, strict=True))
-    return {split: np.sort(part).tolist() for split, part in parts.items()}
+    return {split: np.sort(part) for split, part in parts.items()}

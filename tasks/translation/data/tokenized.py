@@ -171,7 +171,7 @@ def _load(path: Path, count: int) -> TokenizedPairs:
 
 
 def _index(
-    ids: Integer[np.ndarray, " total"], lengths: Int[np.ndarray, " 2N"], cache: Path | None = None
+    ids: Integer[np.ndarray, " total"], lengths: Int[np.ndarray, " M"], cache: Path | None = None
 ) -> TokenizedPairs:
     """Locate the sentences in the output of `_encode`."""
     starts = np.cumsum(lengths, dtype=np.int64) - lengths

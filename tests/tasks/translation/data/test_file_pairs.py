@@ -51,7 +51,7 @@ def write(directory, shards):
 
 
 @given(SHARDS, st.integers(1, 7))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 def test_shards_equal_one_file(shards, size):
     expected = [pair for pairs, *_ in shards for pair in pairs]
     with tempfile.TemporaryDirectory() as directory:
