@@ -40,7 +40,7 @@ def test_concatenated_compressed_files_are_read_to_the_end(tmp_path, suffix):
 def test_damaged_file_is_an_error_with_the_position(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(text, "_BLOCK", 2**12)
     path = tmp_path / f"x.en{suffix}"
-    numbers = np.random.default_rng(0).integers(10**9, size=10_000)
+    numbers = np.random.default_rng(0).integers(10**9, size=30_000)
     content = "".join(f"{n}\n" for n in numbers).encode()
     compressed = COMPRESS[suffix](content)
     path.write_bytes(compressed[: len(compressed) // 2])  # truncated
