@@ -105,7 +105,8 @@ def test_unwritable_label_directory_is_reported_before_labeling(tmp_path):
         ),
         (
             {"labels": {"solver": "held_carp"}},
-            "'held_karp' or 'local_search' or .*, not 'held_carp'. Did you mean 'held_karp'",
+            "must be 'held_karp' or 'local_search' or 'greedy_edges' or 'nearest_neighbor' or "
+            "'christofides', not 'held_carp'. Did you mean 'held_karp'",
         ),
     ],
 )

@@ -119,7 +119,8 @@ def test_baseline_comparison_is_a_one_sided_test_at_5_percent(mean, expected):
     [
         (
             {"baseline": {"kind": "leave_one"}},
-            "or 'rollout' or 'critic', not 'leave_one'. Did you mean 'leave_one_out'",
+            "must be 'leave_one_out' or 'rollout' or 'critic', not 'leave_one'. "
+            "Did you mean 'leave_one_out'",
         ),
         (
             {"baseline": {"kind": "rollout"}},
