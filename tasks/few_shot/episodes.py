@@ -66,5 +66,6 @@ def sample_episodes(
         labels.append(rng.permutation(support) if shuffle_labels else support)
         targets.append(query_labels)
     shape = (batch, ways * shots + queries, *images[0].shape)
-    labels, targets = np.array(labels, np.int32), np.array(targets, np.int32)
-    return Episodes(np.array(images).reshape(shape), labels, targets)
+    return Episodes(
+        np.array(images).reshape(shape), np.array(labels, np.int32), np.array(targets, np.int32)
+    )

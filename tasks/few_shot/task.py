@@ -4,7 +4,7 @@ Source: Mishra et al. 2018, sec. 5.1. Episodes are sampled on the host from the 
 images are augmented on the device. The loss is the cross-entropy of the queries.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -122,10 +122,11 @@ class FewShotClassification(Supervised):
         data = self.config.data
         support = data.ways * max(data.shots)
         image = data.image_size, data.image_size, datasets.channels(data.source)
-        label_shapes = ((self.config.batch, n) for n in (support, data.queries))
+        shape: Callable[..., Any] = jax.ShapeDtypeStruct
         return Episodes(
-            jax.ShapeDtypeStruct((self.config.batch, support + data.queries, *image), jnp.uint8),
-            *(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in label_shapes),
+            shape((self.config.batch, support + data.queries, *image), jnp.uint8),
+            shape((self.config.batch, support), jnp.int32),
+            shape((self.config.batch, data.queries), jnp.int32),
         )
 
     def data_fingerprint(self) -> dict[str, str]:
@@ -219,6 +220,7 @@ class FewShotClassification(Supervised):
 
     @cached_property
     def _hausdorff_error(self):
+        assert self.runs is not None  # `evaluate` needs it for the runs only
         return float(omniglot.hausdorff_errors(self.runs).mean())
 
     @cached_property
@@ -246,6 +248,7 @@ class FewShotClassification(Supervised):
         if "test" in self.classes:
             batch = self._sample("test", self._rng("test", 0), min(self.config.data.shots))
         else:
+            assert self.runs is not None  # a dataset without test classes has one-shot runs
             batch = self.runs.episodes()
         batch = Episodes(*(x[:MAX_ROWS] for x in batch))
         support = batch.labels.shape[1]

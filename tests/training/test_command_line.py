@@ -7,6 +7,7 @@ import sys
 import jax
 import pytest
 
+from tasks.pointing.search import SEARCHES
 from tests import toy
 from tests.commands import ROOT, run_in_process
 from tests.training.runs import toy_config
@@ -139,6 +140,7 @@ def test_bounds_apply_to_keys_of_configs():
     files = [*ROOT.glob("configs/*.py"), *ROOT.glob("configs/launchers/*.py")]
     configs = [cli.load_config(str(file)) for file in files if file.stem != "__init__"]
     keys = {key.split(".")[-1] for config in configs for key, _ in cli.config_items(config)}
+    keys |= {key for options in SEARCHES.values() for key in options}  # of the section `search`
     assert keys >= cli.ZERO_ALLOWED | cli.UPPER_BOUNDS.keys()
 
 
