@@ -5,7 +5,7 @@ python := .venv/bin/python
 pip := $(python) -m pip install -qq --disable-pip-version-check
 pytest := $(python) -m pytest -q
 
-.PHONY: help install train test test-slow test-slurm test-peers lint bench table verify
+.PHONY: help install train test test-slow test-slurm test-peers test-browser lint bench table verify
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow   run the slow tests"
 	@echo "make test-slurm  run the tests that submit jobs to a running Slurm"
 	@echo "make test-peers  run the tests that compare with PyTorch (installs it)"
+	@echo "make test-browser run the tests of pages in Chromium, where it is installed"
 	@echo "make bench       compare the Transformer's speed with PyTorch's (installs it)"
 	@echo "make lint        check style and types"
 	@echo "make table       update the tables of README.md and docs/coverage.md"
@@ -38,6 +39,9 @@ test-slurm: .venv/installed-test
 test-peers: .venv/installed-peers
 	@$(pytest) -m peers
 
+test-browser: .venv/installed-browser
+	@$(pytest) -m browser
+
 bench: .venv/installed-peers
 	@$(python) -m benchmarks.transformer
 
@@ -60,6 +64,11 @@ verify: .venv/installed
 	@touch $@
 
 .venv/installed-test: requirements-test.txt .venv/installed
+	@echo "Installing $< into .venv"
+	@$(pip) -r $<
+	@touch $@
+
+.venv/installed-browser: requirements-browser.txt .venv/installed-test
 	@echo "Installing $< into .venv"
 	@$(pip) -r $<
 	@touch $@

@@ -5,11 +5,16 @@
     python eval.py --workdir=runs/nmt --translate="twenty-one"
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
     python eval.py --workdir=runs/captioning --caption=photo.jpg
+    python eval.py --workdir=runs/nmt --view="twenty-one"
     python eval.py --workdir=runs/nmt --export=weights.safetensors
 
 `--export` writes the weights of the checkpoint without the optimizer state. A directory with such a
 `weights.safetensors`, and with `config.json` and the vocabulary or classifier of the run, can be
 evaluated like the run.
+
+`--view` writes `attention.html` to the run directory, a page on which to look at the attention
+weights of the model for a sentence, problem instance or image, or without a value for the task's
+examples. `--save_attention=FILE` writes them to an `.npz` file; see `tasks/attention_maps.py`.
 
 `--translate` also accepts a file or pipe with one sentence per line, or `-` for standard input.
 Config values of the run can be overridden, for example if the data has moved:
@@ -31,7 +36,8 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 import tasks
-from tasks.base import ImageCaptioner, InstanceSolver, Translator
+from tasks import attention_maps, viewer
+from tasks.base import ImageCaptioner, InstanceSolver, ShowsAttention, Translator
 from tasks.files import list_files
 from tasks.images import EXTENSIONS
 from tasks.text import decode_lines, read_bytes
@@ -58,6 +64,15 @@ INSTANCE = flags.DEFINE_string(
 )
 CAPTION = flags.DEFINE_string(
     "caption", None, "Image or directory of images to caption; a figure is written next to it."
+)
+VIEW = flags.DEFINE_string(
+    "view",
+    None,
+    "Sentence, instance or image whose attention is written to attention.html; "
+    "without a value, the attention of the task's examples.",
+)
+SAVE_ATTENTION = flags.DEFINE_string(
+    "save_attention", None, "File (.npz) to which the attention weights are written."
 )
 EXPORT = flags.DEFINE_string("export", None, "File to which the weights are written.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing solution of --instance.")
@@ -92,6 +107,8 @@ def run_command() -> None:
         caption(config, workdir, Path(CAPTION.value))
     elif TRANSLATE.value is not None:
         translate(config, workdir, TRANSLATE.value)
+    elif VIEW.value is not None or SAVE_ATTENTION.value is not None:
+        view(config, workdir, VIEW.value or "")
     elif EXPORT.value is not None:
         export(config, workdir, Path(EXPORT.value))
     else:
@@ -138,7 +155,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
 
 def translate(config: ConfigDict, workdir: str, source: str) -> None:
     """Print the translation of a sentence, or of each line of a file or standard input."""
-    sentences = read_sentences(source)
+    sentences = read_sentences(source, "--translate")
     task = build_task(config, workdir)
     if not isinstance(task, Translator):
         raise UserError(f"The task '{config.task}' does not support --translate.")
@@ -154,28 +171,28 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
         )
 
 
-def read_sentences(source: str) -> list[str]:
-    """Read the sentences that `--translate` gives: a sentence, a file, or - for standard input.
+def read_sentences(source: str, flag: str) -> list[str]:
+    """Read the sentences that a flag gives: a sentence, a file, or - for standard input.
 
     Raises:
         UserError: if the file cannot be read or does not exist.
     """
     if source in ("-", "/dev/stdin") and sys.stdin is None:
-        raise UserError(f"Cannot read --translate={source}: standard input is closed.")
+        raise UserError(f"Cannot read {flag}={source}: standard input is closed.")
     if source == "-":
         return decode_lines(sys.stdin.buffer.read(), "standard input")
     if os.path.isdir(source):
         raise UserError(
-            f"{source} is a folder: pass a file of sentences, or a sentence by --translate=-."
+            f"{source} is a folder: pass a file of sentences, or a sentence by {flag}=-."
         )
     if os.path.exists(source):  # also a pipe, such as /dev/stdin or <(command)
         return decode_lines(read_bytes(Path(source)), source)
     if PATH.fullmatch(source):
         raise UserError(
             f"There is no file {source}: check the path, or pass a sentence that looks like a path "
-            "by --translate=-."
+            f"by {flag}=-."
         )
-    return decode_lines(os.fsencode(source), "--translate") if source else [source]
+    return decode_lines(os.fsencode(source), flag) if source else [source]
 
 
 def solve(config: ConfigDict, workdir: str, file: str) -> None:
@@ -212,11 +229,7 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
     task = build_task(config, workdir)
     if not isinstance(task, ImageCaptioner):
         raise UserError(f"The task '{config.task}' does not support --caption.")
-    paths = [images]
-    if images.is_dir():
-        paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
-        if not paths:
-            raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
+    paths = list_images(images)
     figure_path = Path(f"{images.resolve()}.attention.png")  # also for the path '.'
     if not is_writable(figure_path):
         raise UserError(f"Cannot write the figure to {figure_path}: copy the images.")
@@ -228,6 +241,62 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
         with atomic_write(figure_path) as file:
             figure.savefig(file, format="png", dpi=150)
         print(f"Attention at each word written to {figure_path}.", file=sys.stderr)
+
+
+def list_images(images: Path) -> list[Path]:
+    """Return the path of an image, or those of the images in a directory.
+
+    Raises:
+        UserError: if the directory has no images.
+    """
+    if not images.is_dir():
+        return [images]
+    paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
+    if not paths:
+        raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
+    return paths
+
+
+def view(config: ConfigDict, workdir: str, source: str) -> None:
+    """Write the attention maps of the user's input, or of the task's examples if it is empty."""
+    page = Path(workdir) / "attention.html" if VIEW.value is not None else None
+    file = Path(SAVE_ATTENTION.value) if SAVE_ATTENTION.value is not None else None
+    for path in filter(None, (page, file)):
+        if not is_writable(path):
+            raise UserError(f"Cannot write the attention maps to {path}: choose another place.")
+    task = build_task(config, workdir)
+    if not isinstance(task, ShowsAttention):
+        raise UserError(f"The task '{config.task}' does not support --view.")
+    inputs = read_inputs(task, config.task, source) if source else None
+    _, restored = restore(task, config, workdir)
+    maps = task.attention_maps(restored.state, inputs)
+    if not maps:
+        raise UserError(
+            "There is no attention to show: choose a model with attention, and an input."
+        )
+    if page:
+        viewer.write_page(maps, page, config.name)
+    if file:
+        attention_maps.save(maps, file)
+    for path in filter(None, (page, file)):
+        print(f"Attention maps written to {path}.")
+
+
+def read_inputs(task: ShowsAttention, name: str, source: str) -> Any:
+    """Read the input of `--view` as `attention_maps` of the task takes it.
+
+    Raises:
+        UserError: if the input cannot be read, or the task takes none.
+    """
+    if isinstance(task, Translator):
+        return read_sentences(source, "--view")
+    if isinstance(task, ImageCaptioner):
+        return list_images(Path(source))
+    if isinstance(task, InstanceSolver):
+        if not os.path.isfile(source):
+            raise UserError(f"The file {source} does not exist.")
+        return read_bytes(Path(source))
+    raise UserError(f"The task '{name}' has its own examples: pass --view without a value.")
 
 
 def export(config: ConfigDict, workdir: str, path: Path) -> None:
@@ -296,11 +365,16 @@ def overrides() -> dict[str, Any]:
 
 def define_config_flag(argv: list[str]) -> None:
     """Define `--config` from the run's `config.json`, and expand the flags in `ALIASES`."""
+    argv[:] = [f"{word}=" if word in ("--view", "-view") else word for word in argv]
     flags.FLAGS(argv, known_only=True)
     if not WORKDIR.value:
         raise UserError("No run directory: pass --workdir=runs/NAME.")
-    if sum(x.value is not None for x in (TRANSLATE, INSTANCE, CAPTION, EXPORT)) + JSON.value > 1:
-        raise UserError("Pass only one of --translate, --instance, --caption, --export and --json.")
+    viewing = VIEW.value is not None or SAVE_ATTENTION.value is not None
+    commands = [x.value is not None for x in (TRANSLATE, INSTANCE, CAPTION, EXPORT)]
+    if sum(commands) + JSON.value + viewing > 1:
+        raise UserError(
+            "Pass only one of --translate, --instance, --caption, --view, --export and --json."
+        )
     config = run.read_config(WORKDIR.value)
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():

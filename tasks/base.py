@@ -12,6 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
+from tasks import viewer
+from tasks.attention_maps import AttentionMap
 from training.errors import UserError
 from training.optimizer import Optimizer
 from training.state import TrainState
@@ -60,6 +62,28 @@ class Task(Protocol):
     def samples(self, state: Any) -> str:
         """Format a few model outputs for the console."""
         ...
+
+
+class ShowsAttention:
+    """Base class of tasks: the page of the attention maps that a subclass returns."""
+
+    config: Any
+
+    def attention_maps(self, state: Any, inputs: Any = None) -> list[AttentionMap]:
+        """Return the attention maps of a few examples; by default none.
+
+        Args:
+            state: training state.
+            inputs: the user's examples: sentences if the task is a `Translator`, the content of a
+                file if it is an `InstanceSolver`, paths of images if it is an `ImageCaptioner`. By
+                default the task chooses examples.
+        """
+        return []
+
+    def pages(self, state: Any) -> dict[str, str]:
+        """Return the interactive page of the attention maps, if there are any."""
+        maps = self.attention_maps(state)
+        return {"attention": viewer.page(maps, self.config.name)} if maps else {}
 
 
 @runtime_checkable
@@ -144,7 +168,7 @@ class InstanceSolver(Protocol):
         ...
 
 
-class Supervised:
+class Supervised(ShowsAttention):
     """Base class of tasks that are trained on a loss.
 
     Subclasses define `init_params`, `loss` and `evaluate`.

@@ -226,7 +226,7 @@ def test_closed_standard_input_is_not_translated(untrained_run):
         (["--beam=0"], "beam"),
         (
             ["--translate=one", "--json"],
-            "Pass only one of --translate, --instance, --caption and --json",
+            "Pass only one of --translate, --instance, --caption, --view, --export and --json",
         ),
         (["--translate=-"], "standard input, line 2 is not UTF-8"),
         (["--translate=nowhere.en"], "There is no file nowhere.en: check the path, or pass"),

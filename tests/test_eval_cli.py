@@ -11,9 +11,11 @@ import sys
 from unittest import mock
 
 import jax
+import numpy as np
 import pytest
 
-from configs import ptrnet_tsp
+from configs import ptrnet_tsp, transformer_nmt
+from tasks import attention_maps, viewer
 from tests.commands import ROOT, SMOKE_CONFIG, run_in_process, run_in_subprocess
 
 SENTENCES = ["twenty-one", "seven thousand and three"]
@@ -175,6 +177,53 @@ def test_truncated_sentences_are_counted(smoke_run, evaluate):
 
 def test_translation_does_not_load_the_corpus(evaluate):
     assert evaluate("--translate=", "--config.data.corpus=nowhere")[0] == "\n"
+
+
+# Attention.
+
+
+def test_view_and_file_have_the_attention_of_the_sentences(smoke_run, tmp_path):
+    copy, file = shutil.copytree(smoke_run, tmp_path / "run"), tmp_path / "maps.npz"
+    done = run_in_process(
+        "eval.py",
+        f"--workdir={copy}",
+        "--view=-",
+        f"--save_attention={file}",
+        stdin=b"one\n\nten\n",
+    )
+    assert done.code == 0, done.errors
+    page = copy / "attention.html"
+    expected = "".join(f"Attention maps written to {path}.\n" for path in (page, file))
+    assert done.output == expected
+    maps = attention_maps.load(file)
+    assert [record.example for record in maps] == ["one"] * 3 + ["ten"] * 3
+    assert page.read_text() == viewer.page(maps, "transformer_nmt")
+    for record in maps:
+        np.testing.assert_allclose(record.weights.sum(-1), 1, atol=1e-5)
+
+
+def test_view_without_a_value_shows_the_examples_of_the_run(smoke_run, tmp_path):
+    copy = shutil.copytree(smoke_run, tmp_path / "run")
+    done = run_in_process("eval.py", f"--workdir={copy}", "--view")
+    assert done.code == 0, done.errors
+    expected = (smoke_run / "figures" / "attention.html").read_text()
+    assert (copy / "attention.html").read_text() == expected
+    assert transformer_nmt.get_config("smoke").example in expected
+
+
+@pytest.mark.slow
+def test_view_shows_the_tour_of_an_instance(tsp_run, tmp_path):
+    (instance := tmp_path / "square.tsp").write_text(tsplib(SQUARE))
+    file = tmp_path / "maps.npz"
+    workdir = shutil.copytree(tsp_run, tmp_path / "run")
+    flags = [f"--view={instance}", f"--save_attention={file}"]
+    done = run_in_process("eval.py", f"--workdir={workdir}", *flags)
+    assert done.code == 0, done.errors
+    (record,) = attention_maps.load(file)
+    assert record.example == "square" and record.weights.shape == (1, 1, 6, 6)
+    assert sorted(record.queries.indices) == [*range(6)]
+    chosen = record.weights[0, 0, range(6), record.queries.indices]
+    np.testing.assert_array_equal(chosen, record.weights[0, 0].max(-1))  # greedy decoding
 
 
 @pytest.mark.slow
@@ -339,6 +388,9 @@ def test_existing_solution_survives_a_failed_write(error, message, solve_with):
     [
         (["--length_penalty=1"], "The task 'pointing.tsp' does not support --length_penalty."),
         (["--translate=one"], "The task 'pointing.tsp' does not support --translate."),
+        (["--view=nowhere.tsp"], "The file nowhere.tsp does not exist."),
+        (["--view", "--json"], "Pass only one of --translate, "),
+        (["--save_attention=no/where.npz"], "Cannot write the attention maps to no/where.npz: "),
         (["--instance=nowhere.tsp"], "The file nowhere.tsp does not exist."),
         (["--instance={file}"], "Cannot write the solution to {file}: "),
         (["--json", "--config.model.width=9"], "Cannot restore the run with model.width=9: "),

@@ -90,6 +90,15 @@ class ChecksDivergence(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPages(Protocol):
+    """Task that writes HTML pages beside its figures."""
+
+    def pages(self, state: Any) -> dict[str, str]:
+        """Return HTML pages by file name, without the extension."""
+        ...
+
+
 class InFlightMetrics(NamedTuple):
     """Metrics of a step that the device may still be computing."""
 
@@ -263,13 +272,19 @@ class Trainer:
         return summary
 
     def write_figures(self, state: Any) -> None:
-        """Write the learning curve and the task's figures; an error does not end the run."""
+        """Write the learning curve and the task's figures and pages.
+
+        An error does not end the run.
+        """
         try:
             paper = dict(self.config.paper)
             figures = {"learning_curve": learning_curve.plot(self.writer.lines, paper)}
             figures |= self.task.figures(state)
             for name, figure in figures.items():
                 self.writer.write_figure(name, figure, self.step)
+            pages = self.task.pages(state) if isinstance(self.task, HasPages) else {}
+            for name, page in pages.items():
+                self.writer.write_page(name, page)
         except Exception as error:  # noqa: BLE001 - plotting code raises errors of many types
             self.console.print(f"Cannot create the figures: {type(error).__name__}: {error}.")
 

@@ -109,6 +109,12 @@ class MetricWriter:
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         self._tensorboard.write(step, summary.image(name, pixels, dataformats="HWC"))
 
+    def write_page(self, name: str, content: str) -> None:
+        """Write an HTML page to `figures/NAME.html`."""
+        if self._write_files:
+            with atomic_write(self._workdir / "figures" / f"{name}.html") as file:
+                file.write(content.encode())
+
     def close(self) -> None:
         """Flush and close the files, all of them even if one cannot be written."""
         if self._write_files:

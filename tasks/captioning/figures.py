@@ -1,4 +1,4 @@
-"""Figures of captions: the image once per word with the attention weights over it."""
+"""Attention maps of captions, and figures: the image once per word with the weights over it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,9 +6,34 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
+from tasks.attention_maps import AttentionMap, Patches, Tokens
 from tasks.plotting import literal_text
+from tasks.vocabulary import EOS, SPECIAL
 
 COLUMNS = 9  # panels of a row
+
+
+def caption_maps(
+    images: Sequence[UInt8[np.ndarray, "_ _ _"]],
+    captions: Sequence[str],
+    weights: Float[np.ndarray, "B T P"],
+    grid: tuple[int, int],
+) -> list[AttentionMap]:
+    """Return the attention map of each captioned image.
+
+    Args:
+        images: images of any size.
+        captions: caption of each image.
+        weights: weights at the words of the captions and the end, over the positions of the grid.
+        grid: rows and columns of the map that the decoder attends to.
+    """
+    maps = []
+    for n, (image, caption, values) in enumerate(zip(images, captions, weights, strict=True)):
+        words = [*caption.split(), SPECIAL[EOS]]
+        queries, keys = Tokens("caption", words), Patches("image", image, *grid)
+        example = f"{n + 1}: {caption}"
+        maps.append(AttentionMap(example, "words", values[None, None, : len(words)], queries, keys))
+    return maps
 
 
 def attention_over_words(

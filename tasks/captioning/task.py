@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from attention import doubly_stochastic_penalty
 from models.beam_search import beam_search
 from models.captioner import Captioner
+from tasks.attention_maps import AttentionMap
 from tasks.base import Supervised
 from tasks.captioning import figures, metrics
 from tasks.captioning.data import karpathy, scenes
@@ -42,7 +43,7 @@ DATASETS: dict[str, Callable[..., Mapping[str, CaptionedImages]]] = {
     "coco": partial(karpathy.load, "coco"),
 }
 EXAMPLES = 3  # test images in figures
-FILES_IN_FIGURE = 8  # the user's images in the figure of `eval.py --caption`
+IMAGES_SHOWN = 8  # the user's images whose attention is shown
 
 
 def build(config: Any, workdir: str) -> "Captioning":
@@ -309,37 +310,49 @@ class Captioning(Supervised):
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """Plot the attention weights at each word of the captions of a few test images."""
-        images = self.dataset[self.splits[0]]
-        chosen = fixed_sample(len(images), EXAMPLES)
-        captions = self.caption(state.params, images.inputs[chosen], self.config.decode.width)
-        pixels = [images.pixels[i] for i in chosen]
-        figure = self._attention_figure(state.params, images.inputs[chosen], pixels, captions)
+        figure = self._attention_figure(self.attention_maps(state))
         return {"attention": figure} if figure else {}
 
-    def _attention_figure(self, params, inputs, pixels, captions):
-        """Plot the attention weights at each word of captions; `None` without attention."""
+    def attention_maps(self, state: TrainState, inputs: Any = None) -> list[AttentionMap]:
+        """Return the attention at each word of captions of test images, or of image files."""
+        if inputs is not None:
+            return self._caption_images(state.params, *read_files(inputs, self.config))[1]
+        images = self.dataset[self.splits[0]]
+        chosen = fixed_sample(len(images), EXAMPLES)
+        pixels = [images.pixels[i] for i in chosen]
+        return self._caption_images(state.params, images.inputs[chosen], pixels)[1]
+
+    def _caption_images(self, params, inputs, pixels):
+        """Return the captions of images, and the attention maps, if any, of the first of them."""
+        captions = self.caption(params, inputs, self.config.decode.width)
         if self.config.model.attention.alignment == "none":
+            return captions, []
+        shown = captions[:IMAGES_SHOWN]
+        tokens = self.vocabulary.encode_captions([[caption] for caption in shown])
+        batch = {"image": inputs[:IMAGES_SHOWN], "caption": tokens}
+        _, weights = self._read(params, batch)
+        return captions, figures.caption_maps(
+            pixels[:IMAGES_SHOWN], shown, np.asarray(weights)[:, 0], self.grid
+        )
+
+    def _attention_figure(self, maps):
+        """Plot the attention weights at each word of captions; `None` without attention."""
+        if not maps:
             return None
-        tokens = self.vocabulary.encode_captions([[caption] for caption in captions])
-        _, weights = self._read(params, {"image": inputs, "caption": tokens})
+        title = f"{self.config.name}: generated captions with the attention at each word"
         return figures.attention_over_words(
-            pixels,
-            [caption.split() for caption in captions],
-            list(np.asarray(weights)[:, 0].reshape(len(inputs), -1, *self.grid)),
-            title=f"{self.config.name}: generated captions with the attention at each word",
+            [record.keys.image for record in maps],
+            [record.queries.labels[:-1] for record in maps],
+            [record.weights[0, 0].reshape(-1, *self.grid) for record in maps],
+            title,
         )
 
     def caption_files(
         self, state: TrainState, paths: Sequence[Path]
     ) -> tuple[list[str], Figure | None]:
         """Generate captions of image files; see `tasks.base.ImageCaptioner`."""
-        inputs, pixels = read_files(paths, self.config)
-        captions = self.caption(state.params, inputs, self.config.decode.width)
-        shown = slice(FILES_IN_FIGURE)
-        figure = self._attention_figure(
-            state.params, inputs[shown], list(pixels[shown]), captions[shown]
-        )
-        return captions, figure
+        captions, maps = self._caption_images(state.params, *read_files(paths, self.config))
+        return captions, self._attention_figure(maps)
 
     def samples(self, state: TrainState) -> str:
         """Format captions of a few test images with their references."""

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from models.snail import FewShotClassifier
+from tasks.attention_maps import AttentionMap, Images
 from tasks.base import Supervised
 from tasks.few_shot import datasets, omniglot
 from tasks.few_shot.augment import random_affine
@@ -26,7 +27,7 @@ from training import mesh, optimizer
 from training.errors import UserError, config_section
 from training.state import TrainState
 
-MAX_ROWS = 6  # episodes of the figure
+MAX_ROWS = 6  # episodes whose attention is shown
 NORMAL_QUANTILE = 1.96  # of a two-sided 95% interval
 
 
@@ -241,21 +242,9 @@ class FewShotClassification(Supervised):
     # Figures.
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
-        """Plot episodes with labels, attention weights of a query, and its prediction.
-
-        The episodes are from the test classes, or from the one-shot runs if there are none.
-        """
-        if "test" in self.classes:
-            batch = self._sample("test", self._rng("test", 0), min(self.config.data.shots))
-        else:
-            assert self.runs is not None  # a dataset without test classes has one-shot runs
-            batch = self.runs.episodes()
-        batch = Episodes(*(x[:MAX_ROWS] for x in batch))
+        """Plot episodes with labels, attention weights of a query, and its prediction."""
+        images, batch, predicted, weights = self._classify_examples(state)
         support = batch.labels.shape[1]
-        key, strength = jax.random.key(0), self.config.evaluation.distortion
-        images = jax.jit(random_affine, static_argnums=2)(batch.images, key, strength)
-        logits, weights = jax.jit(self._classify)(state.params, images, batch.labels)
-        predicted = np.argmax(logits[:, 0], axis=-1)
         rows, columns = len(predicted), support + 1
         figure = Figure(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -268,13 +257,50 @@ class FewShotClassification(Supervised):
                 else:
                     title = f"class {batch.labels[row, t]}"
                     if weights:
-                        title += f", {weights[-1][row, 0, -1, t]:.2f}"
+                        title += f", {weights[-1][row, -1, t]:.2f}"
                 axes.set_title(title, fontsize=7)
         figure.suptitle(
             "support images with the query's weights in the last attention block; last: query",
             fontsize=8,
         )
         return {"episodes": figure}
+
+    def attention_maps(self, state: TrainState, inputs: Any = None) -> list[AttentionMap]:
+        """Return the weights of all attention blocks for a query of each of a few episodes."""
+        del inputs
+        images, batch, predicted, weights = self._classify_examples(state)
+        shades = np.clip(images if images.shape[-1] == 3 else 1 - images, 0, 1)  # dark ink
+        pixels, maps = np.rint(255 * shades).astype(np.uint8), []
+        for n, prediction in enumerate(predicted if weights else ()):
+            labels = [*(f"class {c}" for c in batch.labels[n]), "query"]
+            axis = Images("images", labels, pixels[n, : len(labels)])
+            layers = np.stack([layer[n][None] for layer in weights])
+            title = f"episode {n + 1}: class {batch.targets[n, 0]}, predicted {prediction}"
+            maps.append(AttentionMap(title, "attention", layers, axis, axis))
+        return maps
+
+    def _classify_examples(self, state):
+        """Classify a query of episodes of the test classes, or of one-shot runs if there are none.
+
+        Returns:
+            Images, episodes, the predicted classes `[B]`, and the weights `[B, S + 1, S + 1]` of
+            every attention block.
+        """
+        if "test" in self.classes:
+            batch = self._sample("test", self._rng("test", 0), min(self.config.data.shots))
+        else:
+            assert self.runs is not None  # a dataset without test classes has one-shot runs
+            batch = self.runs.episodes()
+        batch = Episodes(*(x[:MAX_ROWS] for x in batch))
+        key, strength = jax.random.key(0), self.config.evaluation.distortion
+        images = jax.jit(random_affine, static_argnums=2)(batch.images, key, strength)
+        logits, weights = self._jitted_classify(state.params, images, batch.labels)
+        weights = [np.asarray(layer)[:, 0] for layer in weights]
+        return np.asarray(images), batch, np.argmax(logits[:, 0], axis=-1), weights
+
+    @cached_property
+    def _jitted_classify(self):
+        return jax.jit(self._classify)
 
 
 def mean_and_interval(name: str, values: Float[np.ndarray, " B"]) -> dict[str, float]:

@@ -8,7 +8,10 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tasks.attention_maps import AttentionMap, Patches
 from training.files import atomic_write
+
+MAX_WEIGHTS = 1_000_000  # limits the size of the page of the attention maps
 
 
 def tile(images: Float[np.ndarray, "B R R C"], rows: int) -> UInt8[np.ndarray, "Y X C"]:
@@ -89,6 +92,30 @@ def attention_figure(
             for panel in (row[0], axes):
                 panel.plot(right * resolution, down * resolution, "o", color=f"C{n}", ms=4)
     return figure
+
+
+def image_maps(
+    images: Float[np.ndarray, "B R R C"],
+    attention: Float[np.ndarray, "B P S"],
+    names: Sequence[str],
+) -> list[AttentionMap]:
+    """Return the attention map of each image, fewer than all if the maps are large.
+
+    Args:
+        images: in [-1, 1].
+        attention: weights of square maps of P query and S key positions.
+        names: classes of the images; empty if there are no classes.
+    """
+    query_size, key_size = (round(n**0.5) for n in attention.shape[1:])
+    count = max(1, MAX_WEIGHTS // attention[0].size)
+    maps = []
+    for n, (image, weights) in enumerate(zip(images[:count], attention, strict=False)):
+        pixels = tile(image[None], 1)
+        title = f"image {n + 1}" + (f", class {names[n]}" if names else "")
+        queries = Patches("image", pixels, query_size, query_size)
+        keys = Patches("image", pixels, key_size, key_size)
+        maps.append(AttentionMap(title, "self-attention", weights[None, None], queries, keys))
+    return maps
 
 
 def _show(axes, pixels, **options):

@@ -19,18 +19,13 @@ from matplotlib.figure import Figure
 
 from models import spectral_norm
 from models.sagan import Discriminator, Generator
-from tasks.base import Metrics
+from tasks.attention_maps import AttentionMap
+from tasks.base import Metrics, ShowsAttention
+from tasks.image_generation import figures
 from tasks.image_generation.data import sources
 from tasks.image_generation.data.augment import Augmentation, preprocess
 from tasks.image_generation.data.batching import THREADS, RandomBatches
 from tasks.image_generation.evaluation import Evaluator
-from tasks.image_generation.figures import (
-    attention_figure,
-    image_figure,
-    read_png,
-    save_png,
-    tile,
-)
 from tasks.image_generation.sampler import GeneratorFunctions, Sampler
 from tasks.subsets import fixed_sample
 from training import optimizer
@@ -39,6 +34,7 @@ from training.prefetch import prefetch
 
 NETWORKS = ("generator", "discriminator")
 COLUMNS = 10  # columns of the image grids
+DIAGONAL = slice(None, None, COLUMNS + 1)  # one image per row of a grid, of different latents
 NEIGHBORS = 4  # nearest training images per generated image
 QUERIES = ((0.2, 0.5), (0.5, 0.35), (0.5, 0.65), (0.8, 0.5))  # (down, right), fractions of the size
 
@@ -81,7 +77,7 @@ def build_abstract(config: Any, workdir: str) -> "ImageGeneration":
     return ImageGeneration(config, workdir)
 
 
-class ImageGeneration:
+class ImageGeneration(ShowsAttention):
     """Image generation task; see the module for training and `Evaluator` for the metrics."""
 
     unit = "images"
@@ -323,7 +319,7 @@ class ImageGeneration:
         if split == "dev":
             images = np.asarray(sampler.generate(*self._figure_inputs()).images)
             path = Path(self.workdir, "figures", f"samples_{int(state.step):06d}.png")
-            save_png(tile(images, len(images) // COLUMNS), path)
+            figures.save_png(figures.tile(images, len(images) // COLUMNS), path)
         return self.evaluator.evaluate(sampler.sample, split)
 
     def sampler(self, state: State) -> Sampler:
@@ -337,9 +333,8 @@ class ImageGeneration:
         output = sampler.generate(latents, labels)
         images, rows = np.asarray(output.images), len(labels) // COLUMNS
         interpolations = np.asarray(sampler.generate(_interpolate(latents), labels).images)
-        diagonal = slice(None, None, COLUMNS + 1)  # one image per row, of different latents
-        nearest = self.evaluator.nearest(images[diagonal], NEIGHBORS)
-        columns = np.concatenate([images[diagonal, None], nearest], axis=1)
+        nearest = self.evaluator.nearest(images[DIAGONAL], NEIGHBORS)
+        columns = np.concatenate([images[DIAGONAL, None], nearest], axis=1)
         layout = " (rows: classes, columns: latents)" if self.conditional else ""
         grids = {
             "samples": (f"Samples{layout}", images, rows, 5.0),
@@ -352,18 +347,29 @@ class ImageGeneration:
             ),
         }
         plots = {
-            name: image_figure({title: tile(x, count)}, 1, width)
+            name: figures.image_figure({title: figures.tile(x, count)}, 1, width)
             for name, (title, x, count, width) in grids.items()
         }
         if output.attention is not None:
-            attention = np.asarray(output.attention)[diagonal]
-            plots["attention"] = attention_figure(images[diagonal], attention, QUERIES)
+            attention = np.asarray(output.attention)[DIAGONAL]
+            plots["attention"] = figures.attention_figure(images[DIAGONAL], attention, QUERIES)
         paths = sorted(Path(self.workdir, "figures").glob("samples_*.png"))
         if paths:
             paths = paths[:: -(-len(paths) // 8)]
-            past = {f"step {int(path.stem[8:]):,}": read_png(path) for path in paths}
-            plots["through_training"] = image_figure(past, min(4, len(past)), 3.0)
+            past = {f"step {int(path.stem[8:]):,}": figures.read_png(path) for path in paths}
+            plots["through_training"] = figures.image_figure(past, min(4, len(past)), 3.0)
         return plots
+
+    def attention_maps(self, state: State, inputs: Any = None) -> list[AttentionMap]:
+        """Return the generator's attention in sample images of different latents."""
+        del inputs
+        latents, labels = self._figure_inputs()
+        output = self.sampler(state).generate(latents, labels)
+        if output.attention is None:
+            return []
+        names = [self.classes[n] for n in np.asarray(labels)[DIAGONAL]] if self.conditional else []
+        images, attention = map(np.asarray, (output.images, output.attention))
+        return figures.image_maps(images[DIAGONAL], attention[DIAGONAL], names)
 
     def _figure_inputs(self):
         """Latents and classes of the sample images, the same for all steps.

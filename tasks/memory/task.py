@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from models.ntm import NTM, LSTMBaseline, MemoryAccess
 from tasks import plotting
+from tasks.attention_maps import AttentionMap, MemoryRows, TimeSteps
 from tasks.base import Supervised, evaluation_key, example_indices
 from tasks.memory.sequences import SEQUENCE_TASKS, SequenceBatch, SequenceTask, sample_batch
 from training import mesh, optimizer
@@ -167,11 +168,15 @@ class MemoryTask(Supervised):
             figures["memory_access"] = plot_memory_access(examples[0])
         return figures
 
+    def attention_maps(self, state: TrainState, inputs: Any = None) -> list[AttentionMap]:
+        """Return the weightings of all heads of an NTM for the longest sequence of each split."""
+        del inputs
+        examples = [x for x in self.examples(state) if x.memory_access is not None]
+        return [weighting_map(example) for example in examples]
+
     def examples(self, state: TrainState) -> list["Example"]:
         """Predict the longest sequence of each distinct split, of the training split first."""
-        key, model = jax.random.key(0), nnx.merge(self.graphdef, state.params)
-        predict = jax.jit(model.with_memory_access if isinstance(model, NTM) else model)
-        examples: list[Example] = []
+        key, examples = jax.random.key(0), []
         # Splits of the same sizes share a task, which is named after the first of them.
         names = {task: split for split, task in reversed(self.tasks.items())}
         order = lambda item: (item[1] != "train", item[0].max_steps)
@@ -179,18 +184,42 @@ class MemoryTask(Supervised):
             sizes = {name: jnp.int32(size) for name, size in task.max_sizes.items()}
             sequence, steps = task.sequence(key, sizes), jnp.int32(task.max_steps)
             title = f"{split}: " + ", ".join(f"{n} {size}" for n, size in task.max_sizes.items())
-            predicted = predict(sequence.inputs[:, None], steps, key)
-            logits, access = predicted if isinstance(model, NTM) else (predicted, None)
+            logits, access = self._predict(state.params, sequence.inputs[:, None], steps, key)
             outputs = jnp.where(sequence.loss_mask[:, None], jax.nn.sigmoid(logits[:, 0]), 0.0)
             arrays = jax.device_get((sequence.inputs, sequence.targets, outputs, access))
             examples.append(Example(split, title, *arrays))
         return examples
+
+    @functools.partial(jax.jit, static_argnames="self")
+    def _predict(self, params, inputs, steps, key):
+        """Return the logits, and the memory access of an NTM or `None`."""
+        model = nnx.merge(self.graphdef, params)
+        if isinstance(model, NTM):
+            return model.with_memory_access(inputs, steps, key)
+        return model(inputs, steps, key), None
 
 
 def cross_entropy(logits: Float[Array, "T *B O"], sequences: SequenceBatch) -> Float[Array, "T *B"]:
     """Cross-entropy of each step in nats, summed over output channels; zero where masked."""
     nats = jnp.logaddexp(0.0, logits) - sequences.targets * logits
     return jnp.where(sequences.loss_mask, nats.sum(-1), 0.0)
+
+
+def weighting_map(example: Example) -> AttentionMap:
+    """Return the weightings of all heads of an NTM over its memory rows at every step."""
+    assert example.memory_access is not None
+    weightings = np.asarray(example.memory_access.weightings)
+    weights = weightings[:, 0].swapaxes(0, 1)[None]  # [1, 2 * heads, T, N]
+    heads = weights.shape[1] // 2
+    numbers = [f" {n + 1}" if heads > 1 else "" for n in range(heads)]
+    return AttentionMap(
+        example.title,
+        "addressing",
+        weights,
+        TimeSteps("time steps", example.inputs, example.outputs),
+        MemoryRows("memory rows", weights.shape[-1]),
+        [f"{kind}{n}" for kind in ("read", "write") for n in numbers],
+    )
 
 
 def plot_memory_access(example: Example) -> Figure:

@@ -7,7 +7,7 @@ region policy optimization (TRPO); this implementation uses PPO with large batch
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from models.snail.network import SNAIL
 from tasks import plotting
-from tasks.base import evaluation_key, example_indices, microbatches
+from tasks.attention_maps import AttentionMap, Steps
+from tasks.base import ShowsAttention, evaluation_key, example_indices, microbatches
 from tasks.meta_rl import ppo
 from tasks.meta_rl.baselines import make_baselines
 from tasks.meta_rl.environments import ENVIRONMENTS, Environment
@@ -30,7 +31,8 @@ from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
 
 EVALUATION_SEED = 2018
-FIGURE_STEPS = 40  # steps of a trial in the attention figure
+EXAMPLE_TRIALS = 3  # trials whose attention is shown
+FIGURE_STEPS = 40  # steps of a trial whose attention is shown
 
 
 def build(config: Any, workdir: str) -> "MetaRL":
@@ -43,7 +45,7 @@ def build(config: Any, workdir: str) -> "MetaRL":
     return MetaRL(config)
 
 
-class MetaRL:
+class MetaRL(ShowsAttention):
     """Meta-reinforcement learning task; its metric `reward` is the total reward of a trial."""
 
     unit = "actions"
@@ -287,26 +289,57 @@ class MetaRL:
 
     def _attention_figure(self, state: TrainState) -> dict[str, Figure]:
         """Plot the attention weights in one trial, if the model has attention blocks."""
-        model = nnx.merge(self.graphdef, state.params)
-        trials = self._example_trial(state)
-        inputs = jnp.swapaxes(self.encode(trials.inputs), 0, 1)[:, :FIGURE_STEPS]
-        weights = [np.asarray(x) for x in jax.jit(model.attention_weights)(inputs)]
-        if not weights:
+        maps = self.attention_maps(state)
+        if not maps:
             return {}
-        steps = _format_steps(trials)[:FIGURE_STEPS]
+        steps = _format_steps(self._example_trials(state))[:FIGURE_STEPS]
         previous = ["–", *steps][: len(steps)]  # the input of a step is the outcome of the previous
         title = "Attention weights. Row: chosen action:reward. Column: previous action:reward."
-        return {"attention": plotting.attention_heads(weights, previous, steps, title)}
+        layers = list(maps[0].weights)
+        return {"attention": plotting.attention_heads(layers, previous, steps, title)}
+
+    def attention_maps(self, state: TrainState, inputs: Any = None) -> list[AttentionMap]:
+        """Return the weights of all attention blocks in the first steps of a few trials."""
+        del inputs
+        trials = self._example_trials(state)
+        encoded = jnp.swapaxes(self.encode(trials.inputs), 0, 1)[:, :FIGURE_STEPS]
+        weights = jax.device_get(self._attention_weights(state.params, encoded))
+        if not weights:
+            return []
+        maps = []
+        for n in range(EXAMPLE_TRIALS):
+            actions = [f"action {action}" for action in trials.actions[:FIGURE_STEPS, n]]
+            rewards = np.asarray(trials.rewards[:FIGURE_STEPS, n])
+            before = np.concatenate([[np.nan], rewards[:-1]])
+            maps.append(
+                AttentionMap(
+                    f"trial {n + 1}",
+                    "attention",
+                    np.stack([layer[n][None] for layer in weights]),
+                    Steps("step", actions, rewards),
+                    Steps("input", ["start", *actions[:-1]], before),
+                )
+            )
+        return maps
+
+    @partial(jax.jit, static_argnames="self")
+    def _attention_weights(self, params, inputs):
+        return nnx.merge(self.graphdef, params).attention_weights(inputs)
 
     def samples(self, state: TrainState) -> str:
         """Format the actions and rewards of one trial."""
         return "one trial, as action:reward\n  " + " ".join(
-            _format_steps(self._example_trial(state))
+            _format_steps(self._example_trials(state))
         )
 
-    def _example_trial(self, state: TrainState) -> Trials:
-        keys = trial_keys(evaluation_key("figures", EVALUATION_SEED), jnp.arange(1))
-        return jax.device_get(jax.jit(self.rollout)(state.params, keys))
+    def _example_trials(self, state: TrainState) -> Trials:
+        indices = jnp.arange(EXAMPLE_TRIALS)
+        keys = trial_keys(evaluation_key("figures", EVALUATION_SEED), indices)
+        return jax.device_get(self._jitted_rollout(state.params, keys))
+
+    @cached_property
+    def _jitted_rollout(self):
+        return jax.jit(self.rollout)
 
 
 def _format_steps(trials: Trials) -> list[str]:

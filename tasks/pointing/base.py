@@ -4,8 +4,10 @@ A subclass defines its problem, its solvers and its metrics. Training instances 
 labeled inside the training step if a solver runs on the device, and otherwise on the host.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +22,7 @@ from models.pointer_network.decoding import ChoiceModel
 from models.pointer_network.network import PointerNet
 from models.pointer_network.seq2seq import Seq2Seq
 from tasks import plotting
+from tasks.attention_maps import AttentionMap, Choices, Points
 from tasks.base import Supervised, evaluation_key, example_indices
 from tasks.pointing import policy
 from tasks.pointing.instances import Instances, Problem, sample_points
@@ -57,6 +60,7 @@ class PointerTask(Supervised):
     """
 
     unit = "instances"
+    polygon = 0  # number of choices that form a polygon, or 0 if all form one path
     device_solvers: Mapping[str, DeviceSolver]  # by name
     host_solvers: tuple[str, ...]  # names in `SOLVERS`; the first solves the test instances
     searches: tuple[str, ...] = ("beam",)  # names in `tasks.pointing.search.SEARCHES`
@@ -284,10 +288,15 @@ class PointerTask(Supervised):
         for title, solutions in (("predicted", predicted), ("reference", reference)):
             pairs = zip(points, solutions, strict=True)
             rows.append([plotting.PointPlot(title, p, self.paths(c)) for p, c in pairs])
-        return {
-            "solutions": plotting.point_plots(rows),
-            "pointer": self._plot_pointer(state, points[0]),
-        }
+        pointer = self.attention_maps(state)[0]
+        labels = pointer.keys.labels
+        figure = plotting.attention_heads(
+            list(pointer.weights),
+            labels,
+            [f"step {step + 1}: {labels[n]}" for step, n in enumerate(pointer.queries.indices)],
+            "pointer distribution at each decoding step",
+        )
+        return {"solutions": plotting.point_plots(rows), "pointer": figure}
 
     def samples(self, state: Any) -> str:
         """Format a few predicted solutions, each followed by the reference."""
@@ -300,32 +309,47 @@ class PointerTask(Supervised):
             lines.append("  " + " ".join(map(str, solution)))
         return "\n".join(lines)
 
-    def _plot_pointer(self, state, points):
-        """Plot the pointer distribution at each step of the predicted solution of an instance."""
-        n = len(points)
-        problem = self.problem_type((n, n))
-        [choices] = self.predict(state, points[None])
-        steps = np.argmax(np.append(choices, n) == n) + problem.has_end_token
-        choices = choices[:steps]
+    def attention_maps(self, state: Any, inputs: Any = None) -> list[AttentionMap]:
+        """Return the pointer distributions of the predicted solutions of a few instances."""
+        del inputs
+        points = self.eval_points("test", max(self.eval_problems))[:SAMPLE_EXAMPLES]
+        titles = [f"instance {k + 1}" for k in range(len(points))]
+        return self.pointer_maps(state, points, self.predict(state, points), titles)
 
-        def distributions(params, points, choices):
-            count = jnp.int32(n)
-            chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 0), (0, 1)))
-            mask = problem.valid_mask(chosen, jnp.arange(len(choices[0, 0]))[:, None], count)
-            model = self.model(params)
-            steps = jnp.int32(choices.shape[-1])
-            return jnp.exp(model(points, count, choices, steps, mask))[:, 0]
+    def pointer_maps(
+        self,
+        state: Any,
+        points: Float[np.ndarray, "B N 2"],
+        choices: Int[np.ndarray, "B T"],
+        titles: Sequence[str],
+    ) -> list[AttentionMap]:
+        """Return the pointer distributions at every step of padded solutions."""
+        n = points.shape[1]
+        has_end_token = self.problem_type((n, n)).has_end_token
+        keys = Points("points", [*map(str, range(n)), "end"][: n + has_end_token], points[0])
+        probabilities = np.asarray(self._distributions(state.params, points, choices[:, None]))
+        maps = []
+        for k, title in enumerate(titles):
+            steps = np.argmax(np.append(choices[k], n) == n) + has_end_token
+            maps.append(
+                AttentionMap(
+                    title,
+                    "pointer",
+                    probabilities[k, None, None, :steps, : len(keys)],
+                    Choices("steps of the solution", choices[k, :steps], self.polygon),
+                    dataclasses.replace(keys, coordinates=points[k]),
+                )
+            )
+        return maps
 
-        probabilities = np.asarray(
-            jax.jit(distributions)(state.params, points[None], choices[None, None])
-        )
-        names = [*map(str, range(n)), "end"]
-        return plotting.attention_heads(
-            [probabilities[..., : n + problem.has_end_token]],
-            names[: n + problem.has_end_token],
-            [f"step {step + 1}: {names[choice]}" for step, choice in enumerate(choices)],
-            "pointer distribution at each decoding step",
-        )
+    @partial(jax.jit, static_argnames="self")
+    def _distributions(self, params, points, choices):
+        """Return the probabilities `[B, T, S]` of all indices at every step of solutions."""
+        n, length = points.shape[1], choices.shape[-1]
+        problem, count = self.problem_type((n, n)), jnp.int32(n)
+        chosen = jnp.pad(chosen_before(choices, n), ((0, 0), (0, 0), (0, 0), (0, 1)))
+        mask = problem.valid_mask(chosen, jnp.arange(length)[:, None], count)
+        return jnp.exp(self.model(params)(points, count, choices, jnp.int32(length), mask))[:, 0]
 
     def solve(self, points: Float[np.ndarray, "B N 2"]) -> Solutions:
         """Compute reference solutions on the host."""

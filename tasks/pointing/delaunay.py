@@ -27,6 +27,7 @@ class Delaunay(PointerTask):
     as the reference; `coverage`, the mean fraction of the reference triangles in the output.
     """
 
+    polygon = 3
     device_solvers = MappingProxyType(
         {"in_circle_test": DeviceSolver(geometry.delaunay, geometry.MAX_DELAUNAY_POINTS)}
     )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from tasks import plotting
+from tasks.attention_maps import AttentionMap
 from tasks.base import Solution
 from tasks.pointing import search, solvers, tsplib
 from tasks.pointing.base import DeviceSolver, PointerTask
@@ -83,12 +84,8 @@ class TSP(PointerTask):
 
     def solve_instance(self, state: Any, content: bytes) -> Solution:
         """Find a tour through the cities of a TSPLIB file."""
-        instance = tsplib.parse(content)
+        instance = read_instance(content)
         n, (low, high) = len(instance.cities), self.config.data.sizes
-        if n < Tour.min_points:
-            raise UserError(
-                f"{instance.name} has {n} cities: a tour needs at least {Tour.min_points}."
-            )
         cities = tsplib.unit_square_points(instance)[None]
         [order] = np.asarray(self.decode(state.params, cities, 0, constrained=True))
         length = tsplib.tour_length(instance, order)
@@ -96,6 +93,15 @@ class TSP(PointerTask):
         if not low <= n <= high:
             message += f" The model was trained on {low} to {high} cities; this instance has {n}."
         return Solution(message, tsplib.format_tour(instance, order))
+
+    def attention_maps(self, state: Any, inputs: Any = None) -> list[AttentionMap]:
+        """Return the pointer distributions of tours, by default of a few test instances."""
+        if inputs is None:
+            return super().attention_maps(state)
+        instance = read_instance(inputs)
+        cities = tsplib.unit_square_points(instance)[None]
+        order = np.asarray(self.decode(state.params, cities, 0, constrained=True))
+        return self.pointer_maps(state, cities, order, [instance.name])
 
     def figures(self, state: Any) -> dict[str, Figure]:
         """Plot the optimality gap by number of cities, and the figures of every pointer task."""
@@ -109,6 +115,18 @@ class TSP(PointerTask):
             gaps.append(length / optimal - 1.0)
         figure = plotting.metric_by_size(sizes, gaps, "cities", "optimality gap", (low, high))
         return super().figures(state) | {"gap_by_size": figure}
+
+
+def read_instance(content: bytes) -> tsplib.Instance:
+    """Parse a TSPLIB file.
+
+    Raises:
+        UserError: if the file is invalid or has too few cities for a tour.
+    """
+    instance = tsplib.parse(content)
+    if (n := len(instance.cities)) < Tour.min_points:
+        raise UserError(f"{instance.name} has {n} cities: a tour needs at least {Tour.min_points}.")
+    return instance
 
 
 def tour_lengths(

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from models import EncoderDecoder, Luong, RNNsearch, Transformer
 from models.beam_search import beam_search
 from models.encoder_decoder import Segments
+from tasks.attention_maps import AttentionMap
 from tasks.base import Supervised, check_kernel
 from tasks.cross_entropy import linear_cross_entropy
 from tasks.hard_attention import check_alignment
@@ -27,12 +28,13 @@ from tasks.translation.data.bucketing import (
     bucket_batch_size,
     bucket_shapes,
     evaluation_batches,
+    pad,
 )
 from tasks.translation.data.packing import PackedBatches, check_packing
 from tasks.translation.data.pairs import Splits, TextPairs
 from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import Vocabulary, select_vocabulary
-from tasks.translation.figures import attention_figures
+from tasks.translation.figures import attention_figures, sentence_maps
 from tasks.vocabulary import BOS, EOS, PAD, is_trained
 from training import hosts, mesh, optimizer
 from training.errors import UserError, config_section
@@ -360,20 +362,25 @@ class Translation(Supervised):
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """Plot every head's attention weights for the example sentence of the config."""
-        sentence = self.config.example
-        pair = TextPairs([sentence], self._translate(state.params, [sentence], width=1)[0])
-        first = np.array([0])
+        return attention_figures(self.config.name, self.attention_maps(state))
+
+    def attention_maps(self, state: TrainState, inputs: Any = None) -> list[AttentionMap]:
+        """Return the attention of sentences, by default of the example and of test sentences."""
+        if inputs is None:
+            test = self.corpus[self.splits[0]] if self.splits else ()
+            inputs = [self.config.example, *(test[i][0] for i in fixed_sample(len(test), 3))]
+        sentences = list(dict.fromkeys(sentence for sentence in inputs if sentence.strip()))
+        if not sentences:
+            return []
+        outputs, _ = self._translate(state.params, sentences, self.config.decode.width)
+        pairs, _ = tokenize(TextPairs(sentences, outputs), self.vocabulary).truncated(self.longest)
         source, target = (
-            side.tokens(first)[None].astype(np.int32)
-            for side in tokenize(pair, self.vocabulary).sides
+            pad(side, np.arange(len(sentences)), (len(sentences), length))
+            for side, length in zip(pairs.sides, self.longest, strict=True)
         )
         weights = jax.device_get(self._attention(state.params, source, target))
-        return attention_figures(
-            self.config.name,
-            weights._asdict(),
-            self.vocabulary.tokens(source[0]),
-            self.vocabulary.tokens(target[0]),
-        )
+        texts = [list(map(self.vocabulary.tokens, ids)) for ids in (source, target)]
+        return sentence_maps(weights._asdict(), sentences, *texts)
 
     @partial(jax.jit, static_argnames="self")
     def _attention(self, params, source, target):

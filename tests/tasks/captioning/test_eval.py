@@ -88,4 +88,7 @@ def test_only_one_input_is_accepted(scenes_run, tmp_path):
         "eval.py", f"--workdir={scenes_run}", f"--caption={tmp_path}", "--translate=one"
     )
     assert done.code == 2
-    assert "Pass only one of --translate, --instance, --caption and --json" in done.errors
+    assert (
+        "Pass only one of --translate, --instance, --caption, --view, --export and --json"
+        in done.errors
+    )

@@ -80,7 +80,8 @@ def test_samples_are_not_the_first_images_of_the_test_split(task, monkeypatch):
         return [f"image {n}" for n in shown[-1]]
 
     monkeypatch.setattr(task, "caption", caption)
-    monkeypatch.setattr(task, "_attention_figure", lambda *arguments: None)
+    monkeypatch.setattr(figures, "caption_maps", lambda *arguments: [])
+    monkeypatch.setattr(task, "_read", lambda *arguments: (None, np.zeros((3, 1))))
     state = TrainState(jnp.int32(0), None, None)
     lines = [line.split()[-1] for line in task.samples(state).splitlines() if line]
     task.figures(state)

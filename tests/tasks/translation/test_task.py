@@ -54,8 +54,9 @@ def test_summary_contains_error_rates(g2p_run):
 
 
 def test_run_writes_attention_figures(g2p_run):
-    assert {path.stem for path in (g2p_run[1] / "figures").iterdir()} == {
-        *("learning_curve", "attention_encoder", "attention_decoder", "attention_cross")
+    assert {path.name for path in (g2p_run[1] / "figures").iterdir()} == {
+        *("learning_curve.png", "attention.html"),
+        *("attention_encoder.png", "attention_decoder.png", "attention_cross.png"),
     }
 
 
