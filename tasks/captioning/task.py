@@ -174,8 +174,7 @@ class Captioning(Supervised):
         equal a reference, `bleu_N` see `metrics.bleu`. For datasets with boxes, `pointing` is the
         accuracy of the attention while the model reads the references, see
         `metrics.pointing_accuracy`. `pointing_generated` is the accuracy while it generates its own
-        captions, of which those that equal a reference are counted. The model cannot know which
-        object a reference names next, but it does know this of its own captions.
+        captions, of which those that equal a reference are counted.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self.generation_metrics(state, split, width)
