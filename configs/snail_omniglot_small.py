@@ -17,8 +17,9 @@ modified Hausdorff distance; the latter has an error of 0.388, as in the authors
 With independent initial queries and keys, or labels of the scale of the paper, short runs stayed at
 chance for 120 steps; with `tied_init` and `label_scale` the accuracy left chance after about 100.
 
-Not yet run to the end.
-Sized for a laptop: an hour on one CPU core.
+Expected: `test/one_shot_error` of 0.26 with the first set: results/snail_omniglot_small.
+
+Sized for a laptop: half an hour on one CPU core.
 """
 
 from ml_collections import ConfigDict
@@ -47,6 +48,6 @@ def get_config(variant: str = "") -> ConfigDict:
         tied_init=0.5,
     )
     config.optimizer.update(learning_rate=2e-3, warmup_steps=100)
-    config.train.update(steps=4_000, eval_every=500, checkpoint_every=500)
+    config.train.update(steps=2_500, eval_every=500, checkpoint_every=500)
     config.cpu_devices = 1
     return config
