@@ -269,7 +269,7 @@ class MetaRL(ShowsAttention):
             return self._episode_length_figure(labels, scalars) | self._attention_figure(state)
         episodes = self.environment.num_episodes
         by_episode = {labels[name]: x.reshape(episodes, -1).sum(1) for name, x in rewards.items()}
-        best = scalars["optimum"] / episodes if "optimum" in scalars else None
+        best = float(scalars["optimum"]) / episodes if "optimum" in scalars else None
         figures = {"episodes": plotting.line_plot(by_episode, "episode", "reward", best)}
         if best is not None:
             regret = {name: np.cumsum(best - x) for name, x in by_episode.items()}

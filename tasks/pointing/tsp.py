@@ -112,7 +112,7 @@ class TSP(PointerTask):
             cities = self.eval_points("dev", n)[: self.config.evaluation.batch]
             tours = self.predict(state, cities), np.stack(self.solve(cities))
             length, optimal = (np.mean(tour_lengths(cities, order)) for order in tours)
-            gaps.append(length / optimal - 1.0)
+            gaps.append(float(length / optimal - 1.0))
         figure = plotting.metric_by_size(sizes, gaps, "cities", "optimality gap", (low, high))
         return super().figures(state) | {"gap_by_size": figure}
 
