@@ -212,21 +212,6 @@ def test_view_without_a_value_shows_the_examples_of_the_run(smoke_run, tmp_path)
 
 
 @pytest.mark.slow
-def test_view_shows_the_tour_of_an_instance(tsp_run, tmp_path):
-    (instance := tmp_path / "square.tsp").write_text(tsplib(SQUARE))
-    file = tmp_path / "maps.npz"
-    workdir = shutil.copytree(tsp_run, tmp_path / "run")
-    flags = [f"--view={instance}", f"--save_attention={file}"]
-    done = run_in_process("eval.py", f"--workdir={workdir}", *flags)
-    assert done.code == 0, done.errors
-    (record,) = attention_maps.load(file)
-    assert record.example == "square" and record.weights.shape == (1, 1, 6, 6)
-    assert sorted(record.queries.indices) == [*range(6)]
-    chosen = record.weights[0, 0, range(6), record.queries.indices]
-    np.testing.assert_array_equal(chosen, record.weights[0, 0].max(-1))  # greedy decoding
-
-
-@pytest.mark.slow
 def test_run_in_a_read_only_directory_is_evaluated(smoke_run, tmp_path):
     """Tokens, packing plan and compiled programs cannot be stored."""
     copy = shutil.copytree(smoke_run, tmp_path / "run")

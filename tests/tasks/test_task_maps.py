@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tasks
+from configs import ptrnet_tsp
 from tasks import viewer
 from tests.commands import fast_compilation
 
@@ -22,6 +23,10 @@ CONFIGS = {  # kinds of queries and keys
     "snail_fewshot": ("images", "images"),
     "transformer_nmt": ("tokens", "tokens"),
 }
+SQUARE = (
+    b"NAME: square\nTYPE: TSP\nDIMENSION: 6\nEDGE_WEIGHT_TYPE: EUC_2D\nNODE_COORD_SECTION\n"
+    b"1 2 1\n2 5 1\n3 5 4\n4 2 4\n5 3 2\n6 4 3\nEOF\n"
+)
 
 
 @pytest.mark.slow
@@ -38,3 +43,15 @@ def test_maps_of_every_task_are_distributions(name, tmp_path):
     for record in maps:
         np.testing.assert_allclose(record.weights.sum(-1), 1, atol=1e-4)
     assert pages == {"attention": viewer.page(maps, name)}
+
+
+@pytest.mark.slow
+def test_map_of_an_instance_is_its_greedy_tour(tmp_path):
+    task = tasks.build(ptrnet_tsp.get_config("smoke"), str(tmp_path))
+    with fast_compilation():
+        state = jax.jit(task.init)(jax.random.key(0))
+        (record,) = task.attention_maps(state, SQUARE)
+    assert record.example == "square" and record.weights.shape == (1, 1, 6, 6)
+    assert sorted(record.queries.indices) == [*range(6)]
+    chosen = record.weights[0, 0, range(6), record.queries.indices]
+    np.testing.assert_array_equal(chosen, record.weights[0, 0].max(-1))
