@@ -95,9 +95,15 @@ def device_kind(device: str) -> str:
 def compare(
     reported: Mapping[str, float], metrics: Mapping[str, float], same_kind: bool
 ) -> Iterator[Difference]:
-    """Yield the metrics that differ by more than the hardware explains."""
-    for name, found in metrics.items():
-        value = reported.get(name, math.nan)
+    """Yield the reported metrics that differ by more than the hardware explains.
+
+    Metrics that the run did not have are passed over, as are those of splits without `metrics`.
+    """
+    splits = {name.partition("/")[0] for name in metrics}
+    for name, value in reported.items():
+        if name.partition("/")[0] not in splits:
+            continue
+        found = metrics.get(name, math.nan)
         equal = f"{value:.4g}" == f"{found:.4g}"
         if not same_kind:
             equal |= abs(value - found) <= TOLERANCE * max(1.0, abs(value))
