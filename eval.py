@@ -3,6 +3,8 @@
     python eval.py --workdir=runs/nmt
     python eval.py --workdir=runs/nmt --split=test_long --beam=8 --json
     python eval.py --workdir=runs/nmt --translate="twenty-one"
+    python eval.py --workdir=runs/g2p_0 --workdir=runs/g2p_1 --workdir=runs/g2p_2
+    python eval.py --workdir=runs/luong --split=test_aligned --alignments=test.talp
     python eval.py --workdir=runs/ptrnet_tsp --instance=berlin52.tsp
     python eval.py --workdir=runs/captioning --caption=photo.jpg
     python eval.py --workdir=runs/nmt --view="twenty-one"
@@ -24,7 +26,6 @@ Config values of the run can be overridden, for example if the data has moved:
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -37,17 +38,27 @@ from ml_collections import ConfigDict, config_flags
 
 import tasks
 from tasks import attention_maps, viewer
-from tasks.base import ImageCaptioner, InstanceSolver, ShowsAttention, Translator
-from tasks.files import list_files
-from tasks.images import EXTENSIONS
-from tasks.text import decode_lines, read_bytes
+from tasks.base import (
+    ImageCaptioner,
+    InstanceSolver,
+    ShowsAttention,
+    SupportsEnsemble,
+    Translator,
+    WordAligner,
+    replace_unavailable_kernel,
+)
+from tasks.files import is_writable
+from tasks.images import list_images
+from tasks.text import read_bytes, read_sentences
 from training import cli, mesh, run, weights
 from training.checkpoints import Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean, is_disk_full
 from training.files import atomic_write
 
-WORKDIR = flags.DEFINE_string("workdir", "", "Run directory.")
+WORKDIR = flags.DEFINE_multi_string(
+    "workdir", [], "Run directory; several evaluate the mean of the models' probabilities."
+)
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
 CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
@@ -75,12 +86,21 @@ SAVE_ATTENTION = flags.DEFINE_string(
     "save_attention", None, "File (.npz) to which the attention weights are written."
 )
 EXPORT = flags.DEFINE_string("export", None, "File to which the weights are written.")
+ALIGNMENTS = flags.DEFINE_string(
+    "alignments",
+    None,
+    "File of hand alignments of --split, one pair per line: sure links i-j, possible links ipj. "
+    "Prints the alignment error rate of the attention instead of the metrics.",
+)
+ALIGNMENTS_FROM_ONE = flags.DEFINE_bool(
+    "alignments_from_one", False, "The indices of --alignments count from 1."
+)
+ALIGNMENTS_REVERSED = flags.DEFINE_bool(
+    "alignments_reversed", False, "The target word comes first in the links of --alignments."
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing solution of --instance.")
 flags.DEFINE_integer("beam", None, "Beam width.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "Exponent of the beam search's length penalty.")
-# A path that starts with /, ./ or ../, or text without blanks that contains a slash or ends in an
-# extension, such as .txt, .de or .zh-CN.
-PATH = re.compile(r"\.{0,2}/.*|\S*/\S*|\S+\.[A-Za-z][A-Za-z0-9_-]{1,6}", re.ASCII)
 ALIASES = {  # config keys that a flag overrides
     "beam": ("decode.width", "decode.dev_width", "search.width"),
     "length_penalty": ("decode.length_penalty",),
@@ -99,7 +119,7 @@ def main(argv: list[str]) -> int:
 def run_command() -> None:
     """Run the command that the flags select."""
     mesh.initialize_devices()
-    config, workdir = flags.FLAGS.config, WORKDIR.value
+    config, workdir = flags.FLAGS.config, WORKDIR.value[0]
     replace_unavailable_kernel(config)
     if INSTANCE.value is not None:
         solve(config, workdir, INSTANCE.value)
@@ -115,14 +135,6 @@ def run_command() -> None:
         evaluate(config, workdir, SPLIT.value)
 
 
-def replace_unavailable_kernel(config: ConfigDict) -> None:
-    """Replace the fused attention of NVIDIA GPUs on other hardware; results differ by rounding."""
-    implementation = dict(cli.config_items(config)).get("model.implementation")
-    if implementation == "cudnn" and jax.default_backend() != "gpu":
-        config.model.implementation = "xla"
-        print("note: Without an NVIDIA GPU, model.implementation is 'xla'.", file=sys.stderr)
-
-
 def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
     """Print the metrics of a split next to the paper's results."""
     task = build_task(config, workdir)
@@ -133,13 +145,22 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
             + did_you_mean(split, splits)
         )
     which, restored = restore(task, config, workdir)
-    metrics = task.evaluate(restored.state, split).items()
+    task, state = make_ensemble(task, restored.state)
+    if ALIGNMENTS.value is None:
+        metrics = task.evaluate(state, split)
+    elif isinstance(task, WordAligner):
+        form = {"from_one": ALIGNMENTS_FROM_ONE.value, "reverse": ALIGNMENTS_REVERSED.value}
+        aer = task.alignment_error_rate(state, split, ALIGNMENTS.value, **form)
+        metrics = {"aer": aer}
+    else:
+        raise UserError(f"The task '{config.task}' does not support --alignments.")
     result = {
         "config": config.name,
         "checkpoint": which,
         "step": restored.record["step"],
         "overrides": overrides(),
-        "metrics": {f"{split}/{name}": float(value) for name, value in metrics},
+        **({"ensemble": WORKDIR.value} if WORKDIR.value[1:] else {}),
+        "metrics": {f"{split}/{name}": float(value) for name, value in metrics.items()},
         "paper": {name: x for name, x in config.paper.items() if name.startswith(f"{split}/")},
     }
     if JSON.value:
@@ -149,6 +170,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
     changes = "".join(f", {key}={value}" for key, value in result["overrides"].items())
     checkpoint = f"{which}, step {result['step']:,}"
     rows = {"config": f"{config.name}{changes}", "checkpoint": checkpoint}
+    if "ensemble" in result:
+        rows["ensemble"] = ", ".join(WORKDIR.value)
     console.header(rows | task.describe())
     console.table(result["metrics"], result["paper"])
 
@@ -160,7 +183,8 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
     if not isinstance(task, Translator):
         raise UserError(f"The task '{config.task}' does not support --translate.")
     _, restored = restore(task, config, workdir)
-    translations, truncated = task.translate(restored.state, sentences)
+    task, state = make_ensemble(task, restored.state)
+    translations, truncated = task.translate(state, sentences)
     for translation in translations:
         print(translation)
     if truncated:
@@ -169,30 +193,6 @@ def translate(config: ConfigDict, workdir: str, source: str) -> None:
             "maximum length",
             file=sys.stderr,
         )
-
-
-def read_sentences(source: str, flag: str) -> list[str]:
-    """Read the sentences that a flag gives: a sentence, a file, or - for standard input.
-
-    Raises:
-        UserError: if the file cannot be read or does not exist.
-    """
-    if source in ("-", "/dev/stdin") and sys.stdin is None:
-        raise UserError(f"Cannot read {flag}={source}: standard input is closed.")
-    if source == "-":
-        return decode_lines(sys.stdin.buffer.read(), "standard input")
-    if os.path.isdir(source):
-        raise UserError(
-            f"{source} is a folder: pass a file of sentences, or a sentence by {flag}=-."
-        )
-    if os.path.exists(source):  # also a pipe, such as /dev/stdin or <(command)
-        return decode_lines(read_bytes(Path(source)), source)
-    if PATH.fullmatch(source):
-        raise UserError(
-            f"There is no file {source}: check the path, or pass a sentence that looks like a path "
-            f"by {flag}=-."
-        )
-    return decode_lines(os.fsencode(source), flag) if source else [source]
 
 
 def solve(config: ConfigDict, workdir: str, file: str) -> None:
@@ -241,20 +241,6 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
         with atomic_write(figure_path) as file:
             figure.savefig(file, format="png", dpi=150)
         print(f"Attention at each word written to {figure_path}.", file=sys.stderr)
-
-
-def list_images(images: Path) -> list[Path]:
-    """Return the path of an image, or those of the images in a directory.
-
-    Raises:
-        UserError: if the directory has no images.
-    """
-    if not images.is_dir():
-        return [images]
-    paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
-    if not paths:
-        raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
-    return paths
 
 
 def view(config: ConfigDict, workdir: str, source: str) -> None:
@@ -309,11 +295,6 @@ def export(config: ConfigDict, workdir: str, path: Path) -> None:
     print(f"Weights of the {which} checkpoint, step {step:,}, written to {path}.")
 
 
-def is_writable(path: Path) -> bool:
-    """Return whether a file can be written to `path`."""
-    return not path.is_dir() and os.access(path.parent, os.W_OK)
-
-
 def build_task(config: ConfigDict, workdir: str) -> Any:
     """Build the task of a run that has a checkpoint or exported weights."""
     if (Path(workdir) / weights.FILE).exists():
@@ -357,6 +338,23 @@ def explain_overrides() -> Iterator[None]:
         raise UserError(f"Cannot restore the run with {changes}: {error}") from error
 
 
+def make_ensemble(task: Any, state: Any) -> tuple[Any, Any]:
+    """Combine a task and its state with the other runs of `--workdir`, without overrides."""
+    if not WORKDIR.value[1:]:
+        return task, state
+    if not isinstance(task, SupportsEnsemble):
+        raise UserError("This task does not support several run directories: pass one --workdir.")
+    others = []
+    for workdir in WORKDIR.value[1:]:
+        config = run.read_config(workdir)
+        replace_unavailable_kernel(config)
+        other = build_task(config, workdir)
+        if not isinstance(other, type(task)):
+            raise UserError(f"{workdir} is a run of another task, '{config.task}': leave it out.")
+        others.append((other, restore(other, config, workdir)[1].state))
+    return task.ensemble(state, others)
+
+
 def overrides() -> dict[str, Any]:
     """Config values of the run that the command line overrides."""
     values = config_flags.get_override_values(flags.FLAGS["config"])
@@ -375,7 +373,9 @@ def define_config_flag(argv: list[str]) -> None:
         raise UserError(
             "Pass only one of --translate, --instance, --caption, --view, --export and --json."
         )
-    config = run.read_config(WORKDIR.value)
+    if len(WORKDIR.value) > 1 and (viewing or any(commands[1:])):
+        raise UserError("Pass several --workdir only with --split, --translate or --alignments.")
+    config = run.read_config(WORKDIR.value[0])
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():
         if (value := flags.FLAGS[flag].value) is not None:

@@ -69,6 +69,7 @@ def our_model(size: Size) -> Callable[..., Any]:
         },
         dropout=DROPOUT,
         dtype="float32",
+        initialization="glorot",
     )
 
 

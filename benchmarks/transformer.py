@@ -35,6 +35,8 @@ def ours(pack: bool) -> Callable[[], None]:
         decoder_layers=LAYERS,
         dropout=DROPOUT,
         norm="post",
+        positions="sinusoidal",
+        max_length=0,
         dtype="float32",
         implementation="xla",
     )

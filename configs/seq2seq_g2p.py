@@ -52,6 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         },
         "dropout": 0.2,
         "dtype": "float32",
+        "initialization": "glorot",
     }
     config.label_smoothing = 0.1
     config.optimizer = {

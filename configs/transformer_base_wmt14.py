@@ -78,6 +78,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "decoder_layers": 6,
         "dropout": 0.1,
         "norm": "post",
+        "positions": "sinusoidal",
+        "max_length": 0,
         "dtype": "bfloat16",
         "implementation": "xla",
     }

@@ -49,6 +49,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "decoder_layers": 4,
         "dropout": 0.3,
         "norm": "post",
+        "positions": "sinusoidal",
+        "max_length": 0,
         "dtype": "float32",
         "implementation": "xla",
     }

@@ -48,6 +48,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "decoder_layers": 2,
         "dropout": 0.1,
         "norm": "post",
+        "positions": "sinusoidal",
+        "max_length": 0,
         "dtype": "float32",
         "implementation": "xla",
     }

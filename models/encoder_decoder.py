@@ -46,11 +46,15 @@ class EncoderDecoder(Protocol):
         pad: token id of padding.
         bos: token id that precedes the first target token.
         supports_packing: whether `encode` and `decode` accept the `Segments` of packed rows.
+        has_alignment: whether the decoder attends to source positions.
     """
 
     pad: int
     bos: int
     supports_packing: bool
+
+    @property
+    def has_alignment(self) -> bool: ...
 
     @property
     def samples_attention(self) -> bool:
@@ -77,6 +81,16 @@ class EncoderDecoder(Protocol):
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Attention weights of a full pass in evaluation mode."""
+        ...
+
+    def alignment(
+        self, source: Int[Array, "B S"], target: Int[Array, "B T"]
+    ) -> Float[Array, "B T S"]:
+        """Weights of the source positions with which each target token is aligned.
+
+        The weights of the last position of the batch are meaningless: no word is there, but EOS or
+        padding.
+        """
         ...
 
     def init_cache(self, memory: Any, beams: int, length: int) -> Any:

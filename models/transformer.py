@@ -16,12 +16,14 @@ from models.layers import (
     LayerNorm,
     MultiHeadAttention,
     dropout,
+    param,
     shift_right,
     sinusoids,
     split_key,
 )
 
 Norm = Literal["post", "pre"]
+Positions = Literal["sinusoidal", "learned"]
 
 
 class Memory(NamedTuple):
@@ -157,7 +159,7 @@ class DecoderLayer(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Encoder-decoder with sinusoidal positions and one matrix for all embeddings.
+    """Encoder-decoder with one matrix for all embeddings.
 
     Args:
         vocabulary: V, tokens shared by both languages. `pad` is token 0, `bos` token 1.
@@ -169,17 +171,21 @@ class Transformer(nnx.Module):
         encoder_layers, decoder_layers: N.
         dropout: P_drop, on sub-layer outputs and on embeddings plus positions.
         norm: `post` as printed, or `pre` with a final norm on each stack.
+        positions: `sinusoidal`, or `learned` vectors for the encoder and the decoder (Table 3, row
+            E), initialized from N(0, 1 / D), as in fairseq.
+        max_length: number of learned positions; not used with sinusoids.
         dtype: dtype of the activations; weights, norms and softmax stay in float32.
         implementation: see `attention.attend_heads`. Decoding steps use `xla`.
         key: PRNG key of the weights.
 
     Raises:
-        ValueError: if `norm` or `implementation` is unknown.
+        ValueError: if `norm`, `positions` or `implementation` is unknown.
     """
 
     pad, bos = 0, 1
     samples_attention = False
     supports_packing = True
+    has_alignment = True
 
     def __init__(
         self,
@@ -194,10 +200,14 @@ class Transformer(nnx.Module):
         decoder_layers: int,
         dropout: float,
         norm: Norm,
+        positions: Positions,
+        max_length: int,
         dtype: str,
         implementation: Implementation,
         key: PRNGKeyArray,
     ):
+        if positions not in get_args(Positions):
+            raise ValueError(f"positions must be 'sinusoidal' or 'learned', not {positions!r}")
         if implementation not in get_args(Implementation):
             known = ", ".join(map(repr, get_args(Implementation)))
             raise ValueError(f"implementation must be one of {known}, not {implementation!r}")
@@ -210,6 +220,9 @@ class Transformer(nnx.Module):
         self.decoder = nnx.List(
             DecoderLayer(*sizes, key=k) for k in jax.random.split(key_decoder, decoder_layers)
         )
+        # Of the encoder and of the decoder.
+        tables = jax.random.normal(jax.random.fold_in(key, 3), (2, max_length, width)) * width**-0.5
+        self.positions = param(tables, (None, None, "embed")) if positions == "learned" else None
         # In the pre-norm form the output of the last layer is not normalized yet.
         self.encoder_norm = LayerNorm(width) if norm == "pre" else None
         self.decoder_norm = LayerNorm(width) if norm == "pre" else None
@@ -236,7 +249,7 @@ class Transformer(nnx.Module):
         keys = split_key(key, len(self.encoder) + 1)
         segments = segments or Segments.from_tokens(source, self.pad)
         mask = masks.segments(segments.ids, segments.ids)[:, None]
-        x = self._embed(source, segments.positions, keys[-1])
+        x = self._embed(source, self._position_table(0, source.shape[1]), segments, keys[-1])
         weights: Weights = []
         for layer, layer_key in zip(self.encoder, keys, strict=False):
             x, layer_weights = layer(x, mask, self.implementation, layer_key)
@@ -271,7 +284,7 @@ class Transformer(nnx.Module):
         previous = jnp.where(segments.positions == 0, self.bos, shift_right(target, self.bos))
         mask = masks.segments(segments.ids, segments.ids)[:, None]
         cross_mask = masks.segments(segments.ids, memory.segments)[:, None]
-        x = self._embed(previous, segments.positions, keys[-1])
+        x = self._embed(previous, self._position_table(1, target.shape[1]), segments, keys[-1])
         weights: Weights = []
         cross: Weights = []
         for layer, layer_memory, layer_key in zip(self.decoder, memory.layers, keys, strict=False):
@@ -284,10 +297,23 @@ class Transformer(nnx.Module):
             x = self.decoder_norm(x)
         return x, (weights, cross)
 
-    def _embed(self, tokens, positions, key):
+    def _embed(self, tokens, position_table, segments, key):
         x = self.embedding(tokens, self.dtype)
-        encodings = sinusoids(tokens.shape[-1], x.shape[-1]).astype(x.dtype)
-        return dropout(x + encodings[positions], self.rate, key)
+        # The lookup precedes the cast, so that gradients are summed in float32.
+        positions = position_table[segments.positions].astype(x.dtype)
+        return dropout(x + positions, self.rate, key)
+
+    def _position_table(self, stack: int, length: int) -> Float[Array, "T D"]:
+        """Vectors of the first positions, of the encoder (0) or the decoder (1).
+
+        Raises:
+            ValueError: if there are fewer learned positions.
+        """
+        if self.positions is None:
+            return sinusoids(length, self.embedding.table.shape[1])
+        if length > self.positions.shape[1]:
+            raise ValueError(f"{length} positions exceed max_length={self.positions.shape[1]}")
+        return self.positions[stack, :length]
 
     def __call__(
         self,
@@ -315,6 +341,14 @@ class Transformer(nnx.Module):
         plain = nnx.clone(self)
         plain.implementation = "xla"  # the other implementations do not return weights
         return plain(source, target)[1]
+
+    def alignment(
+        self, source: Int[Array, "B S"], target: Int[Array, "B T"]
+    ) -> Float[Array, "B T S"]:
+        """Mean over heads of the last layer's cross-attention at the step that outputs a token."""
+        weights = self.attention(source, target).cross[-1]
+        assert weights is not None
+        return weights.mean(1)
 
     @property
     def output_embedding(self) -> Float[Array, "V D"]:
@@ -353,7 +387,7 @@ class Transformer(nnx.Module):
         """
         length = cache[0].keys.shape[-2]
         x = self.embedding(tokens, self.dtype)
-        x = x + sinusoids(length, x.shape[-1])[position].astype(x.dtype)
+        x = x + self._position_table(1, length)[position].astype(x.dtype)
         memory_mask = masks.padding(memory.segments > 0)[:, None]
         new_cache = []
         for layer, layer_cache, layer_memory in zip(

@@ -1,5 +1,6 @@
 """Interface between a task and the training loop, and the base class of supervised tasks."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from tasks import viewer
 from tasks.attention_maps import AttentionMap
+from training import cli
 from training.errors import UserError
 from training.optimizer import Optimizer
 from training.state import TrainState
@@ -121,6 +123,14 @@ def check_kernel(model: Any) -> None:
         )
 
 
+def replace_unavailable_kernel(config: Any) -> None:
+    """Replace the fused attention of NVIDIA GPUs on other hardware; results differ by rounding."""
+    implementation = dict(cli.config_items(config)).get("model.implementation")
+    if implementation == "cudnn" and jax.default_backend() != "gpu":
+        config.model.implementation = "xla"
+        print("note: Without an NVIDIA GPU, model.implementation is 'xla'.", file=sys.stderr)
+
+
 @runtime_checkable
 class Translator(Protocol):
     """Task that translates the user's sentences (`eval.py --translate`)."""
@@ -131,6 +141,45 @@ class Translator(Protocol):
         Returns:
             The translations in order (an empty string for an empty sentence), and how many
             sentences were truncated to the model's maximum length.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsEnsemble(Protocol):
+    """Task that evaluates several runs as one model (`eval.py --workdir=A,B`)."""
+
+    def ensemble(self, state: Any, others: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Return a task and a state that evaluate the mean of the probabilities of several models.
+
+        Args:
+            state: state of this task.
+            others: further tasks and their states.
+
+        Raises:
+            UserError: if the models cannot be combined.
+        """
+        ...
+
+
+@runtime_checkable
+class WordAligner(Protocol):
+    """Task whose model aligns the words of sentence pairs (`eval.py --alignments`)."""
+
+    def alignment_error_rate(
+        self, state: Any, split: str, file: str, *, from_one: bool, reverse: bool
+    ) -> float:
+        """Compare the alignments of a split with hand alignments.
+
+        Args:
+            state: state of the model.
+            split: name of the split.
+            file: path of the hand alignments, one pair per line.
+            from_one: whether the file counts words from 1.
+            reverse: whether the file has the target word first.
+
+        Raises:
+            UserError: if the model has no alignments of words, or the file is faulty.
         """
         ...
 

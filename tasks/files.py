@@ -102,3 +102,8 @@ def _listing_errors(directory: Path) -> Iterator[None]:
         raise UserError(
             f"Cannot read the directory {directory} ({error}): check its path and permissions."
         ) from error
+
+
+def is_writable(path: Path) -> bool:
+    """Return whether a file can be written to `path`."""
+    return not path.is_dir() and os.access(path.parent, os.W_OK)

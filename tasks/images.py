@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.files import digest
+from tasks.files import digest, list_files
 from training.errors import UserError, first_line
 from training.files import atomic_write
 
@@ -201,3 +201,17 @@ def _to_uint8(values: Integer[np.ndarray, "*B"]) -> UInt8[np.ndarray, "*B"]:
     if values.dtype == np.uint8:
         return values
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def list_images(images: Path) -> list[Path]:
+    """Return the path of an image, or those of the images in a directory.
+
+    Raises:
+        UserError: if the directory has no images.
+    """
+    if not images.is_dir():
+        return [images]
+    paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
+    if not paths:
+        raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
+    return paths

@@ -3,6 +3,9 @@
 import contextlib
 import gzip
 import lzma
+import os
+import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +17,9 @@ from training.errors import UserError
 
 # Windows of up to 2 GiB, which `zstd --long=31` and `zstd --ultra` use, instead of 128 MiB.
 _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
+# A path that starts with /, ./ or ../, or text without blanks that contains a slash or ends in an
+# extension, such as .txt, .de or .zh-CN.
+_PATH = re.compile(r"\.{0,2}/.*|\S*/\S*|\S+\.[A-Za-z][A-Za-z0-9_-]{1,6}", re.ASCII)
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".xz": lzma.open,
@@ -91,3 +97,27 @@ def _read_errors(path: Path, position: str = "") -> Iterator[None]:
         yield
     except _READ_ERRORS as error:
         raise UserError(f"Cannot read {path}{position} ({error}): restore it.") from error
+
+
+def read_sentences(source: str, flag: str) -> list[str]:
+    """Read the sentences that a flag gives: a sentence, a file, or - for standard input.
+
+    Raises:
+        UserError: if the file cannot be read or does not exist.
+    """
+    if source in ("-", "/dev/stdin") and sys.stdin is None:
+        raise UserError(f"Cannot read {flag}={source}: standard input is closed.")
+    if source == "-":
+        return decode_lines(sys.stdin.buffer.read(), "standard input")
+    if os.path.isdir(source):
+        raise UserError(
+            f"{source} is a folder: pass a file of sentences, or a sentence by {flag}=-."
+        )
+    if os.path.exists(source):  # also a pipe, such as /dev/stdin or <(command)
+        return decode_lines(read_bytes(Path(source)), source)
+    if _PATH.fullmatch(source):
+        raise UserError(
+            f"There is no file {source}: check the path, or pass a sentence that looks like a path "
+            f"by {flag}=-."
+        )
+    return decode_lines(os.fsencode(source), flag) if source else [source]

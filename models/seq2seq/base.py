@@ -92,6 +92,11 @@ class Seq2Seq(nnx.Module):
         return self.attention_layer.alignment == "hard"
 
     @property
+    def has_alignment(self) -> bool:
+        """Whether the decoder attends to source positions, unlike the control without attention."""
+        return self.attention_layer.alignment != "none"
+
+    @property
     def output_embedding(self) -> Float[Array, "V D"]:
         """Output embedding: the logits are `states @ output_embedding.T`."""
         return self.output[...]
@@ -124,12 +129,20 @@ class Seq2Seq(nnx.Module):
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Return the attention weights of a full pass in evaluation mode."""
-        if self.attention_layer.alignment == "none":
+        if not self.has_alignment:
             return Attention([], [], [])
+        return Attention([], [], [self._weights_over_source(source, target)[:, None]])
+
+    def alignment(
+        self, source: Int[Array, "B S"], target: Int[Array, "B T"]
+    ) -> Float[Array, "B T S"]:
+        """Return the weights of the step that outputs each target token."""
+        return self._weights_over_source(source, target)
+
+    def _weights_over_source(self, source, target):
         memory, _ = self.encode(source)
         _, alignment = self.decode(target, memory)
-        weights = self.attention_layer.scatter(alignment, source.shape[1])
-        return Attention([], [], [weights[:, None]])
+        return self.attention_layer.scatter(alignment, source.shape[1])
 
     def decode(
         self, target: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None

@@ -19,6 +19,7 @@ from models.recurrence import (
     to_batch_major,
 )
 from models.seq2seq.base import Memory, Options, Seq2Seq
+from models.seq2seq.initialization import Initialization, initialize
 
 
 class LuongState(NamedTuple):
@@ -42,7 +43,8 @@ class Luong(Seq2Seq):
     Deviations: the initial states are a tanh layer of the encoder's summary, for every encoder; the
     paper copies the states of the encoder layer by layer. W_s has no bias.
 
-    Args: those of `Seq2Seq`, the number of decoder `layers`, and whether to use `input_feeding`.
+    Args: those of `Seq2Seq`, the number of decoder `layers`, whether to use `input_feeding`, and
+    the `initialization`, see `models.seq2seq.initialization`.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Luong(Seq2Seq):
         attention: Options,
         dropout: float,
         dtype: str,
+        initialization: Initialization,
         key: PRNGKeyArray,
     ):
         key, key_layers, key_combine, key_feed = jax.random.split(key, 4)
@@ -82,6 +85,7 @@ class Luong(Seq2Seq):
         self.feed = (
             param(glorot(key_feed, (h, 4 * h), h, h), ("embed", "mlp")) if input_feeding else None
         )
+        initialize(self, initialization, key)
 
     def _recurrent_weights(self):
         """Matrices of the LSTM layers; the bias of each layer but the first is in its kernel."""
@@ -163,6 +167,20 @@ class Luong(Seq2Seq):
             make_matmul(weights), consts, to_batch_major(h), positions, memory.sampling
         )
         return dropout(h_tilde, self.rate, key_output), a
+
+    def alignment(
+        self, source: Int[Array, "B S"], target: Int[Array, "B T"]
+    ) -> Float[Array, "B T S"]:
+        """Return the weights with which each target token is aligned (Luong et al. 2015, sec. 4.2).
+
+        The step that receives y_{t-1} and predicts y_t computes the alignment of y_t with a
+        location-based score, but of y_{t-1} with a score that compares h_t, a function of y_{t-1},
+        with the annotations.
+        """
+        weights = super().alignment(source, target)
+        if self.attention_layer.score == "location":
+            return weights
+        return jnp.roll(weights, -1, axis=1)
 
     def init_cache(self, memory: Memory, beams: int, length: int) -> LuongState:
         """Return the initial states of every beam."""

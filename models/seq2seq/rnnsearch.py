@@ -9,6 +9,7 @@ from models.attention_layer import AlignmentOutput, sampling_at
 from models.layers import dropout, glorot, output_logits, param, split_key
 from models.recurrence import GRU, MatMul, gru_cell, make_matmul, rnn_scan, to_batch_major
 from models.seq2seq.base import Memory, Options, Seq2Seq
+from models.seq2seq.initialization import Initialization, initialize
 
 
 class RNNsearch(Seq2Seq):
@@ -25,7 +26,8 @@ class RNNsearch(Seq2Seq):
     Deviations: the initial state s_0 is computed from the last states of both directions, not of
     the backward direction only; W_o has no bias.
 
-    Args: those of `Seq2Seq`, and `maxout`, the width of t_i.
+    Args: those of `Seq2Seq`, `maxout`, the width of t_i, and the `initialization`, see
+    `models.seq2seq.initialization`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class RNNsearch(Seq2Seq):
         attention: Options,
         dropout: float,
         dtype: str,
+        initialization: Initialization,
         key: PRNGKeyArray,
     ):
         key, *keys = jax.random.split(key, 4)
@@ -61,6 +64,7 @@ class RNNsearch(Seq2Seq):
         # Rows of U_o, then V_o, then C_o.
         self.readout = param(glorot(keys[2], (width, 2 * maxout), width, maxout), ("embed", "mlp"))
         self.readout_bias = param(jnp.zeros(2 * maxout), ("mlp",))
+        initialize(self, initialization, key)
 
     def _weights(self):
         return {

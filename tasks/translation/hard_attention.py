@@ -5,6 +5,7 @@ from typing import Any
 
 from tasks.cross_entropy import log_probs
 from tasks.hard_attention import SampledAttention, reinforce_terms
+from tasks.translation.decoding import cross_entropy
 from tasks.translation.task import Translation
 from tasks.vocabulary import PAD
 
@@ -31,7 +32,7 @@ class HardAttention(SampledAttention, Translation):
     def loss(self, params, batch, key):
         """Cross-entropy, REINFORCE term and entropy bonus, summed over target tokens."""
         model, states, alignment = self._teacher_force(params, batch, key)
-        loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
+        loss, tokens = cross_entropy(model, states, batch["target"], self.config.label_smoothing)
         reward = log_probs(states, model.output_embedding, batch["target"])
         reinforce, metrics = reinforce_terms(
             reward,

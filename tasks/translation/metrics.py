@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import sacrebleu
 import sacremoses
+from jaxtyping import Int
 from rapidfuzz.distance import Levenshtein
 
 from training.errors import UserError, did_you_mean
@@ -40,6 +41,17 @@ def bleu_tok_lc(hypotheses: Sequence[str], references: References, language: str
     # `force` disables sacrebleu's warning about text that looks tokenized.
     return sacrebleu.corpus_bleu(
         list(map(tokenize, hypotheses)), _transpose(tokenized), tokenize="none", force=True
+    ).score
+
+
+def bleu_words(hypotheses: Sequence[str], references: References, language: str) -> float:
+    """Compute corpus BLEU of the words between spaces, cased, as `multi-bleu.perl` does.
+
+    This is the metric of Bahdanau et al. 2015 and Luong et al. 2015 for text that is tokenized.
+    """
+    del language
+    return sacrebleu.corpus_bleu(
+        hypotheses, _transpose(references), tokenize="none", force=True
     ).score
 
 
@@ -75,6 +87,7 @@ def wer(hypotheses: Sequence[str], references: References, language: str) -> flo
 TEXT_METRICS: dict[str, Callable[..., float]] = {
     "bleu": bleu,
     "bleu_tok_lc": bleu_tok_lc,
+    "bleu_words": bleu_words,
     "chrf": chrf,
     "exact_match": exact_match,
     "per": per,
@@ -82,16 +95,74 @@ TEXT_METRICS: dict[str, Callable[..., float]] = {
 }
 
 
+def by_length(
+    name: str,
+    edges: Sequence[int],
+    lengths: Int[np.ndarray, " N"],
+    hypotheses: Sequence[str],
+    references: References,
+    language: str,
+) -> dict[str, float]:
+    """Compute a metric for each interval of source lengths that is not empty, as `bleu_9-16`.
+
+    Args:
+        name: name of the metric.
+        edges: largest lengths of the intervals.
+        lengths: lengths of the sources, in tokens.
+        hypotheses: translations.
+        references: references of each translation.
+        language: target language.
+    """
+    values = {}
+    for shortest, longest in zip((0, *edges), edges, strict=False):
+        if len(chosen := np.flatnonzero((lengths > shortest) & (lengths <= longest)).tolist()):
+            values[f"{name}_{shortest + 1}-{longest}"] = TEXT_METRICS[name](
+                [hypotheses[i] for i in chosen], [references[i] for i in chosen], language
+            )
+    return values
+
+
+# Variants for word vocabularies: sentences without unknown words, whose translations must not
+# contain any; and all sentences, with unknown words of the translation replaced.
+VARIANTS = ("known", "replaced")
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split 'bleu_known' into the name of the metric and its variant in `VARIANTS`, or ''."""
+    base, _, variant = name.rpartition("_")
+    return (base, variant) if base in TEXT_METRICS and variant in VARIANTS else (name, "")
+
+
 def check_names(names: Iterable[str], others: Iterable[str]) -> None:
-    """Check that each name is one of `TEXT_METRICS` or of `others`.
+    """Check that each name is one of `TEXT_METRICS`, a variant of one, or one of `others`.
 
     Raises:
         UserError: otherwise.
     """
     known = (*TEXT_METRICS, *others)
     for name in names:
-        if name not in known:
+        if split_name(name)[0] not in known:
             raise UserError(f"There is no metric '{name}'." + did_you_mean(name, known))
+
+
+def check_variants(names: Iterable[str], vocabulary: str, has_attention: bool) -> None:
+    """Check that the kind of vocabulary and the model have what the variants of metrics need.
+
+    Raises:
+        UserError: otherwise.
+    """
+    for name in names:
+        _, variant = split_name(name)
+        if variant and vocabulary != "words":
+            raise UserError(
+                f"The metric '{name}' needs unknown words: remove it from metrics, or set "
+                "vocabulary.kind to 'words'."
+            )
+        if variant == "replaced" and not has_attention:
+            raise UserError(
+                f"The metric '{name}' needs attention: remove it from metrics, or set "
+                "model.attention.alignment to another value than 'none'."
+            )
 
 
 def check(names: Iterable[str], language: str) -> None:
@@ -100,6 +171,7 @@ def check(names: Iterable[str], language: str) -> None:
     Raises:
         UserError: otherwise.
     """
+    names = {split_name(name)[0] for name in names}
     if "bleu" in names:
         _sacrebleu(language)
     if "bleu_tok_lc" in names and _language_code(language) in ("zh", "ja"):

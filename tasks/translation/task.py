@@ -14,14 +14,13 @@ from jaxtyping import Array
 from matplotlib.figure import Figure
 
 from models import EncoderDecoder, Luong, RNNsearch, Transformer
-from models.beam_search import beam_search
 from models.encoder_decoder import Segments
 from tasks.attention_maps import AttentionMap
 from tasks.base import Supervised, check_kernel
-from tasks.cross_entropy import linear_cross_entropy
 from tasks.hard_attention import check_alignment
 from tasks.subsets import fixed_sample
-from tasks.translation import metrics
+from tasks.translation import ensemble, metrics
+from tasks.translation.alignments import alignment_error_rate, links_of, read_alignments
 from tasks.translation.data import corpora
 from tasks.translation.data.bucketing import (
     BucketedBatches,
@@ -34,9 +33,11 @@ from tasks.translation.data.packing import PackedBatches, check_packing
 from tasks.translation.data.pairs import Splits, TextPairs
 from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import Vocabulary, select_vocabulary
+from tasks.translation.decoding import Decoded, Decoder, cross_entropy
 from tasks.translation.figures import attention_figures, sentence_maps
-from tasks.vocabulary import BOS, EOS, PAD, is_trained
-from training import hosts, mesh, optimizer
+from tasks.translation.unknown_words import known_pairs, read_dictionary, replace_unknown, select
+from tasks.vocabulary import is_trained
+from training import optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
 from training.registry import lookup
@@ -48,6 +49,12 @@ MODELS: dict[str, Callable[..., EncoderDecoder]] = {
     "transformer": Transformer,
     "rnnsearch": RNNsearch,
     "luong": Luong,
+}
+# Options that the configs of version 0.1.0 do not have.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "transformer": {"positions": "sinusoidal", "max_length": 0},
+    "rnnsearch": {"initialization": "glorot"},
+    "luong": {"initialization": "glorot"},
 }
 
 
@@ -78,12 +85,13 @@ class Translation(Supervised):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
         metrics.check_names(config.metrics, others=("perplexity", "truncated"))
+        model_options = DEFAULTS.get(config.architecture, {}) | dict(config.model)
         model = lookup(
             MODELS,
             config.architecture,
             key="architecture",
             section="model",
-            options={"vocabulary", "key", *config.model},
+            options={"vocabulary", "key", *model_options},
         )
         self.workdir, self.cache = workdir, workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
@@ -91,12 +99,17 @@ class Translation(Supervised):
         # The size of a subword vocabulary is configured, so the corpus is not needed for it.
         self.vocabulary_size = options["size"] if "size" in options else len(self.vocabulary)
         self.create: Callable[..., EncoderDecoder] = partial(
-            model, vocabulary=self.vocabulary_size, **config.model
+            model, vocabulary=self.vocabulary_size, **model_options
         )
         check_kernel(config.model)
         with config_section("model"):
             abstract = nnx.eval_shape(lambda: self.create(key=jax.random.key(0)))
         self.graphdef = nnx.graphdef(abstract)
+        decode = config.decode
+        self.decoder = Decoder(self.graphdef, config.batching, decode.extra, decode.length_penalty)
+        # Whether the attention replaces the unknown words of translations.
+        self.replaces_unknown = config.vocabulary.kind == "words" and abstract.has_alignment
+        metrics.check_variants(config.metrics, config.vocabulary.kind, abstract.has_alignment)
         check_alignment(
             abstract.samples_attention, self.samples_attention, config.task, "translation"
         )
@@ -104,9 +117,14 @@ class Translation(Supervised):
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""
+        if self.replaces_unknown:
+            read_dictionary(self.config.decode.dictionary)
         if not is_trained(self.workdir / VOCABULARY):
             self._check_metrics()
-        if len(self.vocabulary) != self.vocabulary_size:
+        size = len(self.vocabulary)
+        if self.config.vocabulary.kind == "words":  # a small text may have fewer words
+            size = max(size, self.vocabulary_size)
+        if size != self.vocabulary_size:
             raise UserError(
                 f"{self.workdir / VOCABULARY} does not have vocabulary.size={self.vocabulary_size} "
                 "tokens: restore the file of this run."
@@ -173,7 +191,7 @@ class Translation(Supervised):
     def loss(self, params, batch, key):
         """Label-smoothed cross-entropy in nats, summed over target tokens."""
         model, states, _ = self._teacher_force(params, batch, key)
-        loss, tokens = self._cross_entropy(model, states, batch, self.config.label_smoothing)
+        loss, tokens = cross_entropy(model, states, batch["target"], self.config.label_smoothing)
         return loss, tokens, {}
 
     def _teacher_force(self, params, batch, key):
@@ -229,6 +247,8 @@ class Translation(Supervised):
     @cached_property
     def _training_pairs(self) -> tuple[TokenizedPairs, int]:
         limit = self._row if self.config.packing else self.longest
+        if longest := self.config.get("max_training_length"):  # without EOS
+            limit = tuple(min(length, longest + 1) for length in limit)
         return self._tokenized("train").within(limit)
 
     def _evaluation_pairs(self, split: str) -> tuple[TokenizedPairs, int]:
@@ -238,13 +258,6 @@ class Translation(Supervised):
 
     def _tokenized(self, split: str) -> TokenizedPairs:
         return tokenize(self.corpus[split], self.vocabulary, self.cache)
-
-    @staticmethod
-    def _cross_entropy(model, states, batch, smoothing):
-        valid = batch["target"] != PAD
-        table = model.output_embedding.astype(states.dtype)
-        loss = linear_cross_entropy(states, table, batch["target"], valid, smoothing)
-        return loss, valid.sum().astype(jnp.float32)
 
     # Evaluation.
 
@@ -262,38 +275,62 @@ class Translation(Supervised):
         """Compute the metrics of a split; with a key, models with hard attention sample."""
         metrics.check(self.config.metrics, self.config.data.target)  # before decoding
         pairs, truncated = self._evaluation_pairs(split)
-        outputs, nll, tokens = self._decode(state.params, pairs, width, key)
+        variants = {variant for _, variant in map(metrics.split_name, self.config.metrics)}
+        decoded = self.decoder.decode(state.params, pairs, width, key, align="replaced" in variants)
         references = [
-            [self.vocabulary.normalize(text) for text in several]
+            [self.vocabulary.target.normalize(text) for text in several]
             for several in self.corpus[split].references
         ]
-        hypotheses = self.vocabulary.decode(outputs)
+        texts = {"": (self.vocabulary.target.decode(decoded.outputs), references)}
+        if "replaced" in variants:
+            sources = [source for source, _ in self.corpus[split]]
+            texts["replaced"] = self._replace_unknown(decoded, sources), references
+        if "known" in variants:
+            known = known_pairs(pairs)
+            outputs = self.decoder.decode(
+                state.params, select(pairs, known), width, key, allow_unknown=False
+            ).outputs
+            hypotheses = self.vocabulary.target.decode(outputs)
+            texts["known"] = hypotheses, [references[i] for i in known]
         values = {
-            "perplexity": math.exp(min(nll / tokens, 700.0)),
+            "perplexity": math.exp(min(decoded.nll / decoded.tokens, 700.0)),
             "truncated": float(truncated),
         }
         for name in self.config.metrics:
             if name not in values:
-                values[name] = metrics.TEXT_METRICS[name](
-                    hypotheses, references, self.config.data.target
+                metric, variant = metrics.split_name(name)
+                values[name] = metrics.TEXT_METRICS[metric](
+                    *texts[variant], self.config.data.target
                 )
-        by_length = self._by_length(pairs, hypotheses, references) if split in self.splits else {}
-        return {name: values[name] for name in self.config.metrics} | by_length
+        values = {name: values[name] for name in self.config.metrics}
+        if split in self.splits and (name := self.config.metrics[0]) in metrics.TEXT_METRICS:
+            values |= metrics.by_length(
+                name, self.config.lengths, pairs.source.lengths, *texts[""], self.config.data.target
+            )
+        return values
 
-    def _by_length(self, pairs, hypotheses, references):
-        """Compute the first metric for each interval of source lengths."""
-        name, edges = self.config.metrics[0], self.config.lengths
-        if name not in metrics.TEXT_METRICS:
-            return {}
-        by_length, lengths = {}, pairs.source.lengths
-        for shortest, longest in zip((0, *edges), edges, strict=False):
-            if len(chosen := np.flatnonzero((lengths > shortest) & (lengths <= longest))):
-                by_length[f"{name}_{shortest + 1}-{longest}"] = metrics.TEXT_METRICS[name](
-                    [hypotheses[i] for i in chosen],
-                    [references[i] for i in chosen],
-                    self.config.data.target,
-                )
-        return by_length
+    def _replace_unknown(self, decoded: Decoded, sources: Sequence[str]) -> list[str]:
+        return replace_unknown(
+            decoded.outputs,
+            decoded.positions,
+            map(self.vocabulary.source.normalize, sources),
+            self.vocabulary.target,
+            read_dictionary(self.config.decode.dictionary),
+        )
+
+    def alignment_error_rate(
+        self, state: TrainState, split: str, file: str, *, from_one: bool, reverse: bool
+    ) -> float:
+        """Compute the alignment error rate of the attention, see `tasks.base.WordAligner`."""
+        if not self.replaces_unknown:
+            raise UserError("--alignments needs a model with attention and a vocabulary of words.")
+        pairs, _ = self._evaluation_pairs(split)
+        lengths = [
+            (len(source.split()), len(target.split())) for source, target in self.corpus[split]
+        ]
+        alignments = read_alignments(file, lengths, from_one=from_one, reverse=reverse)
+        found = links_of(pairs, self.decoder.align(state.params, pairs))
+        return alignment_error_rate(found, alignments)
 
     def translate(self, state: TrainState, sentences: Sequence[str]) -> tuple[list[str], int]:
         """Translate sentences by beam search.
@@ -311,52 +348,17 @@ class Translation(Supervised):
         pairs, truncated = tokenize(
             TextPairs(nonempty, [""] * len(nonempty)), self.vocabulary
         ).truncated(self.longest)
-        outputs = iter(self.vocabulary.decode(self._decode(params, pairs, width, **batching)[0]))
+        decoded = self.decoder.decode(params, pairs, width, align=self.replaces_unknown, **batching)
+        if self.replaces_unknown:
+            outputs = iter(self._replace_unknown(decoded, nonempty))
+        else:
+            outputs = iter(self.vocabulary.target.decode(decoded.outputs))
         translations = [next(outputs) if sentence.strip() else "" for sentence in sentences]
         return translations, truncated
 
-    def _decode(self, params, pairs, width, key=None, **batching):
-        """Return the output tokens of every source in order, and the references' NLL and length."""
-        outputs: list[Any] = [None] * len(pairs)
-        nll = tokens = 0.0
-
-        def decode(item):
-            batch, indices = item
-            batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
-            with mesh.evaluation_mesh(params) as split:
-                results = self._decode_batch(params, split(batch), width, batch_key)
-                return indices, *jax.device_get(results)
-
-        batches = evaluation_batches(pairs, **{**self.config.batching, **batching})
-        for indices, output, batch_nll, batch_tokens in hosts.map_over_hosts(decode, batches):
-            nll, tokens = nll + batch_nll, tokens + batch_tokens
-            for i, ids in zip(indices, output, strict=False):
-                outputs[i] = ids
-        return outputs, nll, tokens
-
-    @partial(jax.jit, static_argnames=("self", "width"))
-    def _decode_batch(self, params, batch, width, key=None):
-        model = nnx.merge(self.graphdef, params)
-        memory, _ = model.encode(batch["source"])
-        if key is not None:  # hard attention only
-            memory = model.with_sampling(memory, key)
-        states, _ = model.decode(batch["target"], memory)
-        nll, tokens = self._cross_entropy(model, states, batch, smoothing=0.0)
-        source_length = batch["source"].shape[1]
-        lengths = jnp.sum(batch["source"] != PAD, axis=-1)
-        extra = self.config.decode.extra
-        best, _ = beam_search(
-            lambda last, cache, position: model.decode_step(last, cache, memory, position),
-            model.init_cache(memory, width, source_length + extra),
-            jnp.where(lengths > 0, lengths + extra, 1),
-            length=source_length + extra,
-            width=width,
-            length_penalty=self.config.decode.length_penalty,
-            pad=PAD,
-            bos=BOS,
-            eos=EOS,
-        )
-        return best[:, 0], nll, tokens
+    def ensemble(self, state: Any, others: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Return a task and a state for several models, see `tasks.base.SupportsEnsemble`."""
+        return ensemble.join(self, state, others)
 
     # Figures and samples.
 
@@ -378,13 +380,10 @@ class Translation(Supervised):
             pad(side, np.arange(len(sentences)), (len(sentences), length))
             for side, length in zip(pairs.sides, self.longest, strict=True)
         )
-        weights = jax.device_get(self._attention(state.params, source, target))
-        texts = [list(map(self.vocabulary.tokens, ids)) for ids in (source, target)]
-        return sentence_maps(weights._asdict(), sentences, *texts)
-
-    @partial(jax.jit, static_argnames="self")
-    def _attention(self, params, source, target):
-        return nnx.merge(self.graphdef, params).attention(source, target)
+        weights = jax.device_get(self.decoder.attention(state.params, source, target))
+        sources = list(map(self.vocabulary.source.tokens, source))
+        targets = list(map(self.vocabulary.target.tokens, target))
+        return sentence_maps(weights._asdict(), sentences, sources, targets)
 
     def samples(self, state: TrainState) -> str:
         """Format a few test sentences with their translations and references."""

@@ -22,6 +22,8 @@ SIZES = {
     "decoder_layers": 1,
     "dropout": 0.0,
     "norm": "post",
+    "positions": "sinusoidal",
+    "max_length": 0,
     "dtype": "float32",
     "implementation": "xla",
 }

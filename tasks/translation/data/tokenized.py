@@ -124,7 +124,9 @@ def _encode(pairs: Pairs, vocabulary: Vocabulary) -> Iterator[tuple[np.ndarray, 
     """
     dtype = _dtype(vocabulary)
     for chunk in pairs.chunks():
-        encoded = vocabulary.encode(list(itertools.chain.from_iterable(chunk)))
+        sources, targets = zip(*chunk, strict=True)
+        sides = vocabulary.source.encode(sources), vocabulary.target.encode(targets)
+        encoded = list(itertools.chain.from_iterable(zip(*sides, strict=True)))
         for ids in encoded:
             ids.append(EOS)
         lengths = np.fromiter(map(len, encoded), np.int32, len(encoded))

@@ -1,4 +1,4 @@
-"""Vocabularies of subwords or of symbols, shared by the source and target language."""
+"""Vocabularies of subwords, symbols or words."""
 
 import hashlib
 import io
@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, SupportsInt
@@ -18,6 +19,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from tasks.subsets import fixed_reservoir
 from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, load_errors
+from tasks.words import WordList, most_frequent_words, without_special
 from training import mesh
 from training.errors import UserError
 from training.files import atomic_write
@@ -39,6 +41,8 @@ _LONGEST_LINE = 2**30  # bytes, sentencepiece's maximum; it leaves out longer li
 class Vocabulary:
     """Conversion between text and token ids. Subclasses add a method `train`.
 
+    The source and target language share a vocabulary, unless `source` and `target` differ.
+
     Args:
         model: content of a vocabulary file.
 
@@ -59,7 +63,18 @@ class Vocabulary:
         with load_errors(Path(path)):
             return cls(Path(path).read_bytes())
 
+    @property
+    def source(self) -> "Vocabulary":
+        """Vocabulary of the source language."""
+        return self
+
+    @property
+    def target(self) -> "Vocabulary":
+        """Vocabulary of the target language."""
+        return self
+
     def __len__(self) -> int:
+        """Return the number of tokens, of the larger vocabulary if the languages have their own."""
         raise NotImplementedError
 
     def normalize(self, text: str) -> str:
@@ -209,8 +224,7 @@ class SymbolVocabulary(Vocabulary):
     def __init__(self, model: bytes):
         super().__init__(model)
         self._symbols = model.decode().split("\n")
-        if tuple(self._symbols[:4]) != SPECIAL:
-            raise ValueError("not a list of symbols")
+        without_special(self._symbols)  # checks that the file is a list of symbols
         self._id = {_nfc(symbol): i for i, symbol in enumerate(self._symbols) if i > UNK}
 
     @classmethod
@@ -245,15 +259,80 @@ class SymbolVocabulary(Vocabulary):
         return [self._symbols[int(i)] for i in ids]
 
 
-VOCABULARIES: dict[str, type[SubwordVocabulary | SymbolVocabulary]] = {
+class WordVocabulary(Vocabulary):
+    """The most frequent words of a language in NFC, separated by spaces; all others are UNK."""
+
+    def __init__(self, model: bytes):
+        super().__init__(model)
+        self._words = WordList(without_special(model.decode().split("\n")))
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def normalize(self, text: str) -> str:
+        return _nfc(text)
+
+    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
+        return [self._words.encode(_nfc(sentence)) for sentence in sentences]
+
+    def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
+        return self._words.decode(ids)
+
+    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
+        return [self._words.word(int(i)) for i in ids]
+
+
+class BilingualWordVocabulary(Vocabulary):
+    """A `WordVocabulary` for each language (Bahdanau et al. 2015; Luong et al. 2015)."""
+
+    def __init__(self, model: bytes):
+        super().__init__(model)
+        source, target = model.split(b"\n\n")
+        self._source, self._target = WordVocabulary(source), WordVocabulary(target)
+
+    @classmethod
+    def train(
+        cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int
+    ) -> "BilingualWordVocabulary":
+        """Collect the most frequent words of each language, and write them to a file.
+
+        Args:
+            sentences: source and target sentences, alternating.
+            path: vocabulary file.
+            size: largest number of tokens of each language, including the four special ones.
+
+        Raises:
+            UserError: if the size leaves no place for words, or a language has no words.
+        """
+        counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        for language, sentence in zip(itertools.cycle(counts), sentences, strict=False):
+            language.update(_nfc(sentence).split())
+        lists = ((*SPECIAL, *most_frequent_words(count, size)) for count in counts)
+        model = "\n\n".join("\n".join(words) for words in lists).encode()
+        with atomic_write(Path(path)) as file:
+            file.write(model)
+        return cls(model)
+
+    @property
+    def source(self) -> Vocabulary:
+        return self._source
+
+    @property
+    def target(self) -> Vocabulary:
+        return self._target
+
+    def __len__(self) -> int:
+        return max(len(self._source), len(self._target))
+
+
+VOCABULARIES: dict[str, Any] = {
     "bpe": SubwordVocabulary,
     "symbols": SymbolVocabulary,
+    "words": BilingualWordVocabulary,
 }
 
 
-def select_vocabulary(
-    kind: str, **options: Any
-) -> tuple[type[SubwordVocabulary | SymbolVocabulary], dict[str, Any]]:
+def select_vocabulary(kind: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """Return the class selected by `config.vocabulary` and the options of its `train`.
 
     Raises:

@@ -48,6 +48,7 @@ def test_rnnsearch_has_as_many_parameters_as_the_paper():
                 attention=ATTENTION | {"width": a},
                 dropout=0.0,
                 dtype="float32",
+                initialization="glorot",
                 key=jax.random.key(0),
             )
         )

@@ -41,6 +41,7 @@ def build(name, score="additive", alignment="soft", kind="gru", direction="both"
                 attention=ATTENTION | {"score": score, "alignment": alignment},
                 dropout=dropout,
                 dtype="float32",
+                initialization="glorot",
                 key=jax.random.key(0),
                 **options,
             )

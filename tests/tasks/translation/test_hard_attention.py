@@ -40,11 +40,12 @@ def test_task_and_alignment_must_match(task, alignment, tmp_path):
 def test_evaluation_samples_with_a_new_key_per_batch(config, tmp_path, monkeypatch):
     task, keys = tasks.build(config, str(tmp_path)), []
 
-    def decode_batch(params, batch, width, key):
+    def decode_batch(params, batch, width, key, *_):
         keys.append(None if key is None else jax.random.key_data(key).tolist())
-        return np.full((len(batch["source"]), 1), EOS), 1.0, 1.0
+        output = np.full((len(batch["source"]), 1), EOS)
+        return output, output, 1.0, 1.0
 
-    monkeypatch.setattr(task, "_decode_batch", decode_batch)
+    monkeypatch.setattr(task.decoder, "_decode_batch", decode_batch)
     metrics = task.evaluate(SimpleNamespace(params=jnp.zeros(())), "test")
     assert {"exact_match", "exact_match_sampled"} <= metrics.keys()
     sampled = [str(key) for key in keys if key is not None]

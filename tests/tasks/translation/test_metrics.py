@@ -1,5 +1,6 @@
 """Metrics of generated text, against values computed by hand."""
 
+import numpy as np
 import pytest
 import sacrebleu
 from hypothesis import given
@@ -32,6 +33,23 @@ def test_tokenized_bleu_equals_bleu_of_tokenized_text():
     )
     score = metrics.bleu_tok_lc([hypothesis], [[reference]], "de")
     assert score == pytest.approx(expected.score)
+
+
+def test_length_interval_includes_its_upper_edge():
+    lengths = np.array([5, 1, 16, 4, 8, 17])
+    references = [["a"], ["-"], ["c"], ["d"], ["-"], ["f"]]
+    found = metrics.by_length("exact_match", (4, 8, 12, 16), lengths, "abcdef", references, "de")
+    assert found == {"exact_match_1-4": 0.5, "exact_match_5-8": 0.5, "exact_match_13-16": 1.0}
+
+
+def test_bleu_of_words_is_cased_and_keeps_the_tokens():
+    """3 of 4 words, 2 of 3, 1 of 2 n-grams match; 4-grams do not in one of two sentences."""
+    hypotheses, references = (
+        ["der Hund , bellt", "a b c d e"],
+        [["der Hund , Bellt"], ["a b c d e"]],
+    )
+    expected = 100 * (8 / 9 * 6 / 7 * 4 / 5 * 2 / 3) ** 0.25
+    assert metrics.bleu_words(hypotheses, references, "de") == pytest.approx(expected)
 
 
 def test_bleu_supports_any_number_of_references():

@@ -10,7 +10,7 @@ from flax import nnx
 
 import tasks
 from configs import seq2seq_nmt, transformer_nmt
-from tasks.translation.data.tokenized import Sentences, TokenizedPairs
+from tasks.translation.decoding import Decoded
 from tasks.translation.task import build_abstract
 from tasks.vocabulary import EOS, PAD
 from tests.commands import (
@@ -73,7 +73,7 @@ def test_perplexity_excludes_label_smoothing(tmp_path, monkeypatch):
     def no_search(step, cache, lengths, *, length, width, **_):
         return jnp.full((len(lengths), width, length), EOS), None
 
-    monkeypatch.setattr("tasks.translation.task.beam_search", no_search)
+    monkeypatch.setattr("tasks.translation.decoding.beam_search", no_search)
     config = transformer_nmt.get_config("smoke")
     config.label_smoothing = 0.3
     task = tasks.build(config, str(tmp_path))
@@ -89,17 +89,6 @@ def test_perplexity_excludes_label_smoothing(tmp_path, monkeypatch):
     with fast_compilation():
         found = task.evaluate(state, "dev")["perplexity"]
     np.testing.assert_allclose(found, np.exp(np.mean(nats)), rtol=1e-4)
-
-
-def test_length_interval_includes_its_upper_edge(tmp_path):
-    config = transformer_nmt.get_config("smoke")
-    config.metrics, config.lengths = ("exact_match", "perplexity"), (4, 8, 12, 16)
-    task = build_abstract(config, str(tmp_path))
-    lengths = np.array([5, 1, 16, 4, 8, 17])
-    side = Sentences(np.empty(0, np.uint16), np.zeros(6, int), lengths)
-    references = [["a"], ["-"], ["c"], ["d"], ["-"], ["f"]]
-    found = task._by_length(TokenizedPairs(side, side), list("abcdef"), references)
-    assert found == {"exact_match_1-4": 0.5, "exact_match_5-8": 0.5, "exact_match_13-16": 1.0}
 
 
 def test_recurrent_models_reject_packed_rows(tmp_path):
@@ -194,6 +183,7 @@ def test_references_are_compared_in_the_normal_form_of_the_output(
     text_config.metrics = ("exact_match", "bleu")
     task = tasks.build(text_config, str(tmp_path / "run"))
     outputs = task.vocabulary.encode([decomposed] * 4)
-    monkeypatch.setattr(task, "_decode", lambda *_: (outputs, 0.0, 1.0))
+    decode = lambda *_, **__: Decoded(outputs, [], 0.0, 1.0)
+    monkeypatch.setattr(task.decoder, "decode", decode)
     values = task.evaluate(TrainState(jnp.int32(0), None, None), "dev")
     assert values == {"exact_match": 1.0, "bleu": pytest.approx(100)}

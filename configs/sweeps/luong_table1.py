@@ -1,0 +1,69 @@
+"""Table 1 of Luong et al. 2015, English-German, and Figures 5 and 6: from no attention to local-p.
+
+    python sweep.py --sweep=configs/sweeps/luong_table1.py --config.data.dir=DIRECTORY
+
+`results` of the runs: perplexity, BLEU (`bleu_words`) and BLEU after the replacement of unknown
+words. The learning curves of Figure 5 are `dev/perplexity` in the `metrics.jsonl` of the runs. The
+figure of the sweep is Figure 6, BLEU by source length.
+
+Paper: perplexity and BLEU 10.6 and 11.3 (base), 9.9 and 12.6 (reversed source), 8.1 and 14.0
+(dropout), 7.3 and 16.8 (global, location), 6.4 and 18.1 (input feeding), 5.9 and 19.0 (local-p,
+general), 20.9 with replacement of unknown words. Ensemble of 8 models with different attention,
+with and without dropout: 23.0, by `eval.py` with `--workdir` of each.
+
+Sized for the paper: 6 runs of days on one accelerator, see configs/seq2seq_luong_wmt14.py.
+"""
+
+from functools import partial
+from typing import Any
+
+from configs.seq2seq_luong_wmt14 import EPOCH
+from training.plots import metric_by_length
+from training.sweeps import Run
+
+REPLACED = ("bleu_words", "bleu_words_replaced", "perplexity", "truncated")
+# Without attention, unknown words cannot be replaced.
+BASE: dict[str, Any] = {
+    "metrics": ("bleu_words", "perplexity", "truncated"),
+    "model.attention.alignment": "none",
+    "model.attention.score": "location",
+    "model.encoder.direction": "forward",
+    "model.input_feeding": False,
+    "model.dropout": 0.0,
+    "optimizer.decay_start": 5 * EPOCH,
+    "train.steps": 10 * EPOCH,
+}
+DROPOUT: dict[str, Any] = {
+    "model.dropout": 0.2,
+    "optimizer.decay_start": 8 * EPOCH,
+    "train.steps": 12 * EPOCH,
+}
+LOCATION: dict[str, Any] = {"model.attention.alignment": "soft", "metrics": REPLACED}
+LOCAL_P: dict[str, Any] = {
+    "model.attention.alignment": "local_p",
+    "model.attention.score": "general",
+}
+ROWS: tuple[tuple[str, dict[str, Any], tuple], ...] = (  # each row includes those above it
+    ("base", {}, (10.6, 11.3)),
+    ("reverse", {"model.encoder.direction": "reverse"}, (9.9, 12.6)),
+    ("dropout", DROPOUT, (8.1, 14.0)),
+    ("global location", LOCATION, (7.3, 16.8)),
+    ("feed input", {"model.input_feeding": True}, (6.4, 18.1)),
+    ("local-p general", LOCAL_P, (5.9, 19.0, 20.9)),
+)
+METRICS = ("test/perplexity", "test/bleu_words", "test/bleu_words_replaced")
+
+
+def runs():
+    overrides = dict(BASE)
+    for name, changes, results in ROWS:
+        overrides |= changes
+        yield Run(
+            config="configs/seq2seq_luong_wmt14.py",
+            labels={"model": name},
+            overrides=dict(overrides),
+            paper=dict(zip(METRICS, results, strict=False)),
+        )
+
+
+figure = partial(metric_by_length, metric="bleu_words")

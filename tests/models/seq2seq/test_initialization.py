@@ -1,0 +1,61 @@
+"""Initial weights of the recurrent models, by the papers' rules."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from models import Luong, RNNsearch
+from tests.models.seq2seq.tiny import ATTENTION
+
+OPTIONS = {
+    "vocabulary": 200,
+    "embedding": 24,
+    "hidden": 32,
+    "encoder": {"kind": "gru", "layers": 1, "direction": "both", "width": 32},
+    "attention": ATTENTION | {"width": 40},
+    "dropout": 0.0,
+    "dtype": "float32",
+}
+
+
+def weights(create, initialization):
+    """Return the initial weights by path, such as 'attention_layer/query'."""
+    key = jax.random.key(0)
+    model = jax.jit(lambda: nnx.state(create(**OPTIONS, initialization=initialization, key=key)))()
+    return {
+        "/".join(str(part) for part in path): np.asarray(leaf[...])
+        for path, leaf in nnx.to_flat_state(model)
+    }
+
+
+def test_bahdanau():
+    """App. B.1: N(0, 0.01^2) but for orthogonal recurrent matrices, the score and the biases."""
+    found = weights(lambda **options: RNNsearch(maxout=16, **options), "bahdanau")
+    for name, value in found.items():
+        if name.endswith("bias") or name == "attention_layer/vector":
+            assert not value.any(), name
+        elif name in ("attention_layer/query", "attention_layer/key"):
+            assert value.std() == pytest.approx(0.001, rel=0.1), name
+        elif name.split("/")[-1] in ("gates", "candidate"):
+            for matrix in np.split(value, value.shape[1] // value.shape[0], axis=1):
+                np.testing.assert_allclose(matrix @ matrix.T, np.eye(len(matrix)), atol=1e-5)
+        else:
+            assert value.std() == pytest.approx(0.01, rel=0.1), name
+            assert abs(value.mean()) < 0.001, name
+    assert not np.allclose(found["source_embedding"], found["target_embedding"])
+    assert {"readout_bias", "attention_layer/vector", "cell/gates", "output"} <= found.keys()
+
+
+def test_luong():
+    """Sec. 4.1: U(-0.1, 0.1), whose standard deviation is 0.2 / sqrt(12)."""
+    create = lambda **options: Luong(layers=2, input_feeding=True, **options)
+    for name, value in weights(create, "luong").items():
+        assert abs(value).max() <= 0.1, name
+        if value.size > 500:
+            assert value.std() == pytest.approx(0.2 / 12**0.5, rel=0.1), name
+
+
+def test_unknown_initialization_is_an_error():
+    with pytest.raises(ValueError, match="must be one of glorot, bahdanau, luong, not 'bahdanou'"):
+        RNNsearch(maxout=4, **OPTIONS, initialization="bahdanou", key=jax.random.key(0))
