@@ -93,7 +93,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.cpu_devices = 1
 
     if variant == "smoke":
-        config.vocabulary.size = 100
+        config.vocabulary.size = 500
         config.batching.update(tokens=256, buckets=(12,))
         config.model.update(embedding=8, hidden=16, maxout=8)
         config.model.encoder.update(width=16)

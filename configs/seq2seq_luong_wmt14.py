@@ -109,7 +109,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.cpu_devices = 1
 
     if variant == "smoke":
-        config.vocabulary.size = 100
+        config.vocabulary.size = 500
         config.batching.update(tokens=256, buckets=(12,))
         config.model.update(embedding=8, hidden=16, layers=1)
         config.model.encoder.update(layers=1, width=16)

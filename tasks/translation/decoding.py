@@ -1,5 +1,6 @@
 """Decoding of tokenized sentence pairs by beam search, on all devices and hosts."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from tasks.translation.data.bucketing import evaluation_batches
 from tasks.translation.data.tokenized import TokenizedPairs
 from tasks.vocabulary import BOS, EOS, PAD, UNK
 from training import hosts, mesh
+from training.errors import UserError
 
 
 class Decoded(NamedTuple):
@@ -147,6 +149,23 @@ class Decoder:
     def attention(self, params: Any, source: Int[Array, "B S"], target: Int[Array, "B T"]):
         """Return the attention weights of a full pass."""
         return nnx.merge(self._graphdef, params).attention(source, target)
+
+
+def check_positions(model: Mapping[str, Any], length: int) -> None:
+    """Check that a model has as many learned positions as the longest sequence.
+
+    Args:
+        model: options of the model.
+        length: largest number of positions, in training or decoding.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if model.get("positions") == "learned" and model["max_length"] < length:
+        raise UserError(
+            f"model.max_length={model['max_length']} is less than the longest sequence: set it to "
+            f"{length} or more."
+        )
 
 
 def _positions(model, source, target):

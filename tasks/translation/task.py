@@ -33,7 +33,7 @@ from tasks.translation.data.packing import PackedBatches, check_packing
 from tasks.translation.data.pairs import Splits, TextPairs
 from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import Vocabulary, select_vocabulary
-from tasks.translation.decoding import Decoded, Decoder, cross_entropy
+from tasks.translation.decoding import Decoded, Decoder, check_positions, cross_entropy
 from tasks.translation.figures import attention_figures, sentence_maps
 from tasks.translation.unknown_words import known_pairs, read_dictionary, replace_unknown, select
 from tasks.vocabulary import is_trained
@@ -113,12 +113,18 @@ class Translation(Supervised):
         check_alignment(
             abstract.samples_attention, self.samples_attention, config.task, "translation"
         )
+        lengths = (
+            *self.longest,
+            self.longest[0] + decode.extra,
+            *(self._row if config.packing else ()),
+        )
+        check_positions(model_options, max(lengths))
         check_packing(dict(config.packing), abstract.supports_packing, config.architecture)
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""
         if self.replaces_unknown:
-            read_dictionary(self.config.decode.dictionary)
+            read_dictionary(self.config.decode.get("dictionary", ""))
         if not is_trained(self.workdir / VOCABULARY):
             self._check_metrics()
         size = len(self.vocabulary)
@@ -264,9 +270,11 @@ class Translation(Supervised):
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """Compute the configured metrics of a split.
 
-        `perplexity` is per token; `truncated` counts the pairs cut to the longest bucket. On test
-        splits the first metric is also computed by source length in tokens, as `bleu_9-16`, for
-        the intervals between the edges `config.lengths`.
+        `perplexity` is per token; `truncated` counts the pairs cut to the longest bucket. For
+        word vocabularies, `bleu_replaced` is BLEU after the replacement of unknown words, and
+        `bleu_known` of the sentences without any, if there are such sentences. On test splits the
+        first metric is also computed by source length in tokens, as `bleu_9-16`, for the intervals
+        between the edges `config.lengths`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self.generation_metrics(state, split, width)
@@ -285,8 +293,7 @@ class Translation(Supervised):
         if "replaced" in variants:
             sources = [source for source, _ in self.corpus[split]]
             texts["replaced"] = self._replace_unknown(decoded, sources), references
-        if "known" in variants:
-            known = known_pairs(pairs)
+        if "known" in variants and len(known := known_pairs(pairs)):
             outputs = self.decoder.decode(
                 state.params, select(pairs, known), width, key, allow_unknown=False
             ).outputs
@@ -297,12 +304,12 @@ class Translation(Supervised):
             "truncated": float(truncated),
         }
         for name in self.config.metrics:
-            if name not in values:
-                metric, variant = metrics.split_name(name)
+            metric, variant = metrics.split_name(name)
+            if name not in values and variant in texts:
                 values[name] = metrics.TEXT_METRICS[metric](
                     *texts[variant], self.config.data.target
                 )
-        values = {name: values[name] for name in self.config.metrics}
+        values = {name: values[name] for name in self.config.metrics if name in values}
         if split in self.splits and (name := self.config.metrics[0]) in metrics.TEXT_METRICS:
             values |= metrics.by_length(
                 name, self.config.lengths, pairs.source.lengths, *texts[""], self.config.data.target
@@ -315,7 +322,7 @@ class Translation(Supervised):
             decoded.positions,
             map(self.vocabulary.source.normalize, sources),
             self.vocabulary.target,
-            read_dictionary(self.config.decode.dictionary),
+            read_dictionary(self.config.decode.get("dictionary", "")),
         )
 
     def alignment_error_rate(

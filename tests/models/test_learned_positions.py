@@ -7,7 +7,9 @@ import pytest
 from flax import nnx
 
 from models.layers import sinusoids
+from tasks.translation.decoding import check_positions
 from tests.models.tiny import SIZES, SOURCE, TARGET, run, transformer, unoptimized_jit
+from training.errors import UserError
 
 LENGTH = 9
 
@@ -60,3 +62,12 @@ def test_too_few_positions_are_an_error(models):
         model.encode(jnp.ones((1, 10), jnp.int32))
     with pytest.raises(ValueError, match="positions must be 'sinusoidal' or 'learned'"):
         transformer(positions="sinusodal")
+
+
+def test_longest_sequence_must_have_a_position():
+    """Sinusoids exist for every position."""
+    for model in ({"positions": "sinusoidal", "max_length": 0}, {"dropout": 0.1}):
+        check_positions(model, 306)
+    check_positions({"positions": "learned", "max_length": 306}, 306)
+    with pytest.raises(UserError, match="model.max_length=305 is less .* set it to 306 or more"):
+        check_positions({"positions": "learned", "max_length": 305}, 306)
