@@ -88,6 +88,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "average": 1,
         "best": "dev/bleu_words",
         "best_mode": "max",
+        "init_from": "none",
     }
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
     config.cpu_devices = 1
