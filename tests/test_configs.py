@@ -128,12 +128,13 @@ def corpora(tmp_path_factory):
     SmokeTranslate.directory = directory
     prepared = str(tmp_path_factory.mktemp("tfds"))
     SmokeTranslate(data_dir=prepared, file_format="array_record").download_and_prepare()
+    languages = {"source": "en", "target": "de"}
     return {
         "numbers": {},
         "cmudict": {"dir": str(write_pronunciations(tmp_path_factory.mktemp("words")))},
-        "text_files": {"dir": str(directory)},
+        "text_files": {"dir": str(directory)} | languages,
         "multi30k": {"corpus": "text_files", "dir": str(directory)},
-        "tfds": {"dataset": "smoke_translate", "data_dir": prepared},
+        "tfds": {"dataset": "smoke_translate", "data_dir": prepared} | languages,
     }
 
 

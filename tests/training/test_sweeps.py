@@ -9,8 +9,9 @@ from pathlib import Path
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
-from tests.commands import write_pronunciations
+from tests.commands import write_parallel_corpus, write_pronunciations
 from tests.training.runs import ROOT
 from training import cli, sweeps
 from training.errors import Interrupted, UserError
@@ -164,11 +165,18 @@ def test_train_step_of_every_run_can_be_traced(file, tmp_path):
     """Some scores require states and annotations of the same width."""
     import tasks  # imported after type checks are disabled
 
-    words = write_pronunciations(tmp_path)
+    words, text = write_pronunciations(tmp_path), tmp_path / "text"
+    text.mkdir()
+    write_parallel_corpus(text, train=400, dev=8, test=8)
     for item in schedule(sweeps.load(str(file)).runs, tmp_path / "runs", variant="smoke"):
         item.workdir.mkdir(parents=True)
-        if item.config.data.get("corpus") == "cmudict":
+        corpus = item.config.get("data", {}).get("corpus")
+        if corpus == "cmudict":
             item.config.data.dir = str(words)
+        elif corpus in ("multi30k", "text_files", "tfds"):
+            files = {"corpus": "text_files", "source": "en", "target": "de", "dir": str(text)}
+            with item.config.unlocked():
+                item.config.data = ConfigDict(files)
         task = tasks.build(item.config, str(item.workdir))
         state = jax.eval_shape(task.init, jax.random.key(0))
         batch = next(task.batches("train", 0))
