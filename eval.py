@@ -384,6 +384,7 @@ def define_config_flag(argv: list[str]) -> None:
             argv += [f"--config.{key}={value}" for key in keys]  # `argv` is parsed after this
     cli.check_keys(argv, config)
     config_flags.DEFINE_config_dict("config", config, sys_argv=argv)
+    flags.FLAGS["workdir"].unparse()  # parsing `argv` again would append the same directories
 
 
 if __name__ == "__main__":

@@ -60,6 +60,10 @@ def test_too_few_positions_are_an_error(models):
     model = nnx.merge(*models[1])
     with pytest.raises(ValueError, match="10 positions exceed max_length=9"):
         model.encode(jnp.ones((1, 10), jnp.int32))
+
+
+@pytest.mark.usefixtures("disable_type_checks")
+def test_unknown_positions_are_an_error():
     with pytest.raises(ValueError, match="positions must be 'sinusoidal' or 'learned'"):
         transformer(positions="sinusodal")
 

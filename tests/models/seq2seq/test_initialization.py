@@ -56,6 +56,7 @@ def test_luong():
             assert value.std() == pytest.approx(0.2 / 12**0.5, rel=0.1), name
 
 
+@pytest.mark.usefixtures("disable_type_checks")
 def test_unknown_initialization_is_an_error():
     with pytest.raises(ValueError, match="must be one of glorot, bahdanau, luong, not 'bahdanou'"):
         RNNsearch(maxout=4, **OPTIONS, initialization="bahdanou", key=jax.random.key(0))
