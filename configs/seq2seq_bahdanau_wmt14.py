@@ -20,6 +20,8 @@ Sized for the paper: 252,000 updates, 5 days of a GPU of its time. Not yet train
 
 from ml_collections import ConfigDict
 
+from configs.papers import printed
+
 MEAN_LENGTH = 25  # tokens of a sentence
 
 
@@ -28,7 +30,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "seq2seq_bahdanau_wmt14"
     config.task = "translation"
     config.seed = 0
-    config.paper = {"test/bleu_words": 26.75, "test/bleu_words_known": 34.16}
+    config.rows = ("bahdanau2015/table 1/RNNsearch-50",)
+    config.paper = printed(config.rows)
 
     config.data = {"corpus": "text_files", "dir": "", "source": "en", "target": "fr"}
     config.vocabulary = {"kind": "words", "size": 30_000}

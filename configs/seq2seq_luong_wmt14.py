@@ -29,6 +29,8 @@ Sized for the paper: 12 epochs of 4.5M pairs, for one accelerator. Not yet train
 
 from ml_collections import ConfigDict
 
+from configs.papers import printed
+
 EPOCH = 35_000  # updates
 MEAN_LENGTH = 26  # tokens of a sentence
 
@@ -38,11 +40,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "seq2seq_luong_wmt14"
     config.task = "translation"
     config.seed = 0
-    config.paper = {
-        "test/bleu_words": 19.0,
-        "test/bleu_words_replaced": 20.9,
-        "test/perplexity": 5.9,
-    }
+    config.rows = ("luong2015/table 1/local-p (general) + feed input, + unk replace",)
+    config.paper = printed(config.rows)
 
     config.data = {"corpus": "text_files", "dir": "", "source": "en", "target": "de"}
     config.vocabulary = {"kind": "words", "size": 50_000}

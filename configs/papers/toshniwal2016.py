@@ -6,5 +6,9 @@ ROWS = {
         "global": {"cmudict_2007/per": 0.0504, "cmudict_2007/wer": 0.2169},
         "local-m": {"cmudict_2007/per": 0.0511, "cmudict_2007/wer": 0.2185},
         "local-p": {"cmudict_2007/per": 0.0539, "cmudict_2007/wer": 0.2283},
+        "global, ensemble of 5": {
+            "cmudict_2007/ensemble_per": 0.0469,
+            "cmudict_2007/ensemble_wer": 0.2024,
+        },
     },
 }

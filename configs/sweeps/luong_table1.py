@@ -17,6 +17,7 @@ Sized for the paper: 6 runs of days on one accelerator, see configs/seq2seq_luon
 from functools import partial
 from typing import Any
 
+from configs.papers import printed
 from configs.seq2seq_luong_wmt14 import EPOCH
 from training.plots import metric_by_length
 from training.sweeps import Run
@@ -43,26 +44,29 @@ LOCAL_P: dict[str, Any] = {
     "model.attention.alignment": "local_p",
     "model.attention.score": "general",
 }
-ROWS: tuple[tuple[str, dict[str, Any], tuple], ...] = (  # each row includes those above it
-    ("base", {}, (10.6, 11.3)),
-    ("reverse", {"model.encoder.direction": "reverse"}, (9.9, 12.6)),
-    ("dropout", DROPOUT, (8.1, 14.0)),
-    ("global location", LOCATION, (7.3, 16.8)),
-    ("feed input", {"model.input_feeding": True}, (6.4, 18.1)),
-    ("local-p general", LOCAL_P, (5.9, 19.0, 20.9)),
-)
+ROWS: dict[str, dict[str, Any]] = {  # overrides; each row includes those above it
+    "base": {},
+    "+ reverse": {"model.encoder.direction": "reverse"},
+    "+ dropout": DROPOUT,
+    "+ global (location)": LOCATION,
+    "+ feed input": {"model.input_feeding": True},
+    "local-p (general) + feed input, + unk replace": LOCAL_P,
+}
+FIGURES = ("luong2015/figure 5/learning curves", "luong2015/figure 6/BLEU by length")
 METRICS = ("test/perplexity", "test/bleu_words", "test/bleu_words_replaced")
 
 
 def runs():
     overrides = dict(BASE)
-    for name, changes, results in ROWS:
+    for row, changes in ROWS.items():
         overrides |= changes
+        rows = (f"luong2015/table 1/{row}", *FIGURES)
         yield Run(
             config="configs/seq2seq_luong_wmt14.py",
-            labels={"model": name},
+            labels={"model": row},
             overrides=dict(overrides),
-            paper=dict(zip(METRICS, results, strict=False)),
+            rows=rows,
+            paper=printed(rows),
         )
 
 

@@ -14,28 +14,31 @@ Sized for the paper: 4 runs of days on one accelerator, see configs/seq2seq_luon
 from functools import partial
 from typing import Any
 
+from configs.papers import printed
 from configs.sweeps.luong_table1 import BASE, DROPOUT, LOCATION, METRICS
 from training.plots import metric_bars
 from training.sweeps import Run
 
 DOT: dict[str, Any] = {"model.attention.score": "dot"}
-ROWS: tuple[tuple[str, dict[str, Any], tuple], ...] = (  # each row includes those above it
-    ("base reverse", {"model.encoder.direction": "reverse"}, (14.3, 16.9)),
-    ("global location", LOCATION, (12.7, 19.1)),
-    ("feed input", {"model.input_feeding": True}, (10.9, 20.1)),
-    ("global dot dropout", DROPOUT | DOT, (9.7, 22.8, 24.9)),
-)
+ROWS: dict[str, dict[str, Any]] = {  # overrides; each row includes those above it
+    "base (reverse)": {"model.encoder.direction": "reverse"},
+    "+ global (location)": LOCATION,
+    "+ feed": {"model.input_feeding": True},
+    "+ global (dot) + drop + feed, + unk": DROPOUT | DOT,
+}
 
 
 def runs():
     overrides = BASE | {"data.source": "de", "data.target": "en"}
-    for name, changes, results in ROWS:
+    for row, changes in ROWS.items():
         overrides |= changes
+        rows = (f"luong2015/table 3/{row}",)
         yield Run(
             config="configs/seq2seq_luong_wmt14.py",
-            labels={"model": name},
+            labels={"model": row},
             overrides=dict(overrides),
-            paper=dict(zip(METRICS, results, strict=False)),
+            rows=rows,
+            paper=printed(rows),
         )
 
 

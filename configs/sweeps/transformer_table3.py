@@ -3,7 +3,7 @@
     python sweep.py --sweep=configs/sweeps/transformer_table3.py --config.data.data_dir=DIR
 
 The paper evaluates by beam search of width 4 without averaging checkpoints; perplexity is per word
-piece. Results of the paper: see ROWS. The big model trains for 300,000 updates.
+piece. Printed results: configs/papers/vaswani2017.py. The big model trains for 300,000 updates.
 
 Sized for the paper: 20 runs of 8 accelerators, see configs/transformer_base_wmt14.py.
 """
@@ -11,6 +11,7 @@ Sized for the paper: 20 runs of 8 accelerators, see configs/transformer_base_wmt
 from functools import partial
 from typing import Any
 
+from configs.papers import printed
 from training.plots import metric_bars
 from training.sweeps import Run
 
@@ -37,38 +38,40 @@ BIG: dict[str, Any] = {
 }
 # Positions up to the length of the longest translation: 256 source tokens and 50 more.
 LEARNED: dict[str, Any] = {"model.positions": "learned", "model.max_length": 306}
-ROWS: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {  # dev perplexity and BLEU
-    "base": ({}, (4.92, 25.8)),
-    "A h1": (_heads(1, 512), (5.29, 24.9)),
-    "A h4": (_heads(4, 128), (5.00, 25.5)),
-    "A h16": (_heads(16, 32), (4.91, 25.8)),
-    "A h32": (_heads(32, 16), (5.01, 25.4)),
-    "B dk16": ({"model.key_width": 16}, (5.16, 25.1)),
-    "B dk32": ({"model.key_width": 32}, (5.01, 25.4)),
-    "C N2": (_layers(2), (6.11, 23.7)),
-    "C N4": (_layers(4), (5.19, 25.3)),
-    "C N8": (_layers(8), (4.88, 25.5)),
-    "C d256": (_width(256, 32), (5.75, 24.5)),
-    "C d1024": (_width(1024, 128), (4.66, 26.0)),
-    "C ff1024": ({"model.hidden": 1024}, (5.12, 25.4)),
-    "C ff4096": ({"model.hidden": 4096}, (4.75, 26.2)),
-    "D dropout 0": ({"model.dropout": 0.0}, (5.77, 24.6)),
-    "D dropout 0.2": ({"model.dropout": 0.2}, (4.95, 25.5)),
-    "D smoothing 0": ({"label_smoothing": 0.0}, (4.67, 25.3)),
-    "D smoothing 0.2": ({"label_smoothing": 0.2}, (5.47, 25.7)),
-    "E learned positions": (LEARNED, (4.92, 25.7)),
-    "big": (BIG, (4.33, 26.4)),
+ROWS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "A, h 1": _heads(1, 512),
+    "A, h 4": _heads(4, 128),
+    "A, h 16": _heads(16, 32),
+    "A, h 32": _heads(32, 16),
+    "B, d_k 16": {"model.key_width": 16},
+    "B, d_k 32": {"model.key_width": 32},
+    "C, N 2": _layers(2),
+    "C, N 4": _layers(4),
+    "C, N 8": _layers(8),
+    "C, d_model 256": _width(256, 32),
+    "C, d_model 1024": _width(1024, 128),
+    "C, d_ff 1024": {"model.hidden": 1024},
+    "C, d_ff 4096": {"model.hidden": 4096},
+    "D, dropout 0.0": {"model.dropout": 0.0},
+    "D, dropout 0.2": {"model.dropout": 0.2},
+    "D, label smoothing 0.0": {"label_smoothing": 0.0},
+    "D, label smoothing 0.2": {"label_smoothing": 0.2},
+    "E, learned positions": LEARNED,
+    "big": BIG,
 }
 METRICS = ("dev/perplexity", "dev/bleu")
 
 
 def runs():
-    for name, (changes, results) in ROWS.items():
+    for row, changes in ROWS.items():
+        rows = (f"vaswani2017/table 3/{row}",)
         yield Run(
             config="configs/transformer_base_wmt14.py",
-            labels={"row": name},
+            labels={"row": row},
             overrides={"decode.dev_width": 4, "train.average": 1} | changes,
-            paper=dict(zip(METRICS, results, strict=True)),
+            rows=rows,
+            paper=printed(rows),
         )
 
 

@@ -1,14 +1,11 @@
 """Vocabularies of subwords, symbols or words."""
 
-import hashlib
 import io
 import itertools
 import os
 import re
 import sys
 import tempfile
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, SupportsInt
@@ -18,8 +15,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from sentencepiece import sentencepiece_model_pb2
 
 from tasks.subsets import fixed_reservoir
-from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK, load_errors
-from tasks.words import WordList, most_frequent_words, without_special
+from tasks.translation.data.base_vocabulary import Vocabulary, nfc
+from tasks.translation.data.word_vocabulary import BilingualWordVocabulary
+from tasks.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
+from tasks.words import without_special
 from training import mesh
 from training.errors import UserError
 from training.files import atomic_write
@@ -36,62 +35,6 @@ _ESCAPE = "\ufdd0"
 _RESERVED = f"{_ESCAPE}\0\n\r\x1f\u2581\u2585"
 _ESCAPES = str.maketrans({c: f"{_ESCAPE}{i}" for i, c in enumerate(_RESERVED)})
 _LONGEST_LINE = 2**30  # bytes, sentencepiece's maximum; it leaves out longer lines
-
-
-class Vocabulary:
-    """Conversion between text and token ids. Subclasses add a method `train`.
-
-    The source and target language share a vocabulary, unless `source` and `target` differ.
-
-    Args:
-        model: content of a vocabulary file.
-
-    Attributes:
-        fingerprint: hex digest of the model, for caches that depend on it.
-    """
-
-    def __init__(self, model: bytes):
-        self.fingerprint = hashlib.blake2b(model, digest_size=16).hexdigest()
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "Vocabulary":
-        """Read a vocabulary file that `train` has written.
-
-        Raises:
-            UserError: if the file is missing or damaged.
-        """
-        with load_errors(Path(path)):
-            return cls(Path(path).read_bytes())
-
-    @property
-    def source(self) -> "Vocabulary":
-        """Vocabulary of the source language."""
-        return self
-
-    @property
-    def target(self) -> "Vocabulary":
-        """Vocabulary of the target language."""
-        return self
-
-    def __len__(self) -> int:
-        """Return the number of tokens, of the larger vocabulary if the languages have their own."""
-        raise NotImplementedError
-
-    def normalize(self, text: str) -> str:
-        """Return the Unicode normal form in which text is encoded and decoded."""
-        raise NotImplementedError
-
-    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each sentence, without BOS and EOS."""
-        raise NotImplementedError
-
-    def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        """Return the text of each sequence of ids up to its first EOS, without PAD and BOS."""
-        raise NotImplementedError
-
-    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
-        """Return the token strings of ids, for example as axis labels."""
-        raise NotImplementedError
 
 
 class SubwordVocabulary(Vocabulary):
@@ -151,7 +94,7 @@ class SubwordVocabulary(Vocabulary):
             )
         if sample:
             sentences = fixed_reservoir(sentences, sample)
-        normalize = _nfc if normalization == "nfc" else str
+        normalize = nfc if normalization == "nfc" else str
         text = (_escape(normalize(sentence)) for sentence in sentences)
         errors: list[Exception] = []  # sentencepiece replaces exceptions of the text by its own
         model = io.BytesIO()
@@ -196,7 +139,7 @@ class SubwordVocabulary(Vocabulary):
         return self._processor.get_piece_size()
 
     def normalize(self, text: str) -> str:
-        return _nfc(text) if self._normalization == "nfc" else text
+        return nfc(text) if self._normalization == "nfc" else text
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         if self._normalization in NORMALIZATIONS:
@@ -225,12 +168,12 @@ class SymbolVocabulary(Vocabulary):
         super().__init__(model)
         self._symbols = model.decode().split("\n")
         without_special(self._symbols)  # checks that the file is a list of symbols
-        self._id = {_nfc(symbol): i for i, symbol in enumerate(self._symbols) if i > UNK}
+        self._id = {nfc(symbol): i for i, symbol in enumerate(self._symbols) if i > UNK}
 
     @classmethod
     def train(cls, sentences: Iterable[str], path: str | os.PathLike) -> "SymbolVocabulary":
         """Collect the symbols of the sentences, and write them to a file, one per line."""
-        distinct = sorted({symbol for sentence in sentences for symbol in _nfc(sentence).split()})
+        distinct = sorted({symbol for sentence in sentences for symbol in nfc(sentence).split()})
         model = "\n".join((*SPECIAL, *distinct)).encode()
         with atomic_write(Path(path)) as file:
             file.write(model)
@@ -240,89 +183,23 @@ class SymbolVocabulary(Vocabulary):
         return len(self._symbols)
 
     def normalize(self, text: str) -> str:
-        return _nfc(text)
+        return nfc(text)
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         return [
             [
                 self._id.get(symbol, UNK)
-                for word in _nfc(sentence).split()
+                for word in nfc(sentence).split()
                 for symbol in ([word] if word in self._id else word.lower())
             ]
             for sentence in sentences
         ]
 
     def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        return [_nfc(" ".join(self.tokens(_strip_special(sequence)))) for sequence in ids]
+        return [nfc(" ".join(self.tokens(_strip_special(sequence)))) for sequence in ids]
 
     def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         return [self._symbols[int(i)] for i in ids]
-
-
-class WordVocabulary(Vocabulary):
-    """The most frequent words of a language in NFC, separated by spaces; all others are UNK."""
-
-    def __init__(self, model: bytes):
-        super().__init__(model)
-        self._words = WordList(without_special(model.decode().split("\n")))
-
-    def __len__(self) -> int:
-        return len(self._words)
-
-    def normalize(self, text: str) -> str:
-        return _nfc(text)
-
-    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        return [self._words.encode(_nfc(sentence)) for sentence in sentences]
-
-    def decode(self, ids: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        return self._words.decode(ids)
-
-    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
-        return [self._words.word(int(i)) for i in ids]
-
-
-class BilingualWordVocabulary(Vocabulary):
-    """A `WordVocabulary` for each language (Bahdanau et al. 2015; Luong et al. 2015)."""
-
-    def __init__(self, model: bytes):
-        super().__init__(model)
-        source, target = model.split(b"\n\n")
-        self._source, self._target = WordVocabulary(source), WordVocabulary(target)
-
-    @classmethod
-    def train(
-        cls, sentences: Iterable[str], path: str | os.PathLike, *, size: int
-    ) -> "BilingualWordVocabulary":
-        """Collect the most frequent words of each language, and write them to a file.
-
-        Args:
-            sentences: source and target sentences, alternating.
-            path: vocabulary file.
-            size: largest number of tokens of each language, including the four special ones.
-
-        Raises:
-            UserError: if the size leaves no place for words, or a language has no words.
-        """
-        counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-        for language, sentence in zip(itertools.cycle(counts), sentences, strict=False):
-            language.update(_nfc(sentence).split())
-        lists = ((*SPECIAL, *most_frequent_words(count, size)) for count in counts)
-        model = "\n\n".join("\n".join(words) for words in lists).encode()
-        with atomic_write(Path(path)) as file:
-            file.write(model)
-        return cls(model)
-
-    @property
-    def source(self) -> Vocabulary:
-        return self._source
-
-    @property
-    def target(self) -> Vocabulary:
-        return self._target
-
-    def __len__(self) -> int:
-        return max(len(self._source), len(self._target))
 
 
 VOCABULARIES: dict[str, Any] = {
@@ -359,10 +236,6 @@ def _parse(model: bytes) -> Any:
         return sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
     except DecodeError as error:
         raise ValueError(str(error)) from error
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _escape(text: str) -> str:
