@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from sentencepiece import sentencepiece_model_pb2
 
 from configs import transformer_nmt
 from tasks import attention_maps, viewer
@@ -131,9 +132,9 @@ def test_ensemble_of_a_run_with_itself_has_the_metrics_of_the_run(smoke_run, eva
 def test_runs_with_different_vocabularies_are_no_ensemble(smoke_run, tmp_path):
     copy = shutil.copytree(smoke_run, tmp_path / "copy")
     path = copy / "vocabulary.model"
-    content = path.read_bytes()
-    path.write_bytes(content.replace("\u2581one".encode(), "\u2581eno".encode()))
-    assert path.read_bytes() != content
+    model = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    model.pieces[-1].piece = "\u00e9"
+    path.write_bytes(model.SerializeToString())
     done = run_in_process("eval.py", f"--workdir={smoke_run}", f"--workdir={copy}")
     assert done.code == 2 and "have different vocabularies: an ensemble needs" in done.errors
     done = run_in_process("eval.py", *[f"--workdir={smoke_run}"] * 2, "--instance=x.tsp")
