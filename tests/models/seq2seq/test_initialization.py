@@ -28,8 +28,13 @@ def weights(create, initialization):
     graphdef, shapes = nnx.split(
         nnx.eval_shape(lambda: create(**OPTIONS, initialization="glorot", key=key))
     )
-    model = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes))
-    state = unoptimized_jit(lambda: [initialize(model, initialization, key), nnx.state(model)][1])()
+
+    def initialized():
+        model = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes))
+        initialize(model, initialization, key)
+        return nnx.state(model)
+
+    state = unoptimized_jit(initialized)()
     return {
         "/".join(str(part) for part in path): np.asarray(leaf[...])
         for path, leaf in nnx.to_flat_state(state)
