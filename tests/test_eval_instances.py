@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from configs import ptrnet_tsp
+from tasks import attention_maps
 from tests.commands import run_in_process
 
 SQUARE = [(2, 1), (5, 1), (5, 4), (2, 4), (3, 2), (4, 3)]
