@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from models import EncoderDecoder, Luong, RNNsearch, Transformer
+from models import EncoderDecoder
 from models.encoder_decoder import Segments
 from tasks.attention_maps import AttentionMap
 from tasks.base import Supervised, check_kernel
@@ -21,6 +21,7 @@ from tasks.hard_attention import check_alignment
 from tasks.subsets import fixed_sample
 from tasks.translation import ensemble, metrics
 from tasks.translation.alignments import alignment_error_rate, links_of, read_alignments
+from tasks.translation.architectures import select_model
 from tasks.translation.data import corpora
 from tasks.translation.data.bucketing import (
     BucketedBatches,
@@ -40,22 +41,9 @@ from tasks.vocabulary import is_trained
 from training import optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
-from training.registry import lookup
 from training.state import TrainState
 
 VOCABULARY = "vocabulary.model"  # file in the run directory
-
-MODELS: dict[str, Callable[..., EncoderDecoder]] = {
-    "transformer": Transformer,
-    "rnnsearch": RNNsearch,
-    "luong": Luong,
-}
-# Options that the configs of version 0.1.0 do not have.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "transformer": {"positions": "sinusoidal", "max_length": 0},
-    "rnnsearch": {"initialization": "glorot"},
-    "luong": {"initialization": "glorot"},
-}
 
 
 def build(config: Any, workdir: str) -> "Translation":
@@ -85,14 +73,7 @@ class Translation(Supervised):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config = config
         metrics.check_names(config.metrics, others=("perplexity", "truncated"))
-        model_options = DEFAULTS.get(config.architecture, {}) | dict(config.model)
-        model = lookup(
-            MODELS,
-            config.architecture,
-            key="architecture",
-            section="model",
-            options={"vocabulary", "key", *model_options},
-        )
+        model, model_options = select_model(config.architecture, config.model)
         self.workdir, self.cache = workdir, workdir / "tokens"
         self.longest = bucket_shapes(config.batching.buckets)[-1]
         _, options = select_vocabulary(**config.vocabulary)
