@@ -1,6 +1,6 @@
 """Encoder-decoders that a config selects by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from models import EncoderDecoder, Luong, RNNsearch, Transformer
@@ -20,7 +20,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def select_model(
-    architecture: str, model: Mapping[str, Any]
+    architecture: str, model: Any
 ) -> tuple[Callable[..., EncoderDecoder], dict[str, Any]]:
     """Return the class selected by `config.architecture`, and the options of `config.model`.
 
