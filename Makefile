@@ -5,7 +5,7 @@ python := .venv/bin/python
 pip := $(python) -m pip install -qq --disable-pip-version-check
 pytest := $(python) -m pytest -q
 
-.PHONY: help install train test test-slow test-slurm test-peers test-browser lint bench table verify
+.PHONY: help install train test test-slow test-slurm test-peers test-browser lint bench table verify docs
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make lint        check style and types"
 	@echo "make table       update the tables of README.md and docs/coverage.md"
 	@echo "make verify      evaluate the weights in results/ and compare with the reported metrics"
+	@echo "make docs        build the documentation in docs/_build/html (installs Sphinx)"
 	@echo "make install     create .venv with the requirements for training"
 
 install: .venv/installed
@@ -57,6 +58,10 @@ table: .venv/installed
 verify: .venv/installed
 	@$(python) -m results.verify
 
+docs: .venv/installed-docs
+	@$(python) -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 # Stamp files: reinstall only if a requirements file has changed.
 .venv/installed: requirements.txt | .venv/bin/pip
 	@echo "Installing $< into .venv (a few minutes, once)"
@@ -69,6 +74,11 @@ verify: .venv/installed
 	@touch $@
 
 .venv/installed-browser: requirements-browser.txt .venv/installed-test
+	@echo "Installing $< into .venv"
+	@$(pip) -r $<
+	@touch $@
+
+.venv/installed-docs: requirements-docs.txt .venv/installed
 	@echo "Installing $< into .venv"
 	@$(pip) -r $<
 	@touch $@

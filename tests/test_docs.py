@@ -1,0 +1,48 @@
+"""Pages of the documentation, without a build."""
+
+import functools
+import re
+
+import pytest
+
+import attention
+from tests.commands import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    path
+    for path in DOCS.rglob("*.md")
+    if not {"_build", "generated"} & set(path.relative_to(DOCS).parts)
+)
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+@functools.cache
+def read(folder):
+    """Join the texts of all pages in a folder of the documentation."""
+    return "\n".join(path.read_text("utf-8") for path in PAGES if path.is_relative_to(folder))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_config_is_named_on_a_page_and_in_the_reference(config):
+    assert f"configs.{config}\n" in read(DOCS / "reference")
+    assert f"configs/{config}.py" in read(DOCS / "papers") + read(DOCS / "mechanisms")
+
+
+@pytest.mark.parametrize("name", attention.__all__)
+def test_exported_function_has_a_mechanism_page(name):
+    assert re.search(rf"attention\.\w+\.{name}`", read(DOCS / "mechanisms"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_relative_links_exist(page):
+    missing = [x for x in LINK.findall(page.read_text("utf-8")) if not (page.parent / x).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_page_is_in_a_table_of_contents(page):
+    entry = re.compile(rf"^(?:\.\./|\w+/)*{page.stem}$", re.MULTILINE)
+    tables = re.findall(r"```{toctree}\n(.*?)```", read(DOCS), re.DOTALL)
+    assert (page.parent == DOCS and page.stem == "index") or any(map(entry.search, tables))
