@@ -1,5 +1,6 @@
 """Configuration of Sphinx: `make docs` builds the documentation without network."""
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -39,10 +40,14 @@ suppress_warnings = ["ref.python"]  # classes of the same name in signatures, su
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_render_markdown_format = "myst"  # tables in the output of cells
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
-nb_execution_cache_path = str(DOCS / "_build" / "executed")
+# Outputs depend on the kernels and the recorded results, too.
+inputs = [*ROOT.glob("attention/*.py"), *ROOT.glob("results/*/summary.json"), DOCS / "plots.py"]
+digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(inputs))).hexdigest()
+nb_execution_cache_path = str(DOCS / "_build" / "executed" / digest[:16])
 
 default_role = "code"  # docstrings mark code by single backticks
 autosummary_generate = True
