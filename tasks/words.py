@@ -48,7 +48,7 @@ class WordList:
                 yield self.word(i)
 
 
-def most_frequent_words(counts: Counter[str], size: int) -> list[str]:
+def most_frequent_words(counts: Counter[str], size: int, key: str) -> list[str]:
     """Return the most frequent words of a text, in descending order of frequency.
 
     Words of equal frequency are in alphabetical order, so that the order of the text does not
@@ -57,12 +57,13 @@ def most_frequent_words(counts: Counter[str], size: int) -> list[str]:
     Args:
         counts: number of occurrences of each word.
         size: largest number of tokens of the list, including the four special ones.
+        key: config key of the size, for errors.
 
     Raises:
         UserError: if the size leaves no place for words, or there are no words.
     """
     if size <= len(SPECIAL):
-        raise UserError(f"The vocabulary size {size} must be larger than {len(SPECIAL)}.")
+        raise UserError(f"{key}={size} must be larger than {len(SPECIAL)}.")
     if not counts:
         raise UserError("The training text contains no words: choose other data.")
     ordered = sorted(counts, key=lambda word: (-counts[word], word))

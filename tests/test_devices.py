@@ -16,7 +16,7 @@ from training import mesh
 
 # Data that must be downloaded.
 NOT_GENERATED = {
-    *("multi30k", "tfds", "folder", "flickr8k", "coco"),
+    *("multi30k", "tfds", "text_files", "text_globs", "folder", "flickr8k", "coco"),
     *("omniglot_zips", "omniglot_small1", "image_folders", "cifar10"),
 }
 

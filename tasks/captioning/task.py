@@ -331,7 +331,7 @@ class Captioning(Supervised):
         batch = {"image": inputs[:IMAGES_SHOWN], "caption": tokens}
         _, weights = self._read(params, batch)
         return captions, figures.caption_maps(
-            pixels[:IMAGES_SHOWN], shown, np.asarray(weights)[:, 0], self.grid
+            list(pixels[:IMAGES_SHOWN]), shown, np.asarray(weights)[:, 0], self.grid
         )
 
     def _attention_figure(self, maps):

@@ -94,13 +94,13 @@ class Translation(Supervised):
         check_alignment(
             abstract.samples_attention, self.samples_attention, config.task, "translation"
         )
+        check_packing(dict(config.packing), abstract.supports_packing, config.architecture)
         lengths = (
             *self.longest,
             self.longest[0] + decode.extra,
             *(self._row if config.packing else ()),
         )
         check_positions(model_options, max(lengths))
-        check_packing(dict(config.packing), abstract.supports_packing, config.architecture)
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""

@@ -29,7 +29,7 @@ class WordVocabulary(WordList):
         """
         sentences = itertools.chain.from_iterable(captions)
         counts = Counter(word for sentence in sentences for word in sentence.split())
-        return cls(most_frequent_words(counts, size))
+        return cls(most_frequent_words(counts, size, key="vocabulary_size"))
 
     @classmethod
     def load(cls, path: Path) -> "WordVocabulary":

@@ -61,7 +61,8 @@ class BilingualWordVocabulary(Vocabulary):
         counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         for language, sentence in zip(itertools.cycle(counts), sentences, strict=False):
             language.update(nfc(sentence).split())
-        lists = ((*SPECIAL, *most_frequent_words(count, size)) for count in counts)
+        key = "vocabulary.size"
+        lists = ((*SPECIAL, *most_frequent_words(count, size, key)) for count in counts)
         model = "\n\n".join("\n".join(words) for words in lists).encode()
         with atomic_write(Path(path)) as file:
             file.write(model)

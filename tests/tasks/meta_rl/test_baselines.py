@@ -76,7 +76,7 @@ def test_thompson_samples_have_the_distribution_of_the_posterior(indices):
 
 
 def test_optimistic_thompson_sampling_replaces_samples_below_the_mean(monkeypatch):
-    posterior = BetaPosterior(SUCCESSES, FAILURES)
+    posterior = BetaPosterior(jnp.asarray(SUCCESSES), jnp.asarray(FAILURES))
     sample = MEAN + np.float32([0.1, -0.1, 0.05, -0.05])
     monkeypatch.setattr(baselines, "_thompson", lambda key, posterior: sample)
     optimistic = baselines._optimistic_thompson(None, posterior)

@@ -50,7 +50,7 @@ def test_vocabulary_is_not_replaced_beside_checkpoints(tmp_path):
 
 @pytest.mark.parametrize(
     "captions, size, message",
-    [(CAPTIONS, 4, "vocabulary size 4 must be larger than 4"), ([("",)], 9, "contains no words")],
+    [(CAPTIONS, 4, "vocabulary_size=4 must be larger than 4"), ([("",)], 9, "contains no words")],
 )
 def test_vocabulary_without_words_is_an_error(captions, size, message):
     with pytest.raises(UserError, match=message):
