@@ -80,9 +80,10 @@ def sinusoids(length: int, width: int) -> Float[Array, "T D"]:
     return jnp.asarray(table[:, :width], jnp.float32)
 
 
-def shift_right(tokens: Int[Array, "B T"], first: int) -> Int[Array, "B T"]:
+def shift_right(tokens: Int[Array, "*B T"], first: int) -> Int[Array, "*B T"]:
     """Shift tokens by one position, so that position t holds token t - 1 and position 0 `first`."""
-    return jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=first)
+    padding = [(0, 0)] * (tokens.ndim - 1) + [(1, 0)]
+    return jnp.pad(tokens[..., :-1], padding, constant_values=first)
 
 
 def output_logits(states: Float[Array, "*B D"], table: Float[Array, "V D"]) -> Float[Array, "*B V"]:

@@ -20,6 +20,12 @@ from models.beam_search import beam_search
 MaskFn = Callable[[Bool[Array, "B W S"], Int[Array, ""]], Bool[Array, "B W S"]]
 
 
+def mark_chosen(chosen: Bool[Array, "B W S"], choices: Int[Array, "B W"]) -> Bool[Array, "B W S"]:
+    """Add choices to the indices chosen before; the end token is not added."""
+    size = chosen.shape[-1]
+    return chosen | jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
+
+
 class ChoiceModel(nnx.Module):
     """Base class of encoder-decoders whose outputs are indices of input points."""
 

@@ -16,8 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import attention
 from attention import affine, pointer
-from models.layers import glorot, param
-from models.pointer_network.decoding import ChoiceModel, MaskFn
+from models.layers import glorot, param, shift_right
+from models.pointer_network.decoding import ChoiceModel, MaskFn, mark_chosen
 from models.pointer_network.encoders import make_encoder, run_lstm
 from models.recurrence import LSTM, make_matmul
 
@@ -176,9 +176,7 @@ class PointerNet(ChoiceModel):
         memory, (batch, sequences, length) = self.encode(points, count), choices.shape
         merge_steps = lambda x: x.reshape(batch, sequences * length, -1)
         merge_batch = lambda x: x.reshape(batch * sequences, length, -1)
-        previous = jnp.pad(
-            choices[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=points.shape[1]
-        )
+        previous = shift_right(choices, points.shape[1])
         inputs = self._select_inputs(memory, previous.reshape(batch, sequences * length))
         projected = self._project_inputs(jnp.swapaxes(merge_batch(inputs), 0, 1))
         carry = jax.tree.map(lambda x: jnp.repeat(x, sequences, axis=0), memory.initial_state)
@@ -237,21 +235,8 @@ class PointerNet(ChoiceModel):
         mask_fn: MaskFn,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W S"], DecoderState]:
-        """Compute one decoding step of every beam, equal to the same step of the full pass.
-
-        Args:
-            choices: previous choices, N at position 0.
-            state: from `init_cache` or the previous step.
-            memory: from `encode`, shared by the beams of an example.
-            mask_fn: mask of the next choices.
-            position: number of previous choices.
-
-        Returns:
-            Logits of the next choice, -inf where masked, and the new state.
-        """
-        size = state.chosen.shape[-1]
-        new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
-        chosen = state.chosen | new
+        """See `ChoiceModel`."""
+        chosen = mark_chosen(state.chosen, choices)
         projected = jnp.take_along_axis(memory.projected_inputs, choices[..., None], axis=1)
         matmul = make_matmul(self.decoder.weights())
         (hidden, cell), _ = self.decoder.step(matmul, projected, (state.hidden, state.cell))

@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import attention
 from attention import affine
-from models.layers import glorot, param
-from models.pointer_network.decoding import ChoiceModel, MaskFn
+from models.layers import glorot, param, shift_right
+from models.pointer_network.decoding import ChoiceModel, MaskFn, mark_chosen
 from models.pointer_network.encoders import LSTMEncoder
 from models.pointer_network.network import ProjectedKeys, Scorer
 from models.recurrence import LSTM, make_matmul
@@ -90,9 +90,7 @@ class Seq2Seq(ChoiceModel):
         """See `ChoiceModel`; all T steps are computed."""
         del steps
         memory = self.encode(points, count)
-        previous = jnp.pad(
-            choices[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=points.shape[1]
-        )
+        previous = shift_right(choices, points.shape[1])
 
         def step(state, previous):
             state, features = self._step(previous, state, memory)
@@ -136,8 +134,6 @@ class Seq2Seq(ChoiceModel):
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B W S"], DecoderState]:
         """See `ChoiceModel`."""
-        size = state.chosen.shape[-1]
-        new = jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
-        chosen = state.chosen | new
+        chosen = mark_chosen(state.chosen, choices)
         state, features = self._step(choices, state._replace(chosen=chosen), memory)
         return self._logits(features, mask_fn(chosen, position)), state
