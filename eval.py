@@ -32,7 +32,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
@@ -312,8 +311,7 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     parameters and the step.
     """
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
-    device_mesh = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
-    abstract = mesh.abstract_state(jax.eval_shape(task.init, jax.random.key(0)), device_mesh)
+    abstract = mesh.evaluation_state(task.init)
     with explain_overrides():
         if (path := Path(workdir) / weights.FILE).exists() and CHECKPOINT.value is None:
             return "weights", weights.restore(path, abstract)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,8 +56,7 @@ def restore_run(workdir: str) -> tuple[Any, Any]:
     """Build the task of a run and restore the state of its last checkpoint."""
     config = run.read_config(workdir)
     task = tasks.build(config, workdir)
-    devices = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
-    abstract = mesh.abstract_state(jax.eval_shape(task.init, jax.random.key(0)), devices)
+    abstract = mesh.evaluation_state(task.init)
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
         restored = checkpoints.restore(abstract)
     assert restored is not None, f"{workdir} has no checkpoint"

@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 import tasks
 from training import mesh, run, weights
 from training.cli import run_main
@@ -77,8 +75,7 @@ def evaluate(directory: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as copy:
         workdir = shutil.copytree(directory, Path(copy, directory.name))
         task = tasks.build(run.read_config(str(workdir)), str(workdir))
-        devices = mesh.make_mesh(data=1, fsdp=-1, tensor=1)
-        abstract = mesh.abstract_state(jax.eval_shape(task.init, jax.random.key(0)), devices)
+        abstract = mesh.evaluation_state(task.init)
         state = weights.restore(workdir / weights.FILE, abstract).state
         return {
             f"{split}/{name}": float(value)

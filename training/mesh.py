@@ -173,6 +173,12 @@ def abstract_state(state: Any, mesh: Mesh) -> Any:
     )
 
 
+def evaluation_state(init: Callable[[Any], Any]) -> Any:
+    """Return the shapes of the state that `init(key)` returns, sharded over all devices."""
+    devices = make_mesh(data=1, fsdp=-1, tensor=1)
+    return abstract_state(jax.eval_shape(init, jax.random.key(0)), devices)
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Replicate every array over all devices of the mesh, including devices of other hosts."""
     replicated = NamedSharding(mesh, PartitionSpec())
