@@ -165,6 +165,18 @@ class Captioning(Supervised):
             CaptionBatches(images.inputs, captions, seed=self.config.seed, **batching), start_step
         )
 
+    def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the shapes of a training batch of the longest captions."""
+        encoder, batching = self.config.model.encoder, self.config.batching
+        if encoder.kind == "features":
+            shape, dtype = (*encoder.grid, encoder.width), jnp.dtype(jnp.float16)
+        else:
+            shape, dtype = (*[encoder.resolution] * 2, encoder.channels), jnp.dtype(jnp.uint8)
+        return {
+            "image": jax.ShapeDtypeStruct((batching.size, *shape), dtype),
+            "caption": jax.ShapeDtypeStruct((batching.size, max(batching.lengths)), jnp.int32),
+        }
+
     # Evaluation.
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:

@@ -59,6 +59,16 @@ def test_loss_is_cross_entropy_plus_penalty(task, params):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+def test_largest_batch_has_the_shapes_of_the_batches_with_the_longest_captions(task):
+    largest = task.largest_batch()
+    batches = task.batches("train", 0)
+    batch = max((next(batches) for _ in range(8)), key=lambda batch: batch["caption"].size)
+    batches.close()
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+        name: (x.shape, x.dtype) for name, x in largest.items()
+    }
+
+
 def test_training_batches_after_a_resume_are_those_of_an_uninterrupted_run(task):
     uninterrupted = task.batches("train", 0)
     expected = [next(uninterrupted) for _ in range(3)][2]
