@@ -1,8 +1,8 @@
 """Neural Turing Machine on dynamic n-grams.
 
 Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.4 and fig. 13: for 200 bits, about 133
-to 134 bits per sequence by the NTM, 137 by an LSTM, and 131 to 132 by the optimal estimator
-(`test/optimal_bits`).
+to 134 bits per sequence by the NTM, 137 by an LSTM, and 131 to 132 by the optimal estimator. The
+cost above the optimal estimator on the same sequences is `test/excess_bits`.
 
     python train.py --config=configs/ntm_ngrams.py --workdir=runs/ntm_ngrams
 

@@ -1,7 +1,9 @@
 """Graves et al. 2014, "Neural Turing Machines".
 
 The values are bits per sequence at the end of the learning curves, read from the plots: the paper
-prints no numbers. `python -m results.ntm_figures` draws all figures from the finished runs of the
+prints no numbers. Those of dynamic n-grams are above the optimal estimator, which has 131.5 in the
+plot: the cost depends on the 1,000 test sequences, with a standard error of 1.1 bits, and the
+difference hardly does. `python -m results.ntm_figures` draws all figures from the finished runs of the
 sweep `ntm_tasks`.
 """
 
@@ -13,9 +15,10 @@ CURVES = {
     3: ("copy", "copy", (0, 0, 2)),
     7: ("repeat_copy", "repeat copy", (0, 0, 0)),
     10: ("recall", "associative recall", (0, 0, 1.5)),
-    13: ("ngrams", "dynamic n-grams", (133.5, 133.5, 137)),
+    13: ("ngrams", "dynamic n-grams", (2.0, 2.0, 5.5)),
     18: ("sort", "priority sort", (15, 15, 50)),
 }
+METRICS = {"ngrams": "test/excess_bits"}  # of the other tasks: test/bits_per_sequence
 # Task, title and models.
 OTHERS = {
     4: ("copy", "generalization of copy", (LSTM_CONTROLLER,)),
@@ -47,9 +50,10 @@ def rows_of(task: str, model: str) -> tuple[str, ...]:
 
 def _rows() -> dict[str, dict[str, dict[str, float]]]:
     rows: dict[str, dict[str, dict[str, float]]] = {}
-    for n, (_, title, values) in CURVES.items():
+    for n, (name, title, values) in CURVES.items():
+        metric = METRICS.get(name, "test/bits_per_sequence")
         rows[f"figure {n}"] = {
-            f"{title}, {model}": {"test/bits_per_sequence": value}
+            f"{title}, {model}": {metric: value}
             for model, value in zip(MODELS, values, strict=True)
         }
     for n, (_, title, models) in OTHERS.items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tasks
-from configs import ntm_copy
+from configs import ntm_copy, ntm_ngrams
 from tasks.memory.sequences import SequenceBatch, sample_batch
 from tasks.memory.task import cross_entropy
 from tests.models.tiny import unoptimized_jit
@@ -52,6 +52,16 @@ def metrics(task):
     """Jitted function from logits to metrics."""
     run = unoptimized_jit(lambda logits: task._metrics(logits, KEY, BATCH, task.tasks["train"]))
     return lambda logits: jax.device_get(run(logits))
+
+
+def test_excess_bits_of_constant_predictions(monkeypatch):
+    """Predictions of one half cost one bit each, whatever the sequence."""
+    monkeypatch.setattr("tasks.memory.task.nnx.merge", lambda graphdef, params: lambda *_: params)
+    task = tasks.build(ntm_ngrams.get_config("smoke"), "")
+    run = unoptimized_jit(lambda logits: task._metrics(logits, KEY, BATCH, task.tasks["train"]))
+    metrics = jax.device_get(run(np.zeros((8, len(BATCH["index"]), 1))))
+    np.testing.assert_allclose(metrics["bits_per_sequence"], 8.0, rtol=1e-6)
+    np.testing.assert_allclose(metrics["excess_bits"], 8.0 - metrics["optimal_bits"], rtol=1e-5)
 
 
 def correct_logits(batch):
