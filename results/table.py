@@ -117,7 +117,7 @@ METRIC_NAMES = {
     "reward": "reward",
     "normalized_discounted": "normalized discounted return",
 }
-LOWER_IS_BETTER = ("bits", "fid", "gap", "length", "per", "perplexity", "wer", "wrong")
+LOWER_IS_BETTER = ("bits", "error", "fid", "gap", "length", "per", "perplexity", "wer", "wrong")
 
 
 class Group(NamedTuple):

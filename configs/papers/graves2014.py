@@ -3,8 +3,8 @@
 The values are bits per sequence at the end of the learning curves, read from the plots: the paper
 prints no numbers. Those of dynamic n-grams are above the optimal estimator, which has 131.5 in the
 plot: the cost depends on the 1,000 test sequences, with a standard error of 1.1 bits, and the
-difference hardly does. `python -m results.ntm_figures` draws all figures from the finished runs of the
-sweep `ntm_tasks`.
+difference hardly does. `python -m results.ntm_figures` draws all figures from the finished runs of
+the sweep `ntm_tasks`.
 """
 
 MODELS = FEED_FORWARD, LSTM_CONTROLLER, LSTM = "NTM, feed-forward", "NTM, LSTM", "LSTM"

@@ -1,0 +1,37 @@
+"""SNAIL on the official one-shot runs of Omniglot, trained on each of the small background sets.
+
+Lake et al. 2019, "The Omniglot challenge: a 3-year progress report": an error of about 0.30 of the
+prototypical network, the mean of both sets.
+
+    python sweep.py --sweep=configs/sweeps/snail_omniglot_small.py --parallel=2
+
+The archives are in `data/omniglot`; for others set `--config.data.data_dir=DIR`. The docstring of
+configs/snail_omniglot_small.py names the archives.
+"""
+
+from functools import partial
+
+from configs.papers import printed
+from training.plots import metric_bars
+from training.sweeps import Run
+
+METRICS = ("test/one_shot_error", "test/one_shot_error_hausdorff")
+
+
+def runs():
+    """Yield a run for each background set."""
+    rows = ("lake2019/one-shot classification/prototypical net, small background sets",)
+    for number in (1, 2):
+        yield Run(
+            config="configs/snail_omniglot_small.py",
+            labels={"background": f"small set {number}"},
+            overrides={
+                "data.source": f"omniglot_small{number}",
+                "data.data_dir": "data/omniglot",
+            },
+            rows=rows,
+            paper=printed(rows),
+        )
+
+
+figure = partial(metric_bars, metrics=METRICS)
