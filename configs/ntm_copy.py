@@ -51,6 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "memory_width": 20,
         "max_shift": 1,
         "memory_init": "constant",
+        "backward_clip": 0.0,
     }
     config.optimizer = {
         "method": "adam",

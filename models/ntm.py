@@ -3,6 +3,7 @@
 Arrays are time-major, `[T, B, ...]`, as they are inputs and outputs of a scan over time.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -13,7 +14,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import affine, read
 from attention.memory import HeadParameters, address, write
 from models.layers import glorot, param
-from models.recurrence import MatMul, append_bias, append_one, lstm_cell, orthogonal, rnn_scan
+from models.recurrence import (
+    MatMul,
+    append_bias,
+    append_one,
+    clip_cotangent,
+    lstm_cell,
+    orthogonal,
+    rnn_scan,
+)
 
 MemoryInit = Literal["constant", "learned", "random"]
 INITIAL_CONSTANT = 1e-6  # every memory cell of the "constant" initialization (Collier & Beel 2018)
@@ -226,6 +235,8 @@ class NTM(nnx.Module):
         max_shift: largest shift of a head per step.
         memory_init: initial memory: a small `constant`, `learned`, or sampled at `random` for each
             sequence.
+        backward_clip: bound of the gradient components of a step's state and products during the
+            backward pass (10 in sec. 4); 0 for none.
         key: PRNG key of the initial weights.
     """
 
@@ -242,6 +253,7 @@ class NTM(nnx.Module):
         memory_width: int,
         max_shift: int,
         memory_init: MemoryInit,
+        backward_clip: float = 0.0,
         key: PRNGKeyArray,
     ):
         if controller not in CONTROLLERS:
@@ -258,6 +270,7 @@ class NTM(nnx.Module):
             )
         keys = jax.random.split(key, 5)
         self.heads, self.max_shift, self.memory_init = heads, max_shift, memory_init
+        self.backward_clip = backward_clip
         self.memory_rows, self.memory_width = memory_rows, memory_width
         self.controller = CONTROLLERS[controller](
             inputs, heads * memory_width, hidden, layers, key=keys[0]
@@ -331,6 +344,10 @@ class NTM(nnx.Module):
     def _step_with_memory_access(self, matmul, consts, carry, x):
         """Compute one step and return the carry, the controller output and the memory access."""
         del consts
+        if self.backward_clip:
+            clip = partial(clip_cotangent, limit=self.backward_clip)
+            carry, product = jax.tree.map(clip, carry), matmul
+            matmul = lambda name, z: clip(product(name, z))
         controller, read_vectors, weightings, memory = carry
         flat = read_vectors.reshape(len(read_vectors), -1)
         controller, state = self.controller.step(matmul, x, flat, controller)

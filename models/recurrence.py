@@ -107,6 +107,24 @@ def append_one(x: Float[Array, "*B I"]) -> Float[Array, "*B I+1"]:
     return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def clip_cotangent(x: Float[Array, "*S"], limit: float) -> Float[Array, "*S"]:
+    """Identity whose VJP clips each component of the cotangent to `[-limit, limit]`.
+
+    In a recurrent step it bounds gradients on their way back through time. Clipping the gradients
+    of the parameters cannot: they may have overflowed already.
+
+    Source: Graves 2013, "Generating Sequences with Recurrent Neural Networks", sec. 2.1.
+    """
+    del limit
+    return x
+
+
+clip_cotangent.defvjp(
+    lambda x, limit: (x, None), lambda limit, _, g: (jnp.clip(g, -limit, limit),)
+)
+
+
 @jax.custom_vjp
 def _saved_matmul(x, transposed, result):
     """Product `x @ weight`, given its saved result.

@@ -174,6 +174,22 @@ def test_every_parameter_has_a_gradient():
         assert np.isfinite(gradient[...]).all() and gradient[...].any(), path
 
 
+def test_backward_clip_bounds_gradients_of_the_initial_state():
+    limit = 10.0
+    (unclipped, params), (clipped, _) = ntm(), ntm(backward_clip=limit)
+    np.testing.assert_array_equal(logits(clipped, params), logits(unclipped, params))
+
+    @unoptimized_jit
+    def gradients(params):
+        loss = lambda params, graphdef: 1e4 * jnp.sum(
+            nnx.merge(graphdef, params)(jnp.asarray(X), jnp.int32(T), KEY) ** 2
+        )
+        return [jax.grad(loss)(params, graphdef) for graphdef in (unclipped, clipped)]
+
+    large, bounded = (np.abs(x["initial_read_vectors"][...]).max() for x in gradients(params))
+    assert bounded <= B * limit < large
+
+
 def test_random_initial_memory_depends_on_the_key():
     model = ntm(memory_init="random")
     first, second = logits(*model), logits(*model, key=jax.random.key(1))

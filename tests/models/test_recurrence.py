@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from models.recurrence import GRU, LSTM, rnn_scan, unroll
+from models.recurrence import GRU, LSTM, clip_cotangent, rnn_scan, unroll
 from tests.models.tiny import unoptimized_jit, with_random_params
 
 T, B, H, D = 5, 3, 4, 2
@@ -65,6 +65,21 @@ def test_rnn_scan_and_gradients_equal_lax_scan(reverse):
         ]
 
     assert_trees_close(*run(*ARGUMENTS))
+
+
+def test_clipped_cotangents_of_a_doubling_recurrence():
+    """For h_t = 2 h_{t-1} and the loss h_5, cotangents of h_4 ... h_0 are 2, 4, 8, 10, 10."""
+
+    def doubling(matmul, consts, carry, x):
+        del consts, x
+        return matmul("w", clip_cotangent(carry, 10.0)), None
+
+    def loss(weight, start):
+        weights = {"w": weight[None, None]}
+        return rnn_scan(doubling, weights, None, start[None, None], jnp.zeros(5))[0][0, 0]
+
+    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(jnp.float32(2), jnp.float32(1))
+    assert (value, *gradients) == (32, 16 * 1 + 8 * 2 + 4 * 4 + 2 * 8 + 1 * 10, 10)
 
 
 def test_gradients_of_consts_accumulate_in_float32():
