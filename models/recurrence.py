@@ -120,9 +120,7 @@ def clip_cotangent(x: Float[Array, "*S"], limit: float) -> Float[Array, "*S"]:
     return x
 
 
-clip_cotangent.defvjp(
-    lambda x, limit: (x, None), lambda limit, _, g: (jnp.clip(g, -limit, limit),)
-)
+clip_cotangent.defvjp(lambda x, limit: (x, None), lambda limit, _, g: (jnp.clip(g, -limit, limit),))
 
 
 @jax.custom_vjp

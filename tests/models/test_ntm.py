@@ -181,8 +181,8 @@ def test_backward_clip_bounds_gradients_of_the_initial_state():
 
     @unoptimized_jit
     def gradients(params):
-        loss = lambda params, graphdef: 1e4 * jnp.sum(
-            nnx.merge(graphdef, params)(jnp.asarray(X), jnp.int32(T), KEY) ** 2
+        loss = lambda params, graphdef: (
+            1e4 * jnp.sum(nnx.merge(graphdef, params)(jnp.asarray(X), jnp.int32(T), KEY) ** 2)
         )
         return [jax.grad(loss)(params, graphdef) for graphdef in (unclipped, clipped)]
 
