@@ -11,7 +11,11 @@ sys.path[:0] = [str(ROOT), str(DOCS)]
 # The kernels that execute the pages import the packages of the repository and `plots.py`.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(DOCS)])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# XLA's fusion emitters double the compilation time on a CPU.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger is not used
+
+from sphinx_extensions import PACKAGES  # noqa: E402 - after the path is set
 
 project = "Attention Atlas"
 author = copyright = "The Attention Atlas authors"
@@ -24,7 +28,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_extensions",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "notebooks/*.ipynb"]  # the pairs of notebooks/*.md
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "Attention Atlas"
@@ -43,9 +47,14 @@ myst_heading_anchors = 3
 nb_render_markdown_format = "myst"  # tables in the output of cells
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
-# Outputs depend on the kernels and the recorded results, too.
-inputs = [*ROOT.glob("attention/*.py"), *ROOT.glob("results/*/summary.json"), DOCS / "plots.py"]
+nb_execution_timeout = 300
+# Outputs depend on the code, the templates of figures and the recorded results, too.
+inputs = [
+    *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")),
+    *ROOT.glob("results/*/summary.json"),
+    DOCS / "plots.py",
+    ROOT / "tasks" / "viewer.html",
+]
 digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(inputs))).hexdigest()
 nb_execution_cache_path = str(DOCS / "_build" / "executed" / digest[:16])
 

@@ -52,17 +52,21 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
 
 
 def mark_repository_links(app: Sphinx, name: str, source: list[str]) -> None:
-    """Replace relative links to files outside of the documentation by `REPOSITORY`/path."""
+    """Replace relative links to files outside of the documentation by `REPOSITORY`/path.
+
+    `docs/notebooks` is a symbolic link, so links from notebooks to pages are made absolute.
+    """
     page = Path(app.env.doc2path(name))
 
     def replace(match: re.Match[str]) -> str:
         target = (page.parent / match["path"]).resolve()
-        if target.is_relative_to(app.srcdir) or not target.is_relative_to(ROOT):
+        if not target.is_relative_to(ROOT):
             return match[0]
         if not target.exists():
             logger.warning("%s: no such file: %s", name, match["path"])
-        path = target.relative_to(ROOT).as_posix() + (match["anchor"] or "")
-        return f"[{match['text']}]({REPOSITORY}/{path})"
+        inside = target.is_relative_to(app.srcdir)
+        path = target.relative_to(app.srcdir if inside else ROOT).as_posix()
+        return f"[{match['text']}]({'' if inside else REPOSITORY}/{path}{match['anchor'] or ''})"
 
     source[0] = LINK.sub(replace, source[0])
 

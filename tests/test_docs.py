@@ -11,8 +11,11 @@ from tests.commands import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted(
     path
-    for path in DOCS.rglob("*.md")
-    if not {"_build", "generated"} & set(path.relative_to(DOCS).parts)
+    for path in (*DOCS.rglob("*.md"), *(ROOT / "notebooks").glob("*.md"))
+    if not {"_build", "generated"} & set(path.relative_to(ROOT).parts)
+)
+by_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix().removeprefix("docs/")
 )
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(?:#[^)\s]*)?\)")
@@ -35,13 +38,13 @@ def test_exported_function_has_a_mechanism_page(name):
     assert re.search(rf"attention\.\w+\.{name}`", read(DOCS / "mechanisms"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+@by_page
 def test_relative_links_exist(page):
     missing = [x for x in LINK.findall(page.read_text("utf-8")) if not (page.parent / x).exists()]
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+@by_page
 def test_page_is_in_a_table_of_contents(page):
     entry = re.compile(rf"^(?:\.\./|\w+/)*{page.stem}$", re.MULTILINE)
     tables = re.findall(r"```{toctree}\n(.*?)```", read(DOCS), re.DOTALL)
