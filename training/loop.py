@@ -7,7 +7,7 @@ step n - 1, so neither waits for the other.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -91,6 +91,15 @@ class ChecksDivergence(Protocol):
 
 
 @runtime_checkable
+class HasAttentionMaps(Protocol):
+    """Task that shows its attention in a few examples."""
+
+    def attention_maps(self, state: Any) -> Sequence[Any]:
+        """Return maps with `example`, `name` and `weights` `[L, H, T, S]`, maybe none."""
+        ...
+
+
+@runtime_checkable
 class HasPages(Protocol):
     """Task that writes HTML pages beside its figures."""
 
@@ -139,6 +148,11 @@ class Trainer:
         checkpoints.delete_after(self.step)
         self.abstract, self.key = abstract, mesh.replicate(key, device_mesh)
         self.writer = MetricWriter(workdir, self.step, write_files=hosts.is_primary())
+        values = run.flat_values(config).items()
+        self.writer.write_config(
+            {key: value for key, value in values if not key.startswith(("paper.", "rows"))},
+            sorted({config.train.best, *config.paper}),
+        )
         self.train_step = jit_train_step(task, abstract, device_mesh)
         self._print_header(restored)
 
@@ -236,6 +250,7 @@ class Trainer:
         if not self.writer.metrics_at(self.step, "dev/"):
             with self.console.pause_timer("evaluating"):
                 metrics = self.evaluate(self.state, "dev")
+                self.write_examples(hosts.all_gather(self.state))
             values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.console.print(f"step {self.step}/{self.config.train.steps} · {values}")
         self.checkpoints.record_metrics(self.step, self.writer.metrics_at(self.step, "dev/"))
@@ -261,9 +276,10 @@ class Trainer:
             metrics |= known or self.evaluate(state, split)
         state = hosts.all_gather(state)
         self.write_figures(state)
+        samples = self.write_examples(state)
         summary = run.write_summary(self.workdir, self.config, metrics, self.step, self.seconds())
         self.console.table(summary["metrics"], summary["paper"])
-        if samples := self.task.samples(state):
+        if samples:
             self.console.print(f"\n{samples}")
         self.console.print(
             f"\nFinished in {format_duration(self.seconds())}. Results are in {self.workdir}."
@@ -271,12 +287,24 @@ class Trainer:
         hosts.barrier()  # the other hosts wait until the first has written everything
         return summary
 
-    def write_figures(self, state: Any) -> None:
-        """Write the learning curve and the task's figures and pages.
+    def write_examples(self, state: Any) -> str:
+        """Write samples and attention weights to TensorBoard, and return the samples.
 
-        An error does not end the run.
+        The weights are of all maps of one example.
         """
-        try:
+        samples = ""
+        with self.continue_after_errors("examples"):
+            if samples := self.task.samples(state):
+                self.writer.write_text("samples", samples, self.step)
+            if isinstance(self.task, HasAttentionMaps):
+                maps = self.task.attention_maps(state)
+                for item in (x for x in maps if x.example == maps[0].example):
+                    self.writer.write_weights(f"attention/{item.name}", item.weights, self.step)
+        return samples
+
+    def write_figures(self, state: Any) -> None:
+        """Write the learning curve and the task's figures and pages."""
+        with self.continue_after_errors("figures"):
             paper = dict(self.config.paper)
             figures = {"learning_curve": learning_curve.plot(self.writer.lines, paper)}
             figures |= self.task.figures(state)
@@ -285,8 +313,14 @@ class Trainer:
             pages = self.task.pages(state) if isinstance(self.task, HasPages) else {}
             for name, page in pages.items():
                 self.writer.write_page(name, page)
+
+    @contextlib.contextmanager
+    def continue_after_errors(self, what: str) -> Iterator[None]:
+        """Report errors of a task's examples or figures, which must not end the run."""
+        try:
+            yield
         except Exception as error:  # noqa: BLE001 - plotting code raises errors of many types
-            self.console.print(f"Cannot create the figures: {type(error).__name__}: {error}.")
+            self.console.print(f"Cannot create the {what}: {type(error).__name__}: {error}.")
 
     def seconds(self) -> float:
         """Return the elapsed time of the run, including its earlier processes."""

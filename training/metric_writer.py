@@ -1,5 +1,7 @@
 """Metrics of a run, written to `metrics.jsonl` (one JSON object per line) and TensorBoard.
 
+TensorBoard also has the config, samples, figures and attention weights of the run.
+
 Lines are `{"step": 100, "seconds": 12.3, "loss": ...}` for training steps and `{"step": 500,
 "seconds": 60.1, "dev/bleu": ...}` for evaluations. An interrupted and resumed run writes the same
 lines as an uninterrupted one, except for `seconds`, `items_per_second` and `flops_utilization`.
@@ -8,11 +10,15 @@ lines as an uninterrupted one, except for `seconds`, `items_per_second` and `flo
 import contextlib
 import json
 import sys
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
+from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboardX import summary
@@ -24,6 +30,7 @@ from training.files import atomic_write
 
 FILENAME = "metrics.jsonl"
 FLUSH_SECONDS = 30  # how long an event for TensorBoard may stay in memory
+TILE, GAP = 120, 4  # minimum height of heat maps and distance between them, in pixels
 
 
 def read(workdir: str) -> list[dict]:
@@ -71,7 +78,7 @@ class MetricWriter:
 
     def __init__(self, workdir: str, step: int, *, write_files: bool = True):
         self.lines = [line for line in read(workdir) if line["step"] <= step]
-        self._workdir, self._write_files = Path(workdir), write_files
+        self._workdir, self._start, self._write_files = Path(workdir), step, write_files
         if not write_files:
             return
         path = self._workdir / FILENAME
@@ -97,6 +104,34 @@ class MetricWriter:
         at_step = (line.items() for line in self.lines if line["step"] == step)
         return {k: v for items in at_step for k, v in items if k.startswith(prefix)}
 
+    def write_config(self, config: Mapping[str, Any], metrics: Iterable[str]) -> None:
+        """Write the config for the hparams plugin of TensorBoard.
+
+        Args:
+            config: values by flat key, such as 'train.steps'.
+            metrics: names of metrics that the plugin shows beside the values.
+        """
+        if not self._write_files:
+            return
+        scalars = (bool, int, float, str)
+        values = {k: v if isinstance(v, scalars) else json.dumps(v) for k, v in config.items()}
+        experiment, start, _ = summary.hparams(values, dict.fromkeys(metrics, 0.0))
+        self._tensorboard.write(self._start, experiment)
+        self._tensorboard.write(self._start, start)
+
+    def write_text(self, name: str, text: str, step: int) -> None:
+        """Write preformatted text to TensorBoard."""
+        if self._write_files:
+            markdown = textwrap.indent(text, "    ", lambda line: True)  # a block of code
+            self._tensorboard.write(step, summary.text(name, markdown))
+
+    def write_weights(self, name: str, weights: Float[np.ndarray, "L H T S"], step: int) -> None:
+        """Write attention weights to TensorBoard, as an image of `heat_maps`."""
+        if self._write_files:
+            self._tensorboard.write(
+                step, summary.image(name, heat_maps(weights), dataformats="HWC")
+            )
+
     def write_figure(self, name: str, figure: Figure, step: int) -> None:
         """Write a figure to `figures/NAME.png` and to TensorBoard."""
         if not self._write_files:
@@ -120,6 +155,20 @@ class MetricWriter:
         if self._write_files:
             with contextlib.closing(self._tensorboard), contextlib.closing(self._file):
                 pass
+
+
+def heat_maps(weights: Float[np.ndarray, "L H T S"]) -> UInt8[np.ndarray, "Y X 3"]:
+    """Return an image of attention weights: a row of tiles per layer, with a tile per head.
+
+    A weight is a square of at least one pixel; tiles are at least `TILE` pixels high.
+    """
+    layers, heads, queries, keys = weights.shape
+    side = -(-TILE // queries)
+    pixels = matplotlib.colormaps["magma"](np.asarray(weights, np.float32), bytes=True)[..., :3]
+    tiles = pixels.repeat(side, axis=2).repeat(side, axis=3)
+    tiles = np.pad(tiles, [(0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)], constant_values=255)
+    rows, columns = queries * side + GAP, keys * side + GAP
+    return tiles.swapaxes(1, 2).reshape(layers * rows, heads * columns, 3)[:-GAP, :-GAP]
 
 
 class EventFile:

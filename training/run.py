@@ -158,7 +158,7 @@ def check_same_config(config: Any, workdir: str) -> None:
     if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= INITIAL_FILES:
         return
     theirs = flatten(read_json(path / CONFIG))
-    ours = flatten(json.loads(config.to_json_best_effort()))
+    ours = flat_values(config)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         # An absent key is equal to 'none', so that configs can gain an option without effect on
         # earlier runs.
@@ -212,6 +212,11 @@ def check_same_data(fingerprints: Mapping[str, str], workdir: str) -> None:
 def _is_less(old: Any, new: Any) -> bool:
     """Compare two values of a config; a value that is not an integer is not less."""
     return isinstance(old, int) and isinstance(new, int) and old < new
+
+
+def flat_values(config: Any) -> dict[str, Any]:
+    """Return the values of a config as in `config.json`, by flat key: 'train.steps'."""
+    return flatten(json.loads(config.to_json_best_effort()))
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -7,17 +7,15 @@ import os
 import re
 import resource
 import shutil
-import struct
 import subprocess
 import warnings
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from tests import toy
 from tests.training.runs import start_training, toy_config
-from training import learning_curve, metric_writer, run
+from training import metric_writer, run
 from training.errors import UserError
 from training.files import atomic_write, write_array
 from training.loop import fit
@@ -98,46 +96,6 @@ def test_compilation_cache_on_a_full_disk_is_not_reported_for_each_program():
 
 
 # Records.
-
-
-def read_events(directory):
-    (path,) = directory.iterdir()
-    content, events = path.read_bytes(), []
-    while content:
-        (length,) = struct.unpack("Q", content[:8])
-        events.append(Event.FromString(content[12 : 12 + length]))
-        content = content[16 + length :]
-    return events
-
-
-def test_tensorboard_events_are_written(tmp_path):
-    writer = metric_writer.MetricWriter(str(tmp_path), 3)
-    writer.write(4, 1.0, {"loss": 2.5})
-    writer.write(4, 1.0, {"dev/bleu": 30.0})
-    writer.write_figure("learning_curve", learning_curve.plot(writer.lines), 4)
-    writer.close()
-    first, start, *others = read_events(tmp_path / "tensorboard")
-    assert first.file_version == "brain.Event:2"
-    assert (start.step, start.session_log.status) == (4, SessionLog.START)
-    values = [(event.step, *event.summary.value) for event in others]
-    assert [(n, value.tag) for n, value in values] == [
-        (4, "train/loss"),
-        (4, "dev/bleu"),
-        (4, "learning_curve"),
-    ]
-    assert [values[0][1].simple_value, values[1][1].simple_value] == [2.5, 30.0]
-
-
-def test_full_disk_of_tensorboard_events_is_an_error_of_the_calling_thread(tmp_path, monkeypatch):
-    file = open("/dev/full", "wb")  # noqa: SIM115 - closing it raises an error
-    monkeypatch.setattr("tensorboardX.record_writer.open_file", lambda path: file)
-    writer = metric_writer.MetricWriter(str(tmp_path), 0)
-    metrics = {f"metric {i}": 1.0 for i in range(1000)}
-    with pytest.raises(OSError, match="No space left on device"):
-        writer.write(1, 0.0, metrics)
-    for close in (writer.close, file.close):
-        with contextlib.suppress(OSError):
-            close()
 
 
 def test_error_of_writing_an_array_has_its_number(tmp_path):
