@@ -56,10 +56,10 @@ table: .venv/installed
 	@$(python) -m results.coverage
 
 verify: .venv/installed
-	@$(python) -m results.verify
+	@$(python) -m results.verify $(WEIGHTS)
 
 docs: .venv/installed-docs
-	@$(python) -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@$(python) -m sphinx -q -W --keep-going -j auto -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 # Stamp files: reinstall only if a requirements file has changed.

@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger is not used
 
-from sphinx_extensions import PACKAGES  # noqa: E402 - after the path is set
+from docs.sphinx_extensions import PACKAGES  # noqa: E402 - after the path is set
 
 project = "Attention Atlas"
 author = copyright = "The Attention Atlas authors"
@@ -26,7 +26,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx_extensions",
+    "docs.sphinx_extensions",
 ]
 exclude_patterns = ["_build", "_templates", "notebooks/*.ipynb"]  # the pairs of notebooks/*.md
 templates_path = ["_templates"]

@@ -1,4 +1,4 @@
-"""Small extensions of Sphinx: formulas as MathML, links to files, signatures and docstrings.
+"""Small extensions of Sphinx: formulas as MathML, links, signatures and docstrings.
 
 Browsers display MathML without a script, so the pages need no network and no copy of MathJax.
 """
@@ -18,6 +18,8 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from docs.links import dead_links
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("attention", "models", "tasks", "training", "configs")
 LINK = re.compile(  # but not images
@@ -35,6 +37,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", link_repository_files)
     app.connect("autodoc-process-signature", source_signature)
     app.connect("autodoc-process-docstring", adapt_docstring, priority=400)  # before napoleon
+    app.connect("build-finished", check_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -54,7 +57,7 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
 def mark_repository_links(app: Sphinx, name: str, source: list[str]) -> None:
     """Replace relative links to files outside of the documentation by `REPOSITORY`/path.
 
-    `docs/notebooks` is a symbolic link, so links from notebooks to pages are made absolute.
+    `docs/notebooks` is a symbolic link, so links between notebooks and pages are made absolute.
     """
     page = Path(app.env.doc2path(name))
 
@@ -64,9 +67,12 @@ def mark_repository_links(app: Sphinx, name: str, source: list[str]) -> None:
             return match[0]
         if not target.exists():
             logger.warning("%s: no such file: %s", name, match["path"])
-        inside = target.is_relative_to(app.srcdir)
-        path = target.relative_to(app.srcdir if inside else ROOT).as_posix()
-        return f"[{match['text']}]({'' if inside else REPOSITORY}/{path}{match['anchor'] or ''})"
+        path, root = target.relative_to(ROOT), REPOSITORY
+        if target.is_relative_to(app.srcdir):
+            path, root = target.relative_to(app.srcdir), ""
+        elif (app.srcdir / path).exists():
+            root = ""
+        return f"[{match['text']}]({root}/{path.as_posix()}{match['anchor'] or ''})"
 
     source[0] = LINK.sub(replace, source[0])
 
@@ -79,6 +85,13 @@ def link_repository_files(app: Sphinx, doctree: nodes.document, name: str) -> No
         address = link.get("refuri", "")
         if address.startswith(REPOSITORY):
             link["refuri"] = address.replace(REPOSITORY, base, 1)
+
+
+def check_links(app: Sphinx, exception: Exception | None) -> None:
+    """Warn of links to files or anchors that do not exist."""
+    if exception is None:
+        for link in dead_links(app.outdir):
+            logger.warning("dead link: %s", link)
 
 
 def unwrap_functions() -> None:
