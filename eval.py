@@ -209,8 +209,9 @@ def solve(config: ConfigDict, workdir: str, file: str) -> None:
         raise UserError(f"{path} exists already: pass --overwrite to replace it.")
     content = read_bytes(Path(file))
     _, restored = restore(task, config, workdir)
+    task, state = make_ensemble(task, restored.state)
     try:
-        solution = task.solve_instance(restored.state, content)
+        solution = task.solve_instance(state, content)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     try:
@@ -371,8 +372,10 @@ def define_config_flag(argv: list[str]) -> None:
         raise UserError(
             "Pass only one of --translate, --instance, --caption, --view, --export and --json."
         )
-    if len(WORKDIR.value) > 1 and (viewing or any(commands[1:])):
-        raise UserError("Pass several --workdir only with --split, --translate or --alignments.")
+    if len(WORKDIR.value) > 1 and (viewing or any(commands[2:])):
+        raise UserError(
+            "Pass several --workdir only with --split, --translate, --instance or --alignments."
+        )
     config = run.read_config(WORKDIR.value[0])
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():

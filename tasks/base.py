@@ -150,7 +150,9 @@ class SupportsEnsemble(Protocol):
     """Task that evaluates several runs as one model (`eval.py --workdir=A,B`)."""
 
     def ensemble(self, state: Any, others: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-        """Return a task and a state that evaluate the mean of the probabilities of several models.
+        """Return a task and a state that evaluate several models as one.
+
+        The models' probabilities are averaged, or the best of their solutions is taken.
 
         Args:
             state: state of this task.

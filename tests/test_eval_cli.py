@@ -137,10 +137,11 @@ def test_runs_with_different_vocabularies_are_no_ensemble(smoke_run, tmp_path):
     path.write_bytes(model.SerializeToString())
     done = run_in_process("eval.py", f"--workdir={smoke_run}", f"--workdir={copy}")
     assert done.code == 2 and "have different vocabularies: an ensemble needs" in done.errors
-    done = run_in_process("eval.py", *[f"--workdir={smoke_run}"] * 2, "--instance=x.tsp")
+    done = run_in_process("eval.py", *[f"--workdir={smoke_run}"] * 2, "--caption=x.jpg")
     assert (done.code, done.errors) == (
         2,
-        "error: Pass several --workdir only with --split, --translate or --alignments.\n",
+        "error: Pass several --workdir only with --split, --translate, --instance or "
+        "--alignments.\n",
     )
 
 

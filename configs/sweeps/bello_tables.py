@@ -13,8 +13,10 @@ searches with the trained policy (configs/ptrnet_tsp20_bello.py shows both comma
 
 Sampling is the best of 1,280,000 tours; table 4 has 128 to 1,280,000 samples (`"samples"` of the
 search) for 50 and 100 cities. Active Search has 10,000 steps of 128 tours, and from scratch
-(`"pretrained": False`) 100,000 steps, 200,000 for 100 cities. The column greedy@16, of 16 policies,
-is not available.
+(`"pretrained": False`) 100,000 steps, 200,000 for 100 cities. The column greedy@16 is the shortest
+of the greedy tours of 16 policies: train them with `--config.seed=0` to `15`, and evaluate
+
+    python eval.py --workdir=runs/bello_0/50 --workdir=runs/bello_1/50 ...
 
 Sized for the paper: one GPU per run; not run to its end here.
 """

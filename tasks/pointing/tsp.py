@@ -1,5 +1,7 @@
 """Traveling salesman problem, supervised by reference tours (Vinyals et al. 2015, sec. 4.4)."""
 
+import copy
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from tasks import plotting
 from tasks.attention_maps import AttentionMap
 from tasks.base import Solution
-from tasks.pointing import search, solvers, tsplib
+from tasks.pointing import policy, search, solvers, tsplib
 from tasks.pointing.base import DeviceSolver, PointerTask
 from tasks.pointing.held_karp import MAX_POINTS, held_karp
 from tasks.pointing.instances import Tour
@@ -69,6 +71,28 @@ class TSP(PointerTask):
 
         pretrained = options.pop("pretrained", True)
         return jax.vmap(find_tour)(points, start + jnp.arange(len(points)))
+
+    def ensemble(self, state: Any, others: Sequence[tuple[Any, Any]]) -> tuple["TSP", Any]:
+        """Return a task and a state that evaluate the shortest of the tours of several policies.
+
+        All policies search with the options of this task. With greedy tours of 16 policies, this is
+        greedy@16 of Bello et al. 2016, table 2. The metric `valid` is of the first policy.
+        """
+        members = [self, *(copy.copy(task) for task, _ in others)]
+        for task in members:
+            task.search = self.search
+
+        def shortest(params, points, start, constrained):
+            if not constrained:
+                return self._decode(params[0], points, start, constrained)
+            pairs = zip(members, params, strict=True)
+            tours = jnp.stack([task._decode(x, points, start, constrained) for task, x in pairs], 1)
+            best = jnp.argmin(policy.tour_lengths(points, tours), axis=1)
+            return tours[jnp.arange(len(points)), best]
+
+        joined = copy.copy(self)
+        joined.decode = jax.jit(shortest, static_argnames="constrained")
+        return joined, state._replace(params=[state.params, *(x.params for _, x in others)])
 
     def metrics_for_size(self, state: Any, split: str, n: int) -> dict[str, Any]:
         cities = self.eval_points(split, n)

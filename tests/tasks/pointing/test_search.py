@@ -11,7 +11,7 @@ from flax import nnx
 
 import tasks
 from configs import ptrnet_hull, ptrnet_tsp, ptrnet_tsp20_rl
-from tasks.pointing import policy, search
+from tasks.pointing import policy, search, tsp
 from tasks.pointing.instances import Tour
 from tests.commands import fast_compilation
 from tests.tasks.pointing.small import small_config
@@ -150,6 +150,17 @@ def test_searches_do_not_depend_on_the_evaluation_batch(params):
         task.config.evaluation.batch = batch
         tours.append(task.predict(TrainState(None, params, None), CITIES))
     np.testing.assert_array_equal(*tours)
+
+
+def test_ensemble_takes_the_shortest_of_the_tours_of_its_policies(params):
+    task, other = make_task(ptrnet_tsp), make_task(ptrnet_tsp)
+    states = [TrainState(None, x, None) for x in (params, jax.tree.map(jnp.negative, params))]
+    cities = np.random.default_rng(0).random((10, N, 2)).astype(np.float32)
+    joined = task.ensemble(states[0], [(other, states[1])])
+    pairs = (task, states[0]), (task, states[1]), joined
+    first, second, shortest = (tsp.tour_lengths(cities, x.predict(s, cities)) for x, s in pairs)
+    assert (first < second - 0.1).any() and (second < first - 0.1).any()
+    np.testing.assert_allclose(shortest, np.minimum(first, second), rtol=1e-6)
 
 
 @pytest.mark.slow
