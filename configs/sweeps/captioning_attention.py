@@ -6,7 +6,7 @@ attention every word reads the mean annotation.
 
     python sweep.py --sweep=configs/sweeps/captioning_attention.py --parallel=2
 
-In the paper hard attention is ahead of soft attention by 0.7 to 1.8 BLEU-4.
+Sized for a laptop: 17 runs of 4,000 steps, each some minutes on one CPU core. In the paper hard attention is ahead of soft attention by 0.7 to 1.8 BLEU-4.
 """
 
 from functools import partial
@@ -16,6 +16,7 @@ from training.sweeps import Run
 
 ALIGNMENTS = ("soft", "hard", "straight_through", "none")
 SCORES = ("content", "location", "general", "dot", "scaled_dot")  # besides additive
+STEPS = 4_000
 METRICS = ("test/exact_match", "test/pointing", "test_unseen/exact_match")
 
 
@@ -32,6 +33,8 @@ def runs():
                 "model.attention.score": score,
                 "model.attention.alignment": alignment,
                 "seed": seed,
+                "train.steps": STEPS,
+                "cpu_devices": 1,
             },
         )
 
