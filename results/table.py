@@ -117,7 +117,7 @@ METRIC_NAMES = {
     "reward": "reward",
     "normalized_discounted": "normalized discounted return",
 }
-LOWER_IS_BETTER = ("bits", "error", "fid", "gap", "length", "per", "perplexity", "wer", "wrong")
+LOWER_IS_BETTER = {"bits", "error", "fid", "gap", "length", "per", "perplexity", "wer", "wrong"}
 
 
 class Group(NamedTuple):
@@ -252,7 +252,8 @@ def compare(ours: list[float], printed: float | None, metric: str) -> str:
     if abs(difference) <= max(TOLERANCE * abs(printed), 0.5 * 10**-decimals):
         verdict = "match"
     else:
-        lower_is_better = metric.partition("/")[2].startswith(LOWER_IS_BETTER)
+        words = metric.partition("/")[2].split("_")
+        lower_is_better = not LOWER_IS_BETTER.isdisjoint(words)
         verdict = "better" if (difference < 0) == lower_is_better else "miss"
     return f"{difference:+.3g} ({verdict})"
 

@@ -93,6 +93,8 @@ def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
         (2.87, 2.88, "test/length_n10", "-0.01 (match)"),  # within 1%
         (0.4, 0, "test/bits_per_sequence", "+0.4 (match)"),  # rounds to 0
         (0.6, 0, "test/bits_per_sequence", "+0.6 (miss)"),
+        (1.4, 2.0, "test/excess_bits", "-0.6 (better)"),
+        (0.24, 0.31, "test/one_shot_error", "-0.07 (better)"),
     ],
 )
 def test_difference_from_the_printed_value_is_classified(ours, printed, metric, expected):
