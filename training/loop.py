@@ -250,7 +250,8 @@ class Trainer:
         if not self.writer.metrics_at(self.step, "dev/"):
             with self.console.pause_timer("evaluating"):
                 metrics = self.evaluate(self.state, "dev")
-                self.write_examples(hosts.all_gather(self.state))
+                if jax.process_count() == 1:  # copying the whole state to each host takes long
+                    self.write_examples(self.state)
             values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.console.print(f"step {self.step}/{self.config.train.steps} · {values}")
         self.checkpoints.record_metrics(self.step, self.writer.metrics_at(self.step, "dev/"))
