@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tasks import viewer
+from tasks.attention_maps import AttentionMap, Tokens
 from tests.tasks.example_maps import HOSTILE, example_maps
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -128,6 +129,27 @@ def test_layer_and_head_select_the_weights(open_page):
     assert_weights(page, record.weights[1, 2, 4])
     page.select_option("#head", label="mean of heads")
     assert_weights(page, record.weights[1].mean(0)[4])
+
+
+def test_selected_row_is_outlined_on_the_brightest_weights(browser, tmp_path):
+    axis = Tokens("tokens", "abcd")
+    record = AttentionMap("uniform", "weights", np.full((1, 1, 4, 4), 0.25), axis, axis)
+    viewer.write_page([record], tmp_path / "page.html", "uniform")
+    context = browser.new_context(color_scheme="dark", device_scale_factor=2)
+    page = context.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    pixels = page.evaluate(
+        """() => {
+          const canvas = [...document.querySelectorAll("#stage canvas")].at(-1);
+          return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+        }"""
+    )
+    context.close()
+    red, green, blue, alpha = np.reshape(pixels, (-1, 4)).T
+    dark = (alpha == 255) & (red + green + blue < 150)  # the color of the page
+    orange = (alpha == 255) & (red > 240) & (green < 170) & (blue < 100)
+    assert dark.any() and orange.any()
 
 
 def test_pointer_selects_and_holds_a_query(open_page):
