@@ -15,9 +15,9 @@ help:
 	@echo "make test-slurm  run the tests that submit jobs to a running Slurm"
 	@echo "make test-peers  run the tests that compare with PyTorch (installs it)"
 	@echo "make test-browser run the tests of pages in Chromium, where it is installed"
-	@echo "make bench       compare the Transformer's speed with PyTorch's (installs it)"
+	@echo "make bench       time all benchmarks beside PyTorch (installs it)"
 	@echo "make lint        check style and types"
-	@echo "make table       update the tables of README.md and docs/coverage.md"
+	@echo "make table       update the tables of README.md, docs/coverage.md and benchmarks/README.md"
 	@echo "make verify      evaluate the weights in results/ and compare with the reported metrics"
 	@echo "make docs        build the documentation in docs/_build/html (installs Sphinx)"
 	@echo "make install     create .venv with the requirements for training"
@@ -44,7 +44,7 @@ test-browser: .venv/installed-browser
 	@$(pytest) -m browser
 
 bench: .venv/installed-peers
-	@$(python) -m benchmarks.transformer
+	@$(python) -m benchmarks
 
 lint: .venv/installed-test
 	@$(python) -m ruff check --quiet .
@@ -54,6 +54,7 @@ lint: .venv/installed-test
 table: .venv/installed
 	@$(python) -m results.table
 	@$(python) -m results.coverage
+	@$(python) -m benchmarks.table
 
 verify: .venv/installed
 	@$(python) -m results.verify $(WEIGHTS)

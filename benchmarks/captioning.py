@@ -1,4 +1,4 @@
-"""Training speed of captioning, compared with PyTorch: `python -m benchmarks.captioning`.
+"""Training speed of captioning, compared with PyTorch.
 
 `scenes` is the model of configs/captioning_scenes.py with its trained encoder, `features` the model
 of configs/captioning_flickr8k.py on features of VGG-19 that are computed in advance. Both
@@ -9,15 +9,23 @@ eager mode and compiled; the faster one is the peer.
 """
 
 import itertools
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import sentences, timing
-from benchmarks.sentences import STEPS
+from benchmarks.workloads import (
+    ADAM,
+    Batches,
+    Benchmark,
+    Workload,
+    beside_torch,
+    make_torch_training,
+    make_training,
+)
 from configs import captioning_flickr8k, captioning_scenes
+
+STEPS = 4  # batches of a round
 
 
 class Size(NamedTuple):
@@ -35,7 +43,7 @@ def sizes() -> dict[str, Size]:
     }
 
 
-def batches(size: Size) -> list[dict[str, np.ndarray]]:
+def batches(size: Size) -> Batches:
     """Sample random images or features and captions."""
     rng, config = np.random.default_rng(0), size.config
     encoder, count = config.model.encoder, config.batching.size
@@ -53,17 +61,17 @@ def batches(size: Size) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def train_ours(name: str) -> Callable[[], None]:
-    """Return a function that runs one round of our training."""
+def train_ours(name: str) -> Workload:
+    """Create our training."""
     from pathlib import Path
 
     from tasks.captioning.task import Captioning
 
     size = sizes()[name]
     config = size.config.copy_and_resolve_references()
-    config.optimizer = {"method": "adam", **sentences.ADAM}
+    config.optimizer = {"method": "adam", **ADAM}
     task = Captioning(config, Path())
-    return timing.make_train_fn(task, batches(size), config.cpu_devices)
+    return make_training(task, batches(size), config.cpu_devices)
 
 
 def torch_encoder(encoder: Any):
@@ -160,23 +168,18 @@ def torch_model(size: Size):
     return Model()
 
 
-def train_torch(name: str, compiled: bool) -> Callable[[], None]:
-    """Return a function that runs one round of the PyTorch training."""
+def train_torch(name: str, compiled: bool) -> Workload:
+    """Create the training in PyTorch."""
     size = sizes()[name]
-    return sentences.train_torch(torch_model(size), batches(size), compiled)
+    return make_torch_training(torch_model(size), batches(size), compiled)
 
 
-def main() -> None:
-    """Print a table and a JSON line for each size."""
+def declare(quick: bool) -> list[Benchmark]:
+    """Return a benchmark for each size."""
+    del quick
+    benchmarks = []
     for name, size in sizes().items():
-        implementations: dict[str, timing.Implementation] = {
-            "ours": partial(train_ours, name),
-            "torch eager": partial(train_torch, name, False),
-            "torch compiled": partial(train_torch, name, True),
-        }
+        implementations = beside_torch(partial(train_ours, name), partial(train_torch, name))
         words = STEPS * size.config.batching.size * size.length
-        timing.compare(f"captioning {name} training", words, implementations, unit="words/s")
-
-
-if __name__ == "__main__":
-    main()
+        benchmarks.append(Benchmark(f"captioning/{name}", words, "words", implementations))
+    return benchmarks

@@ -1,16 +1,12 @@
 """Memory and time of a corpus of five million sentence pairs, from compressed text to training.
 
-    python -m benchmarks.corpus
-
 Generates text in 40 files, three quarters of them compressed: sentences of 5 to 40 words with Zipf
 frequencies. A first process prepares it phase by phase as training does, a second one repeats this
 with the caches of the first, as a resumed run does, and a third one trains a tiny Transformer on
-packed rows for 100 steps. The JSON line compares the largest memory of a process, memory-mapped
-files included, with the limit of 8 GiB. The files, about 3 GB, are in a temporary directory
-(`TMPDIR`), which is removed.
+packed rows for 100 steps. The memory of each process includes memory-mapped files; the limit is
+8 GiB. The files, about 3 GB, are in a temporary directory (`TMPDIR`), which is removed.
 """
 
-import argparse
 import contextlib
 import gzip
 import lzma
@@ -20,20 +16,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from backports import zstd
 from ml_collections import ConfigDict
 
-import tasks
-from benchmarks import timing
+from benchmarks.workloads import Measurement
 from configs import transformer_base_wmt14
-from tasks.translation.data.tokenized import tokenize
 from training import allocator
-from training.loop import fit
 
-LIMIT = 8.0  # GiB
 SHARDS, WORDS = 20, 100_000
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -94,6 +88,9 @@ class Timer:
 
 def prepare(directory: Path) -> Timer:
     """Prepare the corpus for training."""
+    import tasks
+    from tasks.translation.data.tokenized import tokenize
+
     timed = Timer()
     workdir = directory / "run"
     task = tasks.build_abstract(make_config(directory), str(workdir))
@@ -109,6 +106,10 @@ def prepare(directory: Path) -> Timer:
 
 
 def train(directory: Path) -> Timer:
+    """Train for 100 steps."""
+    import tasks
+    from training.loop import fit
+
     timed = Timer()
     config, workdir = make_config(directory), str(directory / "run")
     with timed("100 steps, with start and evaluation"):
@@ -123,38 +124,33 @@ def measure(function: Callable[[Path], Timer], directory: Path) -> tuple[dict, f
     return timer.phases, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def main() -> None:
-    """Print the time and memory of each phase and the JSON line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus")
-    parser.add_argument("--pairs", type=int, default=5_000_000)
-    pairs = parser.parse_args().pairs
+def measure_corpus(pairs: int) -> list[dict[str, Any]]:
+    """Measure the time of each phase and the peak memory of each process."""
     context = multiprocessing.get_context("spawn")
-    peaks = {}
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        start = time.perf_counter()
         write_corpus(directory, pairs)
-        size = sum(path.stat().st_size for path in directory.iterdir())
-        print(
-            f"{pairs:,} pairs in {2 * SHARDS} files, {size / 1e9:.2f} GB, "
-            f"generated in {time.perf_counter() - start:.0f} s",
-            flush=True,
-        )
         time.sleep(3)  # files that were just written are not trusted to be unchanged
-        for title, function in (
-            ("first start", prepare),
-            ("second start", prepare),
-            ("train", train),
-        ):
+        processes = {"first start": prepare, "second start": prepare, "train": train}
+        for process, function in processes.items():
             # One process for each, because the peak memory of a process never decreases.
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                phases, peaks[title] = pool.submit(measure, function, directory).result()
-            for phase, (wall, cpu) in phases.items():
-                print(f"{title}: {phase} {wall:.1f} s ({cpu:.1f} s of processor time)")
-            print(f"{title}: peak memory {peaks[title]:.2f} GiB", flush=True)
-    peak = max(peaks.values())
-    timing.report("corpus", peak, LIMIT, "GiB", peak / LIMIT)
+                phases, peak = pool.submit(measure, function, directory).result()
+            rows += [
+                {
+                    "pairs": pairs,
+                    "process": process,
+                    "phase": phase,
+                    "seconds": wall,
+                    "CPU seconds": cpu,
+                    "peak GiB of the process": peak,
+                }
+                for phase, (wall, cpu) in phases.items()
+            ]
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def declare(quick: bool) -> list[Measurement]:
+    """Return the measurement."""
+    return [Measurement("corpus", partial(measure_corpus, 20_000 if quick else 5_000_000))]

@@ -1,4 +1,4 @@
-"""Overhead of the training loop over the bare jitted step: `python -m benchmarks.loop`.
+"""Overhead of the training loop over the bare jitted step.
 
 The workload is configs/transformer_nmt.py. The loop reads, transfers and logs batches as `train.py`
 does; the bare step receives the same batches, already on the devices. The two alternate in one
@@ -14,25 +14,27 @@ import tempfile
 import time
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
 
-import tasks
-from benchmarks import timing
+from benchmarks.workloads import Measurement
 from configs import transformer_nmt
 from training import allocator, flops, mesh
-from training.checkpoints import Checkpoints
 from training.console import Console
-from training.loop import Trainer
 from training.profiler import Profiler
 
-STEPS, ROUNDS = 30, 14
+STEPS = 30  # of a round
 WARMUP_STEPS = 60  # enough to compile the step for every batch shape
 
 
-def main() -> None:
-    """Print the overhead in percent and the JSON line."""
+def measure_overhead(rounds: int) -> list[dict[str, Any]]:
+    """Measure the throughput of both, and the time that the loop adds to a bare step."""
+    import tasks
+    from training.checkpoints import Checkpoints
+    from training.loop import Trainer
+
     allocator.configure_malloc()
     config = transformer_nmt.get_config()
     checkpoint_every = config.train.checkpoint_every
@@ -41,41 +43,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as workdir:
         devices = mesh.make_mesh(**config.mesh)
         task = tasks.build(config, workdir)
-        console = Console(WARMUP_STEPS + STEPS * ROUNDS, task.unit)
+        console = Console(WARMUP_STEPS + STEPS * rounds, task.unit, quiet=True)
         checkpoints = Checkpoints.from_config(workdir, config.train)
         trainer = Trainer(task, config, workdir, devices, console, checkpoints)
         with console.progress(0, flops.peak()):
-            seconds, tokens = time_rounds(trainer)
+            seconds, tokens = time_rounds(trainer, rounds)
             save = statistics.median(save_seconds(trainer, checkpoints) for _ in range(3))
         checkpoints.close()
-    bare_step = float(np.sum(seconds["bare"])) / (STEPS * ROUNDS)
-    saving = save / checkpoint_every / bare_step  # as a fraction of a bare step
-    ours = tokens / (np.asarray(seconds["loop"]) + saving * np.asarray(seconds["bare"]))
-    peer = tokens / np.asarray(seconds["bare"])
-    low, median, high = np.quantile(ours / peer, (0.25, 0.5, 0.75))
-    print(
-        f"Overhead of the loop: {1 - median:.1%} (interquartile range {1 - high:.1%} to "
-        f"{1 - low:.1%}), including {saving:.1%} for saving."
-    )
-    timing.report(
-        "loop",
-        float(np.sum(tokens) / np.sum(tokens / ours)),
-        float(np.sum(tokens) / np.sum(tokens / peer)),
-        "tokens/s",
-        float(median),
-        quartiles=[float(low), float(high)],
-        rounds=ROUNDS,
-    )
+    bare, loop = (np.asarray(seconds[name]) for name in ("bare", "loop"))
+    saving = save / checkpoint_every / (bare.sum() / (STEPS * rounds))  # part of a bare step
+    low, median, high = np.quantile(loop / bare + saving - 1, (0.25, 0.5, 0.75))
+    return [
+        {
+            "tokens/s of the loop": tokens.sum() / loop.sum(),
+            "tokens/s of the bare step": tokens.sum() / bare.sum(),
+            "overhead": median,
+            "overhead, quartiles": f"{low:.4f} to {high:.4f}",
+            "part of saving": saving,
+        }
+    ]
 
 
-def time_rounds(trainer: Trainer) -> tuple[dict[str, list[float]], np.ndarray]:
+def time_rounds(trainer: Any, rounds: int) -> tuple[dict[str, list[float]], np.ndarray]:
     """Return the seconds of both in each round, and the number of target tokens of each round."""
     streams = [trainer.task.batches("train", 0) for _ in range(2)]
     trainer.task.batches = lambda split, step: streams[0]
     trainer.checkpoints = SimpleNamespace(save=lambda *_: None)
     seconds: dict[str, list[float]] = {"loop": [], "bare": []}
     tokens = []
-    for n in range(ROUNDS + 1):
+    for n in range(rounds + 1):
         steps = STEPS if n else WARMUP_STEPS
         batches = list(itertools.islice(streams[1], steps))
         tokens.append(sum(int((batch["target"] > 0).sum()) for batch in batches))
@@ -88,7 +84,7 @@ def time_rounds(trainer: Trainer) -> tuple[dict[str, list[float]], np.ndarray]:
     return {name: times[1:] for name, times in seconds.items()}, np.asarray(tokens[1:])
 
 
-def time_loop(trainer: Trainer, steps: int) -> float:
+def time_loop(trainer: Any, steps: int) -> float:
     """Return the seconds of the next steps in the loop of `train.py`."""
     start = time.perf_counter()
     trainer.config.train.steps += steps
@@ -97,7 +93,7 @@ def time_loop(trainer: Trainer, steps: int) -> float:
     return time.perf_counter() - start
 
 
-def time_bare_steps(trainer: Trainer, batches: list) -> float:
+def time_bare_steps(trainer: Any, batches: list) -> float:
     """Return the seconds of the jitted step on batches that are already on the devices."""
     sharded = [mesh.shard_batch(batch, trainer.mesh) for batch in batches]
     start = time.perf_counter()
@@ -108,7 +104,7 @@ def time_bare_steps(trainer: Trainer, batches: list) -> float:
     return time.perf_counter() - start
 
 
-def save_seconds(trainer: Trainer, checkpoints: Checkpoints) -> float:
+def save_seconds(trainer: Any, checkpoints: Any) -> float:
     """Return the seconds that one checkpoint delays training.
 
     Training waits while the state is copied. The write is asynchronous, but uses CPU time.
@@ -122,5 +118,6 @@ def save_seconds(trainer: Trainer, checkpoints: Checkpoints) -> float:
     return max(copying, (time.process_time() - cpu_start) / cores)
 
 
-if __name__ == "__main__":
-    main()
+def declare(quick: bool) -> list[Measurement]:
+    """Return the measurement."""
+    return [Measurement("loop", partial(measure_overhead, 2 if quick else 14))]

@@ -1,30 +1,43 @@
-"""Training speed of a Neural Turing Machine, compared with PyTorch: `python -m benchmarks.ntm`.
+"""Training speed of a Neural Turing Machine, compared with PyTorch.
 
 The workload is the copy task of configs/ntm_copy.py: batches of 16 sequences of 1 to 20 vectors,
 with one length per batch; an LSTM controller of width 100, one read and one write head, and a
 memory of 128 x 20. Both implementations generate their sequences and train with Adam and a clipped
 gradient norm. The PyTorch model implements the same equations on batches, with `nn.LSTMCell`, and
 runs as many steps as the batch needs. It is measured in eager mode only, because `torch.compile`
-would unroll the loop into one program per length. Before the comparison, the time of one of our
-updates is measured for lengths up to 120.
+would unroll the loop into one program per length. `ntm/length` is the time of one of our updates by
+the length of its sequences.
 """
 
 import functools
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import timing
+from benchmarks.workloads import Benchmark, Measurement, Program, Workload, torch_device
 
 BATCH, BITS, HIDDEN, MEMORY_ROWS, MEMORY_WIDTH, SHIFTS = 16, 8, 100, 128, 20, 3
 CPU_DEVICES = 2  # as in configs/ntm_copy.py
 LENGTHS = np.random.default_rng(0).integers(1, 21, 24)  # of the batches of one round
-LEARNING_RATE, CLIP, ROUNDS = 1e-3, 10.0, 7
+LEARNING_RATE, CLIP = 1e-3, 10.0
 
 
-def make_update_fn(longest: int) -> Callable[[int], None]:
-    """Return a function that trains on one batch of a given length.
+class Update(NamedTuple):
+    """Training on one batch of sequences of a given length.
+
+    Attributes:
+        run: executes the update.
+        trace: returns its program.
+    """
+
+    run: Callable[[int], None]
+    trace: Callable[[int], Program]
+
+
+def make_update(longest: int) -> Update:
+    """Create our update.
 
     Args:
         longest: largest length, which determines the shapes.
@@ -82,22 +95,23 @@ def make_update_fn(longest: int) -> Callable[[int], None]:
         state, value = update(state, indices, np.int32(length))
         value.block_until_ready()
 
-    return run
+    traced = functools.cache(lambda: update.trace(state, indices, np.int32(longest)).jaxpr)
+    return Update(run, lambda length: Program(traced(), task.steps({"length": length})))
 
 
-def ours() -> Callable[[], None]:
-    """Return a function that runs one round of our training."""
-    update = make_update_fn(longest=20)
+def ours() -> Workload:
+    """Create our training."""
+    update = make_update(longest=20)
 
     def run():
         for length in LENGTHS:
-            update(length)
+            update.run(length)
 
-    return run
+    return Workload(run, lambda: [update.trace(int(length)) for length in LENGTHS])
 
 
-def torch() -> Callable[[], None]:
-    """Return a function that runs one round of the PyTorch training."""
+def torch() -> Workload:
+    """Create the training in PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -146,7 +160,7 @@ def torch() -> Callable[[], None]:
             power = 1 + functional.softplus(sharpness)
             return (power * shifted.clamp_min(1e-37).log()).softmax(-1)
 
-    device = timing.torch_device()
+    device = torch_device()
     model = Model().to(device)
     adam = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
 
@@ -169,37 +183,29 @@ def torch() -> Callable[[], None]:
             loss = update(int(length))
         loss.item()
 
-    return run
+    return Workload(run)
 
 
-def milliseconds_by_length(lengths: tuple[int, ...], rounds: int = 15) -> dict[int, float]:
+def time_by_length(lengths: tuple[int, ...], rounds: int = 15) -> list[dict[str, Any]]:
     """Measure the minimum time of our update for each length."""
-    update = make_update_fn(longest=max(lengths))
-    update(1)
+    update = make_update(longest=max(lengths))
+    update.run(1)
     times: dict[int, list[float]] = {length: [] for length in lengths}
     for _ in range(rounds):
-        for length in lengths:
+        for length, values in times.items():
             start = time.perf_counter()
-            update(length)
-            times[length].append(1e3 * (time.perf_counter() - start))
-    return {length: min(values) for length, values in times.items()}
+            update.run(length)
+            values.append(1e3 * (time.perf_counter() - start))
+    return [
+        {"length": n, "ms per update": min(x), "ms per step": min(x) / (2 * n + 2)}
+        for n, x in times.items()
+    ]
 
 
-def main() -> None:
-    """Print the time by length, a table of the comparison and the JSON line."""
-    times = milliseconds_by_length((10, 20, 40, 80, 120))
-    for length, ms in times.items():
-        print(f"length {length:>4}  {ms:7.1f} ms/update  {ms / (2 * length + 2):.3f} ms/step")
-    implementations: dict[str, timing.Implementation] = {"ours": ours, "torch eager": torch}
-    timing.compare(
-        "ntm",
-        BATCH * len(LENGTHS),
-        implementations,
-        unit="sequences/s",
-        rounds=ROUNDS,
-        milliseconds_by_length=times,
-    )
-
-
-if __name__ == "__main__":
-    main()
+def declare(quick: bool) -> list[Benchmark | Measurement]:
+    """Return the benchmark of training and the measurement by length."""
+    lengths = (10, 20) if quick else (10, 20, 40, 80, 120)
+    return [
+        Benchmark("ntm", BATCH * len(LENGTHS), "sequences", {"ours": ours, "torch eager": torch}),
+        Measurement("ntm/length", functools.partial(time_by_length, lengths)),
+    ]

@@ -1,7 +1,5 @@
 """Training and greedy decoding of a pointer network, compared with PyTorch.
 
-    python -m benchmarks.pointer
-
 The model follows Vinyals et al. 2015: LSTM encoder and decoder of 256 units, additive score of
 width 256. Both implementations train with Adam (fused) on batches of 128 precomputed instances of
 ten cities. PyTorch runs `nn.LSTM` over whole sequences in training, with one batched attention for
@@ -9,21 +7,30 @@ all steps, eager and compiled; it decodes with `nn.LSTMCell`, eager and with a c
 peer is the fastest PyTorch variant. The unit is instances per second.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks import timing
+from benchmarks.workloads import (
+    ADAM,
+    Batches,
+    Benchmark,
+    Program,
+    Workload,
+    beside_torch,
+    make_torch_training,
+    make_training,
+    torch_device,
+)
 from configs import ptrnet_tsp
 
-BATCH, CITIES, HIDDEN, LEARNING_RATE = 128, 10, 256, 1e-3
+BATCH, CITIES, HIDDEN = 128, 10, 256
 STEPS = 8  # batches per round
 CPU_DEVICES = ptrnet_tsp.get_config().cpu_devices
 
 
-def batches() -> list[dict[str, np.ndarray]]:
+def batches() -> Batches:
     """Return random cities and random tours that start at the first city."""
     rng = np.random.default_rng(0)
     other_cities = lambda: np.argsort(rng.random((BATCH, CITIES - 1)), axis=1) + 1
@@ -51,18 +58,17 @@ def our_task() -> Any:
     config.data.sizes = (CITIES, CITIES)
     config.batch = BATCH
     config.model.update(hidden=HIDDEN, width=HIDDEN)
-    config.optimizer.update(schedule="constant", steps=None, warmup_steps=0, clip=0.0)
-    config.optimizer.learning_rate = LEARNING_RATE
+    config.optimizer = {"method": "adam", **ADAM}
     return PrecomputedTSP(config, "")
 
 
-def train_ours() -> Callable[[], None]:
-    """Return a function that runs a round of our training steps."""
-    return timing.make_train_fn(our_task(), batches(), CPU_DEVICES)
+def train_ours() -> Workload:
+    """Create our training."""
+    return make_training(our_task(), batches(), CPU_DEVICES, while_steps=CITIES)
 
 
-def decode_ours() -> Callable[[], None]:
-    """Return a function that runs a round of our greedy decoding."""
+def decode_ours() -> Workload:
+    """Create our greedy decoding."""
     import jax
 
     from training import mesh
@@ -74,11 +80,16 @@ def decode_ours() -> Callable[[], None]:
     with mesh.evaluation_mesh(params) as shard:
         sharded = [shard(batch["points"]) for batch in batches()]
 
+    decode = partial(task.decode, params, constrained=True)
+
     def run():
         for points in sharded:
-            task.decode(params, points, 0, constrained=True).block_until_ready()
+            decode(points, 0).block_until_ready()
 
-    return run
+    def trace():
+        return [Program(jax.make_jaxpr(decode)(sharded[0], 0), CITIES)] * len(sharded)
+
+    return Workload(run, trace)
 
 
 def torch_model() -> Any:
@@ -135,38 +146,16 @@ def torch_model() -> Any:
     return Model()
 
 
-def train_torch(compiled: bool) -> Callable[[], None]:
-    """Return a function that runs a round of PyTorch training steps."""
+def train_torch(compiled: bool) -> Workload:
+    """Create the training in PyTorch."""
+    return make_torch_training(torch_model(), batches(), compiled)
+
+
+def decode_torch(compiled: bool) -> Workload:
+    """Create greedy decoding in PyTorch."""
     import torch
 
-    device = timing.torch_device()
-    model = torch_model().to(device)
-    adam = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
-    loss_fn = torch.compile(model) if compiled else model
-    tensors = [
-        (
-            torch.tensor(batch["points"], device=device),
-            torch.tensor(batch["choices"], dtype=torch.long, device=device),
-        )
-        for batch in batches()
-    ]
-
-    def run():
-        for points, choices in tensors:
-            adam.zero_grad(set_to_none=True)
-            loss = loss_fn(points, choices)
-            loss.backward()
-            adam.step()
-        loss.item()
-
-    return run
-
-
-def decode_torch(compiled: bool) -> Callable[[], None]:
-    """Return a function that runs a round of greedy decoding in PyTorch."""
-    import torch
-
-    device = timing.torch_device()
+    device = torch_device()
     model = torch_model().eval().to(device)
     step = torch.compile(model.step) if compiled else model.step
     tensors = [torch.tensor(batch["points"], device=device) for batch in batches()]
@@ -176,22 +165,15 @@ def decode_torch(compiled: bool) -> Callable[[], None]:
             for points in tensors:
                 model.decode(points, step).cpu()
 
-    return run
+    return Workload(run)
 
 
-def main() -> None:
-    """Print a table and a JSON line for decoding, then for training."""
-    for part, ours, torch_fn in (
-        ("greedy", decode_ours, decode_torch),
-        ("training", train_ours, train_torch),
-    ):
-        implementations: dict[str, timing.Implementation] = {
-            "ours": ours,
-            "torch eager": partial(torch_fn, False),
-            "torch compiled": partial(torch_fn, True),
-        }
-        timing.compare(f"pointer {part}", STEPS * BATCH, implementations, unit="instances/s")
-
-
-if __name__ == "__main__":
-    main()
+def declare(quick: bool) -> list[Benchmark]:
+    """Return the benchmarks of training and greedy decoding."""
+    del quick
+    parts = {
+        "training": beside_torch(train_ours, train_torch),
+        "greedy": beside_torch(decode_ours, decode_torch),
+    }
+    instances = STEPS * BATCH
+    return [Benchmark(f"pointer/{name}", instances, "instances", x) for name, x in parts.items()]

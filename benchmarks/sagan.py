@@ -1,7 +1,5 @@
 """Training of the self-attention GAN, compared with PyTorch.
 
-    python -m benchmarks.sagan
-
 Two sizes: the widths of configs/sagan_digits.py, and the widths of configs/sagan_cifar10.py. Both
 implementations train the same networks on the same images: spectral normalization with one power
 iteration per use, hinge losses, an update of the discriminator and one of the generator with Adam
@@ -11,17 +9,22 @@ per second.
 """
 
 import itertools
-import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import timing
+from benchmarks.workloads import (
+    Batches,
+    Benchmark,
+    Workload,
+    beside_torch,
+    make_training,
+    torch_device,
+)
 
-STEPS, ROUNDS, CLASSES = 4, 5, 10  # batches per round, rounds, image classes
+STEPS, CLASSES = 4, 10  # batches per round, image classes
 
 
 class Size(NamedTuple):
@@ -37,7 +40,7 @@ class Size(NamedTuple):
 SIZES = {"digits": Size(32, 1, 12, 8, 64), "wide": Size(16, 3, 64, 64, 128)}
 
 
-def batches(size: Size) -> list[dict[str, np.ndarray]]:
+def batches(size: Size) -> Batches:
     """Return the training batches of one round."""
     rng = np.random.default_rng(0)
     shape = (size.batch_size, 32, 32, size.channels)
@@ -50,8 +53,8 @@ def batches(size: Size) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def train_ours(size: Size) -> Callable[[], None]:
-    """Return a function that runs a round of our training steps."""
+def train_ours(size: Size) -> Workload:
+    """Create our training."""
     import tasks
     from configs import sagan_digits
 
@@ -62,7 +65,7 @@ def train_ours(size: Size) -> Callable[[], None]:
     config.model.width.discriminator = size.discriminator_width
     config.augment.update(rotate=0.0, scale=0.0, shift=0.0, flip=False)
     task = tasks.build(config, tempfile.mkdtemp())
-    return timing.make_train_fn(task, batches(size))
+    return make_training(task, batches(size))
 
 
 def torch_networks(size: Size) -> tuple[Any, Any]:
@@ -182,11 +185,11 @@ def torch_networks(size: Size) -> tuple[Any, Any]:
     return networks
 
 
-def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
-    """Return a function that runs a round of PyTorch training steps."""
+def train_torch(size: Size, compiled: bool) -> Workload:
+    """Create the training in PyTorch."""
     import torch
 
-    device = timing.torch_device()
+    device = torch_device()
     generator, discriminator = (network.to(device) for network in torch_networks(size))
     adam = partial(torch.optim.Adam, betas=(0.0, 0.9), eps=1e-8, fused=True)
     adam_g, adam_d = adam(generator.parameters(), 4e-4), adam(discriminator.parameters(), 1.2e-3)
@@ -224,21 +227,18 @@ def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
             torch._foreach_lerp_(average, [p.detach() for p in generator.parameters()], 0.002)
         loss.item()
 
-    return run
+    return Workload(run)
 
 
-def main() -> None:
-    """Print a table and a JSON line for each size, or for the sizes named on the command line."""
-    for name in sys.argv[1:] or SIZES:
-        size = SIZES[name]
-        implementations: dict[str, timing.Implementation] = {
-            "ours": partial(train_ours, size),
-            "torch eager": partial(train_torch, size, False),
-            "torch compiled": partial(train_torch, size, True),
-        }
-        images = STEPS * size.batch_size
-        timing.compare(f"sagan {name}", images, implementations, unit="images/s", rounds=ROUNDS)
-
-
-if __name__ == "__main__":
-    main()
+def declare(quick: bool) -> list[Benchmark]:
+    """Return a benchmark for each size."""
+    del quick
+    return [
+        Benchmark(
+            f"sagan/{name}",
+            STEPS * size.batch_size,
+            "images",
+            beside_torch(partial(train_ours, size), partial(train_torch, size)),
+        )
+        for name, size in SIZES.items()
+    ]

@@ -1,4 +1,4 @@
-"""Sentences and training functions that the benchmarks of token models share.
+"""Sentences and the task that the benchmarks of token models share.
 
 Frameworks are imported in functions, because each implementation runs in its own process.
 """
@@ -8,19 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.workloads import ADAM, Batches
+
 SMOOTHING = 0.1
 STEPS = 4  # batches of a round
-ADAM: dict[str, Any] = {
-    "schedule": "constant",
-    "learning_rate": 1e-4,
-    "warmup_steps": 0,
-    "b1": 0.9,
-    "b2": 0.98,
-    "eps": 1e-9,
-    "clip": 0.0,
-}
-
-Batches = list[dict[str, np.ndarray]]
 
 
 def batches(size: int, length: int, vocabulary: int) -> Batches:
@@ -82,32 +73,3 @@ def our_task(create: Callable[..., Any]) -> Any:
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: create(key=jax.random.key(0))))
 
     return Task()
-
-
-def train_torch(model: Any, batches: Batches, compiled: bool) -> Callable[[], None]:
-    """Build the training function of a `torch.nn.Module` that maps a batch to its loss."""
-    import torch
-
-    from benchmarks import timing
-
-    device = timing.torch_device()
-    model = model.to(device)
-    rate, betas, eps = ADAM["learning_rate"], (ADAM["b1"], ADAM["b2"]), ADAM["eps"]
-    adam = torch.optim.Adam(model.parameters(), rate, betas, eps, fused=True)
-    loss_of = torch.compile(model) if compiled else model
-
-    def place(x):
-        # PyTorch's indices are 64-bit integers.
-        return torch.tensor(x, dtype=torch.long if x.dtype == np.int32 else None, device=device)
-
-    placed = [{name: place(x) for name, x in batch.items()} for batch in batches]
-
-    def run():
-        for batch in placed:
-            adam.zero_grad(set_to_none=True)
-            loss = loss_of(**batch)
-            loss.backward()
-            adam.step()
-        loss.item()
-
-    return run

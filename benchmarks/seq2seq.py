@@ -1,4 +1,4 @@
-"""Training and decoding speed of RNNsearch, compared with PyTorch: `python -m benchmarks.seq2seq`.
+"""Training and decoding speed of RNNsearch, compared with PyTorch.
 
 The benchmark runs at the size of configs/seq2seq_nmt.py and at a larger one that is dominated by
 matrix products. Both implementations have the same padded batches of sentences of half to all of
@@ -15,8 +15,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import sentences, timing
+from benchmarks import sentences
 from benchmarks.sentences import SMOOTHING, STEPS, our_task, real_tokens
+from benchmarks.workloads import (
+    Batches,
+    Benchmark,
+    Program,
+    Workload,
+    beside_torch,
+    make_torch_training,
+    make_training,
+    torch_device,
+)
 from configs import seq2seq_nmt
 
 DROPOUT, BEAM = 0.2, 4
@@ -42,7 +52,7 @@ SIZES = {
 }
 
 
-def batches(size: Size) -> sentences.Batches:
+def batches(size: Size) -> Batches:
     """Generate the batches of one round."""
     return sentences.batches(size.batch, size.length, size.vocabulary)
 
@@ -73,13 +83,13 @@ def our_model(size: Size) -> Callable[..., Any]:
     )
 
 
-def train_ours(size: Size) -> Callable[[], None]:
-    """Return a function that runs one round of our training."""
-    return timing.make_train_fn(our_task(our_model(size)), batches(size), CPU_DEVICES)
+def train_ours(size: Size) -> Workload:
+    """Create our training."""
+    return make_training(our_task(our_model(size)), batches(size), CPU_DEVICES)
 
 
-def decode_ours(size: Size, width: int) -> Callable[[], None]:
-    """Return a function that decodes one round; every hypothesis has the maximum length."""
+def decode_ours(size: Size, width: int) -> Workload:
+    """Create our decoding, in which every hypothesis has the maximum length."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
@@ -113,7 +123,10 @@ def decode_ours(size: Size, width: int) -> Callable[[], None]:
         for source in sources:
             decode(params, source).block_until_ready()
 
-    return run
+    def trace():
+        return [Program(decode.trace(params, sources[0]).jaxpr, size.length)] * len(sources)
+
+    return Workload(run, trace)
 
 
 def torch_model(size: Size):
@@ -212,16 +225,16 @@ def torch_model(size: Size):
     return Model()
 
 
-def train_torch(size: Size, compiled: bool) -> Callable[[], None]:
-    """Return a function that runs one round of the PyTorch training."""
-    return sentences.train_torch(torch_model(size), batches(size), compiled)
+def train_torch(size: Size, compiled: bool) -> Workload:
+    """Create the training in PyTorch."""
+    return make_torch_training(torch_model(size), batches(size), compiled)
 
 
-def decode_torch(size: Size, width: int) -> Callable[[], None]:
-    """Return a function that decodes one round in PyTorch."""
+def decode_torch(size: Size, width: int) -> Workload:
+    """Create the decoding in PyTorch."""
     import torch
 
-    device = timing.torch_device()
+    device = torch_device()
     model = torch_model(size).eval().to(device)
     sources = [
         torch.tensor(batch["source"], dtype=torch.long, device=device) for batch in batches(size)
@@ -232,26 +245,22 @@ def decode_torch(size: Size, width: int) -> Callable[[], None]:
             for source in sources:
                 model.search(source, width).cpu()
 
-    return run
+    return Workload(run)
 
 
-def main() -> None:
-    """Print a table and a JSON line for each part and size; training comes last."""
+def declare(quick: bool) -> list[Benchmark]:
+    """Return the benchmarks of training, greedy decoding and beam search, for each size."""
+    del quick
+    benchmarks = []
     for name, size in SIZES.items():
-        decoded = STEPS * size.batch * size.length
-        for part, width in (("beam", BEAM), ("greedy", 1)):
-            implementations: dict[str, timing.Implementation] = {
+        training = beside_torch(partial(train_ours, size), partial(train_torch, size))
+        tokens = real_tokens(batches(size))
+        benchmarks.append(Benchmark(f"seq2seq/{name}/training", tokens, "tokens", training))
+        for part, width in (("greedy", 1), ("beam", BEAM)):
+            decoding = {
                 "ours": partial(decode_ours, size, width),
                 "torch eager": partial(decode_torch, size, width),
             }
-            timing.compare(f"seq2seq {name} {part}", decoded, implementations)
-        implementations = {
-            "ours": partial(train_ours, size),
-            "torch eager": partial(train_torch, size, False),
-            "torch compiled": partial(train_torch, size, True),
-        }
-        timing.compare(f"seq2seq {name} training", real_tokens(batches(size)), implementations)
-
-
-if __name__ == "__main__":
-    main()
+            tokens = STEPS * size.batch * size.length
+            benchmarks.append(Benchmark(f"seq2seq/{name}/{part}", tokens, "tokens", decoding))
+    return benchmarks

@@ -1,22 +1,28 @@
-"""Training of SNAIL on bandits, compared with PyTorch: `python -m benchmarks.snail`.
+"""Training of SNAIL on bandits, compared with PyTorch.
 
 The workload is configs/snail_bandits.py: rollouts of a batch of trials, one step at a time with
 caches, then epochs of PPO on whole trials. In the PyTorch version each trial has an environment
 object in Python; the model acts for the batch in eager mode and is trained eager or compiled, with
-fused Adam. The throughput is actions per second, rollouts and updates included. A second table has
+fused Adam. The throughput is actions per second, rollouts and updates included. `snail/history` is
 the time of one policy step by the length of its history.
 """
 
 import random
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks import timing
+from benchmarks.workloads import (
+    Benchmark,
+    Measurement,
+    Workload,
+    beside_torch,
+    make_training,
+    torch_device,
+)
 
-ROUNDS, STEPS = 3, 1  # timed rounds, and training steps per round
+STEPS = 1  # training steps per round
 FILTERS, KEY_WIDTH, EMBEDDING = 32, 32, 32
 HISTORY_LENGTHS = (64, 256, 1024)
 
@@ -28,14 +34,14 @@ def make_config() -> Any:
     return get_config()
 
 
-def train_ours() -> Callable[[], None]:
-    """Set up the jitted training step."""
+def train_ours() -> Workload:
+    """Create our training."""
     import tasks
 
     config = make_config()
     task = tasks.build(config, "")
     batches = [next(task.batches("train", 0))] * STEPS
-    return timing.make_train_fn(task, batches, config.cpu_devices)
+    return make_training(task, batches, config.cpu_devices)
 
 
 class PythonBandit:
@@ -149,14 +155,14 @@ def torch_advantages(rewards: Any, values: Any, discount: float, gae_lambda: flo
     return (advantages - advantages.mean(0)) / (advantages.std() + 1e-8), returns
 
 
-def train_torch(compiled: bool) -> Callable[[], None]:
-    """Set up training in PyTorch."""
+def train_torch(compiled: bool) -> Workload:
+    """Create the training in PyTorch."""
     import torch
     from torch.nn import functional as F  # noqa: N812 - the usual name
 
     config = make_config()
     options, sizes = config.ppo, config.environment.sizes
-    device = timing.torch_device()
+    device = torch_device()
     model = torch_snail(sizes.arms + 2, sizes.arms, sizes.pulls).to(device)
     adam = torch.optim.Adam(model.parameters(), config.optimizer.learning_rate, fused=True)
     forward = torch.compile(model) if compiled else model
@@ -192,7 +198,7 @@ def train_torch(compiled: bool) -> Callable[[], None]:
                     loss = update(*minibatch)
         loss.item()
 
-    return run
+    return Workload(run)
 
 
 def step_seconds(history: int, batch: int = 32) -> float:
@@ -227,27 +233,20 @@ def step_seconds(history: int, batch: int = 32) -> float:
     return statistics.median(seconds[10:])
 
 
-def main() -> None:
-    """Print the time of a policy step, a throughput table and the JSON line."""
-    seconds = {history: step_seconds(history) for history in HISTORY_LENGTHS}
-    for history, value in seconds.items():
-        print(f"policy step, batch 32, history {history:>5,}  {1e6 * value:>8,.0f} µs")
+def time_by_history() -> list[dict[str, Any]]:
+    """Measure the time of a policy step for each length of the history."""
+    return [
+        {"history": history, "µs per step of 32 trials": 1e6 * step_seconds(history)}
+        for history in HISTORY_LENGTHS
+    ]
+
+
+def declare(quick: bool) -> list[Benchmark | Measurement]:
+    """Return the benchmark of training and the measurement by length of the history."""
+    del quick
     config = make_config()
     actions = STEPS * config.batch * config.environment.sizes.pulls
-    implementations: dict[str, timing.Implementation] = {
-        "ours": train_ours,
-        "torch eager": partial(train_torch, compiled=False),
-        "torch compiled": partial(train_torch, compiled=True),
-    }
-    timing.compare(
-        "snail",
-        actions,
-        implementations,
-        unit="actions/s",
-        rounds=ROUNDS,
-        step_microseconds={str(n): round(1e6 * x, 1) for n, x in seconds.items()},
-    )
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        Benchmark("snail", actions, "actions", beside_torch(train_ours, train_torch)),
+        Measurement("snail/history", time_by_history),
+    ]

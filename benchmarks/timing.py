@@ -1,154 +1,163 @@
-"""Interleaved timing of several implementations, each in its own process."""
+"""Timing of several implementations in turn, each in its own process."""
 
-import importlib.util
-import itertools
-import json
+import contextlib
 import multiprocessing
+import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from benchmarks.workloads import Benchmark, Implementation, Workload
 from training import allocator, mesh
 
-# Builds the workload and returns a function that runs one round of it.
-Implementation = Callable[[], Callable[[], None]]
+CORES_PER_BUILD = 4  # implementations are built one at a time on fewer than twice as many cores
+
+
+class Resources(NamedTuple):
+    """Resources of an implementation.
+
+    Attributes:
+        peak_bytes: peak memory, of the GPU or TPU if there is one, otherwise of the process.
+        flops: FLOPs of the matrix products of a round; 0 if the programs are not traced.
+        peak_flops: FLOP/s that square matrix products reach, if `flops` is known.
+    """
+
+    peak_bytes: int
+    flops: float = 0.0
+    peak_flops: float = 1.0
+
+
+class Timing(NamedTuple):
+    """Measurements of an implementation.
+
+    Attributes:
+        first_round: seconds from the start of the process to the end of its first round.
+        seconds: seconds of each of the following rounds.
+        resources: resources of the process after the last round.
+    """
+
+    first_round: float
+    seconds: list[float]
+    resources: Resources
 
 
 def time_interleaved(
     implementations: Mapping[str, Implementation], rounds: int
-) -> dict[str, list[float]]:
-    """Measure the seconds of every round, alternating between implementations: A B C, A B C, ...
+) -> dict[str, Timing]:
+    """Time the rounds of several implementations, alternating between them: A B C, A B C, ...
 
     Each implementation has its own process, because the thread pools and allocators of two
-    frameworks interfere. Only one process computes at a time. An untimed warmup round comes first.
+    frameworks interfere. All are built before the first timed round, and only one process computes
+    at a time from then on.
 
     Args:
-        implementations: functions that build a workload, by name; must be picklable.
+        implementations: functions that build a workload, by name.
         rounds: number of timed rounds of each implementation.
+
+    Returns:
+        Measurements of the implementations that could be built. The process of another one has
+        printed its traceback.
     """
     context = multiprocessing.get_context("spawn")
-    pipes, processes = {}, []
-    for name, implementation in implementations.items():
-        pipes[name], child = context.Pipe()
-        processes.append(context.Process(target=_serve, args=(implementation, child), daemon=True))
-        processes[-1].start()
-        child.close()  # so that `recv` raises EOFError if the process dies
-    for pipe in pipes.values():
-        pipe.recv()  # all processes are warmed up before the first round
-    seconds: dict[str, list[float]] = {name: [] for name in implementations}
+    pipes: dict[str, Any] = {}
+    processes, first_round = [], {}
+    names, builds = list(implementations), max(1, mesh.available_cpus() // CORES_PER_BUILD)
+    for names_built in (names[n : n + builds] for n in range(0, len(names), builds)):
+        for name in names_built:
+            pipes[name], child = context.Pipe()
+            args = (implementations[name], child, time.monotonic())
+            processes.append(context.Process(target=_serve, args=args, daemon=True))
+            processes[-1].start()
+            child.close()  # so that `recv` raises EOFError if the process dies
+        for name in names_built:
+            with contextlib.suppress(EOFError):
+                first_round[name] = pipes[name].recv()
+    seconds: dict[str, list[float]] = {name: [] for name in first_round}
     for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            seconds[name].append(pipe.recv())
+        for name, values in seconds.items():
+            pipes[name].send(True)
+            values.append(pipes[name].recv())
+    timings = {}
+    for name, values in seconds.items():
+        pipes[name].send(False)
+        timings[name] = Timing(first_round[name], values, pipes[name].recv())
     for process in processes:
         process.terminate()
-    return seconds
+        process.join()  # so that its memory is free for the next benchmark
+    return timings
 
 
-def _serve(implementation, pipe):
+def _serve(implementation: Implementation, pipe: Any, start: float) -> None:
     allocator.configure_malloc()  # the same allocator settings for every implementation
-    run = implementation()
-    run()
-    pipe.send(None)
+    workload = implementation()
+    workload.run()
+    pipe.send(time.monotonic() - start)
     while pipe.recv():
         start = time.perf_counter()
-        run()
+        workload.run()
         pipe.send(time.perf_counter() - start)
+    pipe.send(_resources(workload))
 
 
-def median_speedup(peer: Sequence[float], ours: Sequence[float]) -> float:
-    """Return the median over rounds of the peer's seconds divided by our seconds."""
-    return statistics.median(a / b for a, b in zip(peer, ours, strict=True))
+def _resources(workload: Workload) -> Resources:
+    peak_bytes = _peak_bytes()  # before the following products
+    if not (programs := workload.trace()):
+        return Resources(peak_bytes)
+    from training import flops
+
+    return Resources(peak_bytes, sum(flops.count(*x) for x in programs), flops.peak())
 
 
-def torch_device() -> str:
-    """Configure PyTorch like JAX and return its device: a GPU if there is one, otherwise the CPU.
+def _peak_bytes() -> int:
+    """Return the peak memory of this process: of its GPU or TPU, or the resident set size."""
+    if torch := sys.modules.get("torch"):
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated()
+    else:
+        import jax
 
-    Sets the number of threads and the precision of matrix products.
+        if stats := jax.local_devices()[0].memory_stats():
+            return stats["peak_bytes_in_use"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Return the median over rounds of the ratio of two durations."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def spread(seconds: Sequence[float]) -> float:
+    """Return the interquartile range of durations, relative to their median."""
+    if len(seconds) < 2:
+        return 0.0
+    low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return (high - low) / median
+
+
+def summarize(benchmark: Benchmark, timings: Mapping[str, Timing]) -> dict[str, Any]:
+    """Return the JSON object of a benchmark.
+
+    For every implementation, `ratio` is the speed of 'ours' divided by its own speed, the median
+    over rounds.
     """
-    import torch
+    ours = timings["ours"].seconds
 
-    torch.set_num_threads(mesh.available_cpus())
-    torch.set_float32_matmul_precision("high")  # TensorFloat-32 on GPUs, the default of XLA
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    def entry(timing: Timing) -> dict[str, float]:
+        median, resources = statistics.median(timing.seconds), timing.resources
+        known = {"flops_utilization": resources.flops / median / resources.peak_flops}
+        return {
+            "throughput": benchmark.items / median,
+            "ratio": median_ratio(timing.seconds, ours),
+            "spread": spread(timing.seconds),
+            "first_round_seconds": timing.first_round,
+            "peak_bytes": resources.peak_bytes,
+        } | (known if resources.flops else {})
 
-
-def make_train_fn(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Callable[[], None]:
-    """Return a function that runs the task's jitted training step on each batch.
-
-    Args:
-        task: see `tasks.base.Task`.
-        batches: NumPy batches of one round.
-        cpu_devices: number of CPU devices, as in the configs.
-    """
-    import jax
-
-    from training.step import init_state, jit_train_step
-
-    mesh.set_cpu_device_count(cpu_devices)
-    devices = mesh.make_mesh(data=-1, fsdp=1, tensor=1)
-    key = mesh.replicate(jax.random.key(1), devices)
-    abstract = mesh.abstract_state(jax.eval_shape(task.init, key), devices)
-    state = init_state(task, abstract, key)
-    update = jit_train_step(task, abstract, devices)
-    sharded, steps = [mesh.shard_batch(batch, devices) for batch in batches], itertools.count()
-
-    def run():
-        nonlocal state
-        with jax.set_mesh(devices):
-            for batch in sharded:
-                state, metrics = update(state, batch, key, np.int32(next(steps)))
-        metrics["loss"].block_until_ready()
-
-    return run
-
-
-def compare(
-    benchmark: str,
-    items: int,
-    implementations: Mapping[str, Implementation],
-    *,
-    unit: str = "tokens/s",
-    rounds: int = 7,
-    **fields: Any,
-) -> None:
-    """Time 'ours' against the other implementations and print a table and the JSON line.
-
-    Args:
-        benchmark: name of the benchmark.
-        items: number of items (tokens, images, ...) per round.
-        implementations: functions by name; the peer is the fastest one whose name does not begin
-            with 'ours'.
-        unit: unit of the throughput.
-        rounds: number of timed rounds.
-        fields: additional fields of the JSON line.
-    """
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("error: PyTorch is not installed: pip install -r requirements-peers.txt")
-    seconds = time_interleaved(implementations, rounds)
-    throughput = {name: items / statistics.median(times) for name, times in seconds.items()}
-    ratios = {name: median_speedup(times, seconds["ours"]) for name, times in seconds.items()}
-    for name in implementations:
-        print(f"{name:>15}  {throughput[name]:>8,.0f} {unit}   speedup of ours {ratios[name]:.2f}")
-    peer = min((name for name in ratios if not name.startswith("ours")), key=ratios.__getitem__)
-    report(
-        benchmark,
-        throughput["ours"],
-        throughput[peer],
-        unit,
-        ratios[peer],
-        implementation=peer,
-        ratios=ratios,
-        rounds=rounds,
-        **fields,
-    )
-
-
-def report(benchmark: str, ours: float, peer: float, unit: str, ratio: float, **fields) -> None:
-    """Print the JSON line that ends every benchmark."""
-    line = {"benchmark": benchmark, "ours": ours, "peer": peer, "unit": unit, "ratio": ratio}
-    print(json.dumps(line | fields))
+    return {
+        "name": benchmark.name,
+        "unit": benchmark.unit,
+        "rounds": len(ours),
+        "implementations": {name: entry(timing) for name, timing in timings.items()},
+    }

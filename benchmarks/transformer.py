@@ -1,4 +1,4 @@
-"""Training speed of a Transformer, compared with PyTorch: `python -m benchmarks.transformer`.
+"""Training speed of a Transformer, compared with PyTorch.
 
 The models have the same sizes, dropout at the same positions, the same loss (without padding) and
 Adam, fused in PyTorch. The sentences have 16 to 32 tokens. Ours trains on packed rows, as
@@ -7,11 +7,10 @@ and compiled, and compiled on the packed rows. The throughput counts target toke
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 
-from benchmarks import timing
-from benchmarks.sentences import SMOOTHING, batches, our_task, packed, real_tokens, train_torch
+from benchmarks.sentences import SMOOTHING, batches, our_task, packed, real_tokens
+from benchmarks.workloads import Benchmark, Workload, make_torch_training, make_training
 
 BATCH, LENGTH, VOCABULARY, WIDTH, HIDDEN, HEADS, LAYERS = 64, 32, 8000, 256, 1024, 4, 3
 ROW = 128  # tokens of a packed row
@@ -19,8 +18,8 @@ DROPOUT = 0.1
 PADDED = batches(BATCH, LENGTH, VOCABULARY)
 
 
-def ours(pack: bool) -> Callable[[], None]:
-    """Build the training function of our Transformer."""
+def ours(pack: bool) -> Workload:
+    """Create the training of our Transformer."""
     from models import Transformer
 
     create = partial(
@@ -40,15 +39,15 @@ def ours(pack: bool) -> Callable[[], None]:
         dtype="float32",
         implementation="xla",
     )
-    return timing.make_train_fn(our_task(create), packed(PADDED, ROW) if pack else PADDED)
+    return make_training(our_task(create), packed(PADDED, ROW) if pack else PADDED)
 
 
-def torch(compiled: bool, pack: bool) -> Callable[[], None]:
-    """Build the training function of `torch.nn.Transformer`."""
+def torch(compiled: bool, pack: bool) -> Workload:
+    """Create the training of `torch.nn.Transformer`."""
     import torch
 
     torch.manual_seed(0)
-    return train_torch(torch_model(), packed(PADDED, ROW) if pack else PADDED, compiled)
+    return make_torch_training(torch_model(), packed(PADDED, ROW) if pack else PADDED, compiled)
 
 
 def torch_model():
@@ -132,17 +131,14 @@ def torch_model():
     return Model()
 
 
-def main() -> None:
-    """Print a table and the JSON line."""
-    implementations: dict[str, timing.Implementation] = {
+def declare(quick: bool) -> list[Benchmark]:
+    """Return the benchmark of training."""
+    del quick
+    implementations = {
         "ours": partial(ours, True),
         "ours padded": partial(ours, False),
         "torch eager": partial(torch, False, False),
         "torch compiled": partial(torch, True, False),
         "torch packed": partial(torch, True, True),
     }
-    timing.compare("transformer", real_tokens(PADDED), implementations)
-
-
-if __name__ == "__main__":
-    main()
+    return [Benchmark("transformer", real_tokens(PADDED), "tokens", implementations)]

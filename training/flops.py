@@ -4,7 +4,7 @@ import functools
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,60 +16,89 @@ PEAK_SECONDS = 0.2  # duration of the peak measurement
 WINDOW_SECONDS = 0.05  # well above the resolution of the CPU clock
 
 
-def count(jaxpr: Any) -> float:
+class Product(NamedTuple):
+    """Matrix product or convolution of a jaxpr.
+
+    Attributes:
+        eqn: equation of the primitive `dot_general` or `conv_general_dilated`.
+        repeats: number of executions, summed over devices.
+    """
+
+    eqn: Any
+    repeats: int
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all executions."""
+        lhs, rhs = (x.aval for x in self.eqn.invars)
+        dimensions = self.eqn.params["dimension_numbers"]
+        if self.eqn.primitive.name == "dot_general":
+            terms = math.prod(lhs.shape[i] for i in dimensions[0][0])
+        else:
+            terms = rhs.size / rhs.shape[dimensions.rhs_spec[0]]
+        return 2.0 * self.repeats * self.eqn.outvars[0].aval.size * terms
+
+
+def count(jaxpr: Any, while_steps: int = 1) -> float:
     """Count the FLOPs of the matrix products and convolutions in a jaxpr, on all devices.
 
-    The trace is counted because XLA's cost analysis counts the body of a scan only once. Products
-    whose results are unused are excluded, as XLA removes them. Rematerialized products count each
-    time they run, a `cond` counts as its most expensive branch, and the body of a `while` loop
-    whose trip count is unknown counts once.
+    The trace is counted because XLA's cost analysis counts the body of a scan only once.
+
+    Args:
+        jaxpr: see `find_products`.
+        while_steps: see `find_products`.
+    """
+    return sum(product.flops for product in find_products(jaxpr, while_steps))
+
+
+def find_products(jaxpr: Any, while_steps: int = 1) -> list[Product]:
+    """Find the matrix products and convolutions in a jaxpr, with the number of their executions.
+
+    Products whose results are unused are excluded, as XLA removes them. Rematerialized products
+    are listed each time they run, and a `cond` has the products of its most expensive branch.
 
     Args:
         jaxpr: closed jaxpr, such as `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
+        while_steps: number of iterations of every `while` loop, which a jaxpr does not contain.
     """
-    return _count_used(jaxpr)
+    return _find_used(jaxpr, while_steps)
 
 
-def _count_used(jaxpr: Any, used: Sequence[bool] | None = None) -> float:
-    """Count the FLOPs that the used outputs of a jaxpr depend on; by default all are used."""
+def _find_used(jaxpr: Any, while_steps: int, used: Sequence[bool] | None = None) -> list[Product]:
+    """Find the products that the used outputs of a jaxpr depend on; by default all are used."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     used = used or [True] * len(jaxpr.outvars)
     outputs = zip(jaxpr.outvars, used, strict=True)
     live = {x for x, is_used in outputs if is_used and not isinstance(x, Literal)}
-    total = 0.0
+    products: list[Product] = []
     for eqn in reversed(jaxpr.eqns):
         eqn_used = [x in live for x in eqn.outvars]
         if not (any(eqn_used) or eqn.effects):
             continue
         live.update(x for x in eqn.invars if not isinstance(x, Literal))
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            shape = eqn.invars[0].aval.shape
-            total += 2.0 * eqn.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
-        elif eqn.primitive.name == "conv_general_dilated":
-            kernel = eqn.invars[1].aval
-            channels = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
-            total += 2.0 * eqn.outvars[0].aval.size * kernel.size / channels
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+            products.append(Product(eqn, 1))
         elif eqn.primitive.name == "cond":
-            total += max(_count_used(branch, eqn_used) for branch in eqn.params["branches"])
+            branches = [_find_used(x, while_steps, eqn_used) for x in eqn.params["branches"]]
+            products += max(branches, key=lambda found: sum(x.flops for x in found))
         else:
             # An iteration of a loop may use outputs that the equation's consumers do not.
             inner_used = None if eqn.primitive.name in ("scan", "while") else eqn_used
-            inner = jaxprs_in_params(eqn.params)
-            total += _repeats(eqn) * sum(_count_inner(x, inner_used) for x in inner)
-    return total
+            repeats = _repeats(eqn, while_steps)
+            for inner in jaxprs_in_params(eqn.params):
+                # The outputs are those of the equation if their numbers agree.
+                agrees = len(eqn_used) == len(getattr(inner, "jaxpr", inner).outvars)
+                found = _find_used(inner, while_steps, inner_used if agrees else None)
+                products += [x._replace(repeats=repeats * x.repeats) for x in found]
+    return products
 
 
-def _count_inner(jaxpr: Any, used: Sequence[bool] | None) -> float:
-    """Count an inner jaxpr, whose outputs are those of its equation if their numbers agree."""
-    agrees = used is not None and len(used) == len(getattr(jaxpr, "jaxpr", jaxpr).outvars)
-    return _count_used(jaxpr, used if agrees else None)
-
-
-def _repeats(eqn: Any) -> int:
-    """Return how often the inner jaxpr of an equation runs, summed over devices."""
+def _repeats(eqn: Any, while_steps: int) -> int:
+    """Return how often the inner jaxprs of an equation run, summed over devices."""
     if eqn.primitive.name == "scan":
         return eqn.params["length"]
+    if eqn.primitive.name == "while":
+        return while_steps
     if eqn.primitive.name == "shard_map":
         axes = eqn.params["newly_manual_axes"]
         return math.prod(eqn.params["mesh"].shape[axis] for axis in axes)

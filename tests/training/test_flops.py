@@ -103,3 +103,10 @@ def test_other_processes_do_not_lower_the_peak():
             stack.callback(process.kill)
             process.stdout.readline()
         assert flops.peak.__wrapped__() > 0.8 * expected
+
+
+def test_while_loop_counts_the_given_number_of_steps():
+    w = jnp.ones((4, 4))
+    jaxpr = jax.make_jaxpr(lambda steps: lax.fori_loop(0, steps, lambda _, x: x @ w, w))(3)
+    assert flops.count(jaxpr) == 2 * 4**3
+    assert flops.count(jaxpr, while_steps=10) == 10 * 2 * 4**3
