@@ -49,7 +49,7 @@ from tasks.base import (
 from tasks.files import is_writable
 from tasks.images import list_images
 from tasks.text import read_bytes, read_sentences
-from training import cli, mesh, run, weights
+from training import cli, mesh, run, weights, xla_flags
 from training.checkpoints import Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean, is_disk_full
@@ -111,6 +111,7 @@ def main(argv: list[str]) -> int:
     del argv
     run.enable_compilation_cache()
     run.disable_x64()
+    xla_flags.set_xla_flags()
     mesh.set_cpu_device_count(flags.FLAGS.config.cpu_devices)
     return cli.run_main(run_command)
 

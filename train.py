@@ -29,7 +29,17 @@ from ml_collections import config_flags
 
 import tasks
 from tasks.base import largest_batch
-from training import allocator, checkpoints, hosts, mesh, plan, run, supervisor, weights
+from training import (
+    allocator,
+    checkpoints,
+    hosts,
+    mesh,
+    plan,
+    run,
+    supervisor,
+    weights,
+    xla_flags,
+)
 from training.cli import ARGV, parse_flags, run_main
 from training.console import Console
 from training.loop import fit
@@ -62,6 +72,7 @@ def main(argv: list[str]) -> int:
         return supervisor.supervise([sys.executable, *sys.orig_argv[1:]])
     allocator.configure_malloc()
     run.disable_x64()
+    xla_flags.set_xla_flags()
     mesh.set_cpu_device_count(CONFIG.value.cpu_devices)
     if PLAN.value:  # without the cache, because programs for absent hardware cannot be loaded
         return run_main(show_plan)

@@ -31,6 +31,7 @@ from benchmarks.workloads import Benchmark, Measurement
 from training import run
 from training.console import format_bytes, make_terminal
 from training.errors import UserError
+from training.xla_flags import set_xla_flags
 
 MODULES = (
     "transformer",
@@ -68,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
     if importlib.util.find_spec("torch") is None:
         raise UserError("PyTorch is not installed: pip install -r requirements-peers.txt")
     os.environ |= ENVIRONMENT
+    set_xla_flags()
     result = describe_machine() | {"benchmarks": [], "measurements": []}
     path = args.json or (None if args.names or args.quick else default_path(result["device"]))
     terminal = make_terminal()

@@ -214,6 +214,7 @@ def step_seconds(history: int, batch: int = 32) -> float:
         embedding=EMBEDDING,
         blocks=f"Att({KEY_WIDTH},{KEY_WIDTH})",
         max_length=history,
+        remat="none",
         key=jax.random.key(0),
     )
 

@@ -38,6 +38,7 @@ def ours(pack: bool) -> Workload:
         max_length=0,
         dtype="float32",
         implementation="xla",
+        remat="none",
     )
     return make_training(our_task(create), packed(PADDED, ROW) if pack else PADDED)
 

@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.environment = {"kind": "bandit", "sizes": {"arms": 5, "pulls": 10}}
     config.batch = 1_000
     config.evaluation = {"dev_trials": 4_000, "test_trials": 10_000}
-    config.model = {"embedding": 32, "blocks": "TC(32) TC(32) Att(32,32)"}
+    config.model = {"embedding": 32, "blocks": "TC(32) TC(32) Att(32,32)", "remat": "none"}
     config.ppo = {
         "discount": 0.99,
         "gae_lambda": 0.9,

@@ -44,6 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "label_scale": 1.0,
         "blocks": "Att(16,16) TC(16) Att(16,16)",
         "tied_init": 0.0,  # 0 for independent initial queries and keys
+        "remat": "none",
     }
     config.optimizer = {
         "method": "adam",

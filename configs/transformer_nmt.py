@@ -52,6 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "max_length": 0,
         "dtype": "float32",
         "implementation": "xla",
+        "remat": "none",
     }
     config.label_smoothing = 0.1
     config.optimizer = {

@@ -1,6 +1,8 @@
 """Layers that several models share. They hold weights only; PRNG keys are arguments."""
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from attention import KeyValues, affine, attend_heads, merge_heads, project_head
 from attention.multihead import Implementation
 
 Axes = tuple[str | None, ...]
+Remat = Literal["none", "dots", "full"]
 
 
 def param(value: Array, axes: Axes) -> nnx.Param:
@@ -33,6 +36,32 @@ def glorot(
 def split_key(key: PRNGKeyArray | None, parts: int) -> list[PRNGKeyArray | None]:
     """Split a key; without a key (no dropout), return `None` for each part."""
     return [None] * parts if key is None else list(jax.random.split(key, parts))
+
+
+def check_remat(remat: str) -> None:
+    """Check the name of a rematerialization policy.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    if remat not in get_args(Remat):
+        raise ValueError(f"remat must be 'none', 'dots' or 'full', not {remat!r}")
+
+
+def rematerialize(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
+    """Return a layer whose backward pass computes intermediate results again, to save memory.
+
+    Args:
+        layer: function of arrays, which may close over its weights.
+        remat: `none` stores all intermediate results. `dots` stores the results of matrix products
+            with weights, which are the most expensive to compute, but neither attention weights nor
+            the results of elementwise operations. `full` stores only the inputs of the layer.
+    """
+    if remat == "none":
+        return layer
+    # Products of activations with each other, such as attention logits, have batch dimensions.
+    keep_dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return jax.checkpoint(layer, policy=keep_dots if remat == "dots" else None)
 
 
 def hash_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "*B"]:

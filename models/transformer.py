@@ -1,28 +1,30 @@
 """The Transformer of Vaswani et al. 2017, "Attention Is All You Need": encoder and decoder."""
 
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from attention import KeyValues, extend, masks
+from attention import KeyValues, masks
 from attention.multihead import Implementation
 from models.encoder_decoder import Attention, Segments, Weights
 from models.layers import (
     Embedding,
-    FeedForward,
     LayerNorm,
-    MultiHeadAttention,
+    Remat,
+    check_remat,
     dropout,
     param,
+    rematerialize,
     shift_right,
     sinusoids,
     split_key,
 )
+from models.transformer_layers import DecoderLayer, EncoderLayer, Norm
 
-Norm = Literal["post", "pre"]
 Positions = Literal["sinusoidal", "learned"]
 
 
@@ -31,131 +33,6 @@ class Memory(NamedTuple):
 
     layers: list[KeyValues]  # projected once, per decoder layer
     segments: Int[Array, "B S"]  # 0 at padding
-
-
-class Residual(nnx.Module):
-    """Residual connection and layer normalization around a sub-layer.
-
-    Post-norm is `LayerNorm(x + Dropout(Sublayer(x)))` as printed (sec. 3.1 and 5.4). Pre-norm is
-    `x + Dropout(Sublayer(LayerNorm(x)))`, which makes deep stacks easier to train.
-    """
-
-    def __init__(self, width: int, norm: Norm, rate: float):
-        if norm not in get_args(Norm):
-            raise ValueError(f"norm must be 'post' or 'pre', not {norm!r}")
-        self.layer_norm = LayerNorm(width)
-        self.norm = norm
-        self.rate = rate
-
-    def input(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        """Input of the sub-layer."""
-        return self.layer_norm(x) if self.norm == "pre" else x
-
-    def output(
-        self, x: Float[Array, "*B D"], update: Float[Array, "*B D"], key: PRNGKeyArray | None
-    ) -> Float[Array, "*B D"]:
-        """Sum of `x` and the sub-layer's output, normalized in the post-norm form."""
-        x = x + dropout(update, self.rate, key)
-        return x if self.norm == "pre" else self.layer_norm(x)
-
-
-class EncoderLayer(nnx.Module):
-    """Self-attention, then a feed-forward network (sec. 3.1)."""
-
-    def __init__(self, width, heads, key_width, value_width, hidden, norm, rate, *, key):
-        key_attention, key_hidden = jax.random.split(key)
-        self.attention = MultiHeadAttention(width, heads, key_width, value_width, key=key_attention)
-        self.attention_residual = Residual(width, norm, rate)
-        self.feed_forward = FeedForward(width, hidden, key=key_hidden)
-        self.feed_forward_residual = Residual(width, norm, rate)
-
-    def __call__(
-        self,
-        x: Float[Array, "B S D"],
-        mask: Bool[Array, "B #H #S S"],
-        implementation: Implementation = "xla",
-        key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "B S D"], Float[Array, "B H S S"] | None]:
-        """Return the layer's output and its attention weights."""
-        keys = split_key(key, 2)
-
-        y = self.attention_residual.input(x)
-        update, weights = self.attention(
-            y, self.attention.project(y), mask=mask, implementation=implementation
-        )
-        x = self.attention_residual.output(x, update, keys[0])
-
-        update = self.feed_forward(self.feed_forward_residual.input(x))
-        return self.feed_forward_residual.output(x, update, keys[1]), weights
-
-
-class DecoderLayer(nnx.Module):
-    """Causal self-attention, attention to the source, then a feed-forward network (sec. 3.1)."""
-
-    def __init__(self, width, heads, key_width, value_width, hidden, norm, rate, *, key):
-        keys = jax.random.split(key, 3)
-        sizes = (width, heads, key_width, value_width)
-        self.attention = MultiHeadAttention(*sizes, key=keys[0])
-        self.attention_residual = Residual(width, norm, rate)
-        self.cross = MultiHeadAttention(*sizes, key=keys[1])
-        self.cross_residual = Residual(width, norm, rate)
-        self.feed_forward = FeedForward(width, hidden, key=keys[2])
-        self.feed_forward_residual = Residual(width, norm, rate)
-
-    def __call__(
-        self,
-        x: Float[Array, "B T D"],
-        memory: KeyValues,
-        mask: Bool[Array, "B #H #T T"],
-        cross_mask: Bool[Array, "B #H #T S"],
-        implementation: Implementation = "xla",
-        key: PRNGKeyArray | None = None,
-    ) -> tuple[
-        Float[Array, "B T D"], Float[Array, "B H T T"] | None, Float[Array, "B H T S"] | None
-    ]:
-        """Return the layer's output, its self-attention and its cross-attention weights."""
-        keys = split_key(key, 3)
-
-        y = self.attention_residual.input(x)
-        update, weights = self.attention(
-            y, self.attention.project(y), mask=mask, causal=True, implementation=implementation
-        )
-        x = self.attention_residual.output(x, update, keys[0])
-
-        y = self.cross_residual.input(x)
-        update, cross_weights = self.cross(
-            y, memory, mask=cross_mask, implementation=implementation
-        )
-        x = self.cross_residual.output(x, update, keys[1])
-
-        update = self.feed_forward(self.feed_forward_residual.input(x))
-        x = self.feed_forward_residual.output(x, update, keys[2])
-        return x, weights, cross_weights
-
-    def step(
-        self,
-        x: Float[Array, "B W D"],
-        cache: KeyValues,
-        memory: KeyValues,
-        memory_mask: Bool[Array, "B 1 1 S"],
-        position: Int[Array, ""],
-    ) -> tuple[Float[Array, "B W D"], KeyValues]:
-        """Compute one position of every beam, with a cache `[B, W, H, T, K]` of earlier positions.
-
-        In the cross-attention the W beams are W queries of one sentence, so the keys of the source
-        are stored once per sentence.
-        """
-        y = self.attention_residual.input(x)[..., None, :]
-        cache = extend(cache, self.attention.project(y), position)
-        past = masks.causal(1, cache.keys.shape[-2], position)
-        update, _ = self.attention(y, cache, mask=past)
-        x = self.attention_residual.output(x, update[..., 0, :], None)
-
-        update, _ = self.cross(self.cross_residual.input(x), memory, mask=memory_mask)
-        x = self.cross_residual.output(x, update, None)
-
-        update = self.feed_forward(self.feed_forward_residual.input(x))
-        return self.feed_forward_residual.output(x, update, None), cache
 
 
 class Transformer(nnx.Module):
@@ -176,10 +53,12 @@ class Transformer(nnx.Module):
         max_length: number of learned positions; not used with sinusoids.
         dtype: dtype of the activations; weights, norms and softmax stay in float32.
         implementation: see `attention.attend_heads`. Decoding steps use `xla`.
+        remat: intermediate results of a layer that training computes again, see
+            `models.layers.rematerialize`.
         key: PRNG key of the weights.
 
     Raises:
-        ValueError: if `norm`, `positions` or `implementation` is unknown.
+        ValueError: if `norm`, `positions`, `implementation` or `remat` is unknown.
     """
 
     pad, bos = 0, 1
@@ -204,6 +83,7 @@ class Transformer(nnx.Module):
         max_length: int,
         dtype: str,
         implementation: Implementation,
+        remat: Remat,
         key: PRNGKeyArray,
     ):
         if positions not in get_args(Positions):
@@ -211,6 +91,7 @@ class Transformer(nnx.Module):
         if implementation not in get_args(Implementation):
             known = ", ".join(map(repr, get_args(Implementation)))
             raise ValueError(f"implementation must be one of {known}, not {implementation!r}")
+        check_remat(remat)
         key_embedding, key_encoder, key_decoder = jax.random.split(key, 3)
         sizes = (width, heads, key_width, value_width, hidden, norm, dropout)
         self.embedding = Embedding(vocabulary, width, key=key_embedding)
@@ -229,6 +110,7 @@ class Transformer(nnx.Module):
         self.rate = dropout
         self.dtype = jnp.dtype(dtype)
         self.implementation: Implementation = implementation
+        self.remat: Remat = remat
 
     def encode(
         self,
@@ -252,7 +134,7 @@ class Transformer(nnx.Module):
         x = self._embed(source, self._position_table(0, source.shape[1]), segments, keys[-1])
         weights: Weights = []
         for layer, layer_key in zip(self.encoder, keys, strict=False):
-            x, layer_weights = layer(x, mask, self.implementation, layer_key)
+            x, layer_weights = self._apply(layer)(x, mask, key=layer_key)
             weights.append(layer_weights)
         if self.encoder_norm is not None:
             x = self.encoder_norm(x)
@@ -288,14 +170,17 @@ class Transformer(nnx.Module):
         weights: Weights = []
         cross: Weights = []
         for layer, layer_memory, layer_key in zip(self.decoder, memory.layers, keys, strict=False):
-            x, layer_weights, layer_cross = layer(
-                x, layer_memory, mask, cross_mask, self.implementation, layer_key
+            x, layer_weights, layer_cross = self._apply(layer)(
+                x, layer_memory, mask, cross_mask, key=layer_key
             )
             weights.append(layer_weights)
             cross.append(layer_cross)
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)
         return x, (weights, cross)
+
+    def _apply(self, layer):
+        return rematerialize(partial(layer, implementation=self.implementation), self.remat)
 
     def _embed(self, tokens, position_table, segments, key):
         x = self.embedding(tokens, self.dtype)

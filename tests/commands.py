@@ -49,7 +49,11 @@ def run_in_process(*argv: str, stdin: bytes | None = b"", cwd: Path | str = ROOT
         stack.enter_context(mock.patch("sys.argv", list(argv)))
         stack.enter_context(mock.patch("sys.stdin", source))
         # JAX is already initialized.
-        for name in ("run.enable_compilation_cache", "mesh.set_cpu_device_count"):
+        for name in (
+            "run.enable_compilation_cache",
+            "mesh.set_cpu_device_count",
+            "xla_flags.set_xla_flags",
+        ):
             stack.enter_context(mock.patch(f"training.{name}", return_value=None))
         stack.callback(_delete_flags, argv[0])
         stack.enter_context(fast_compilation())

@@ -6,6 +6,7 @@ step n - 1, so neither waits for the other.
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -333,6 +334,7 @@ class Trainer:
         params, state = map(mesh.bytes_per_device, (self.abstract.params, self.abstract))
         shape = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         source = self.config.train.init_from
+        flags = os.environ.get("XLA_FLAGS")
         resuming = f", resuming from {self.step:,}" if restored else ""
         rows = {
             "config": f"{self.config.name} (task {self.config.task})",
@@ -340,6 +342,7 @@ class Trainer:
             "parameters": f"{count:,} ({format_bytes(params)} per device, {format_bytes(state)} "
             "with optimizer state)",
             "device": f"{run.device()}; mesh {shape}",
+            **({"XLA flags": flags} if flags else {}),
             "steps": f"{self.config.train.steps:,}{resuming}",
             **({"weights": f"from {source}"} if source != "none" and not restored else {}),
             "workdir": self.workdir,

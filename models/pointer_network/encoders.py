@@ -11,7 +11,7 @@ import attention
 from attention import affine, masks
 from models.layers import glorot, param
 from models.recurrence import LSTM, make_matmul, rnn_scan
-from models.transformer import EncoderLayer
+from models.transformer_layers import EncoderLayer
 
 EncoderName = Literal["lstm", "set", "transformer"]
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from attention import affine, masks
 from models.layers import dropout, glorot, param, sinusoids, split_key
 from models.recurrence import GRU, LSTM, unroll
-from models.transformer import EncoderLayer
+from models.transformer_layers import EncoderLayer
 
 EncoderName = Literal["gru", "lstm", "self_attention"]
 Direction = Literal["forward", "reverse", "both"]

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from attention import affine
 from attention.spatial import max_pool
 from models.convolutions import conv_functions
-from models.layers import LayerNorm, dropout, glorot, param, split_key
+from models.layers import LayerNorm, Remat, dropout, glorot, param, split_key
 from models.snail.network import Backbone
 
 BLOCKS = 4  # convolution blocks, each of which halves the resolution
@@ -181,6 +181,7 @@ class FewShotClassifier(nnx.Module):
         blocks: see `models.snail.network.Backbone`.
         tied_init: see `models.snail.network.AttentionBlock`.
         max_length: maximum number of images per sequence, S + 1.
+        remat: see `models.snail.network.Backbone`.
         key: PRNG key of the initialization.
 
     Raises:
@@ -201,6 +202,7 @@ class FewShotClassifier(nnx.Module):
         blocks: str,
         tied_init: float,
         max_length: int,
+        remat: Remat,
         key: PRNGKeyArray,
     ):
         if encoder not in EMBEDDINGS:
@@ -214,6 +216,7 @@ class FewShotClassifier(nnx.Module):
             width=embedding + ways,
             blocks=blocks,
             max_length=max_length,
+            remat=remat,
             key=backbone_key,
             tied_init=tied_init,
         )

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import KeyValues, affine, attend, extend
 from attention.masks import causal
-from models.layers import glorot, param
+from models.layers import Remat, check_remat, glorot, param, rematerialize
 from models.recurrence import GRU, make_matmul, unroll
 
 
@@ -178,10 +178,12 @@ class Backbone(nnx.Module):
         blocks: blocks in the paper's notation: 'TC(32) TC(32) Att(32,32)'.
         max_length: T, maximum sequence length in steps.
         key: PRNG key of the initialization.
+        remat: intermediate results of a block that training computes again, see
+            `models.layers.rematerialize`.
         tied_init: see `AttentionBlock`.
 
     Raises:
-        ValueError: if a block is unknown.
+        ValueError: if a block or `remat` is unknown.
     """
 
     def __init__(
@@ -191,8 +193,11 @@ class Backbone(nnx.Module):
         blocks: str,
         max_length: int,
         key: PRNGKeyArray,
+        remat: Remat = "none",
         tied_init: float = 0.0,
     ):
+        check_remat(remat)
+        self.remat: Remat = remat
         self.blocks: Any = nnx.List()
         levels = max(1, math.ceil(math.log2(max_length)))
         for n, (kind, sizes) in enumerate(parse_blocks(blocks)):
@@ -217,11 +222,12 @@ class Backbone(nnx.Module):
         """
         weights = []
         for block in self.blocks:
+            outputs = rematerialize(block, self.remat)(x)
             if isinstance(block, AttentionBlock):
-                x, block_weights = block(x)
+                x, block_weights = outputs
                 weights.append(block_weights)
             else:
-                x = block(x)
+                x = outputs
         return x, weights
 
     def init_cache(self, batch: int) -> Cache:
@@ -269,6 +275,7 @@ class SNAIL(nnx.Module):
         embedding: output channels of the linear input layer.
         blocks: see `Backbone`.
         max_length: T, length of a trial in steps.
+        remat: see `Backbone`.
         key: PRNG key of the initialization.
     """
 
@@ -280,6 +287,7 @@ class SNAIL(nnx.Module):
         embedding: int,
         blocks: str,
         max_length: int,
+        remat: Remat,
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key)
@@ -287,7 +295,9 @@ class SNAIL(nnx.Module):
             glorot(keys[0], (inputs, embedding), inputs, embedding), (None, "embed")
         )
         self.embedding_bias = param(jnp.zeros(embedding), ("embed",))
-        self.backbone = Backbone(width=embedding, blocks=blocks, max_length=max_length, key=keys[1])
+        self.backbone = Backbone(
+            width=embedding, blocks=blocks, max_length=max_length, remat=remat, key=keys[1]
+        )
         self.heads = Heads(self.backbone.width, actions)
 
     def __call__(

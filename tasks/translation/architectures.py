@@ -13,7 +13,7 @@ MODELS: dict[str, Callable[..., EncoderDecoder]] = {
 }
 # Options that the configs of version 0.1.0 do not have.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "transformer": {"positions": "sinusoidal", "max_length": 0},
+    "transformer": {"positions": "sinusoidal", "max_length": 0, "remat": "none"},
     "rnnsearch": {"initialization": "glorot"},
     "luong": {"initialization": "glorot"},
 }

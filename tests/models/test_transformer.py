@@ -12,7 +12,7 @@ from flax import nnx
 from models import Transformer
 from models.beam_search import beam_search
 from models.encoder_decoder import Segments
-from models.transformer import Residual
+from models.transformer_layers import Residual
 from tests.models.tiny import (
     SIZES,
     SOURCE,
@@ -259,7 +259,8 @@ def test_every_sublayer_and_embedding_has_dropout_with_its_own_key(monkeypatch):
             found.append(jax.random.key_data(key))
             return x
 
-        monkeypatch.setattr("models.transformer.dropout", dropout)
+        for module in ("transformer", "transformer_layers"):
+            monkeypatch.setattr(f"models.{module}.dropout", dropout)
         nnx.merge(graphdef, params)(SOURCE, TARGET, key)
         return jnp.stack(found)
 

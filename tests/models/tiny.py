@@ -26,6 +26,7 @@ SIZES = {
     "max_length": 0,
     "dtype": "float32",
     "implementation": "xla",
+    "remat": "none",
 }
 
 # Two sentences of different lengths, padded; no token is in both source and target.

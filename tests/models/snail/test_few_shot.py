@@ -11,7 +11,13 @@ from models.snail.network import AttentionBlock
 
 KEY = jax.random.key(0)
 SIZES = {"ways": 2, "size": 16, "channels": 1, "filters": 4, "embedding": 6, "dropout": 0.5}
-BODY = {"label_scale": 1.0, "blocks": "Att(4,4) TC(4)", "tied_init": 0.0, "max_length": 5}
+BODY = {
+    "label_scale": 1.0,
+    "blocks": "Att(4,4) TC(4)",
+    "tied_init": 0.0,
+    "max_length": 5,
+    "remat": "none",
+}
 
 
 def create(encoder="convolutional", **changes):

@@ -29,6 +29,7 @@ def make_snail(blocks, max_length=T):
         embedding=5,
         blocks=blocks,
         max_length=max_length,
+        remat="none",
         key=KEY,
     )
 

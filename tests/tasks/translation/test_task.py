@@ -194,7 +194,7 @@ def test_references_are_compared_in_the_normal_form_of_the_output(
 def test_models_of_version_0_1_0_have_the_options_of_today(name):
     options = {"transformer": transformer_nmt, "luong": seq2seq_g2p}[name].get_config().model
     known = dict(options)
-    new = {"transformer": ("positions", "max_length"), "luong": ("initialization",)}[name]
+    new = {"transformer": ("positions", "max_length", "remat"), "luong": ("initialization",)}[name]
     old = {key: value for key, value in known.items() if key not in new}
     assert select_model(name, old) == select_model(name, known)
     assert len(old) < len(known)
