@@ -12,7 +12,9 @@ additive score, a GRU decoder, joint BPE of 10,000 tokens, Adam with a rate of 4
 32 sentences. Deviations: RNNsearch's decoder with one GRU instead of the conditional GRU with two,
 a maxout layer before the softmax, one rate of dropout, and untied target embeddings.
 
-Sized for a laptop: some hours on two CPU cores. Not yet trained.
+Expected: `test/bleu_tok_lc` of 37.1: results/seq2seq_caglayan_multi30k.
+
+Sized for a laptop: an hour on one CPU core.
 """
 
 from ml_collections import ConfigDict
@@ -46,5 +48,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.encoder.update(width=512)
     config.batching.tokens = 32 * 14
     config.decode.width = 12
-    config.train.update(steps=18_000, log_every=100, eval_every=900, checkpoint_every=300)
+    config.train.update(steps=30_000, log_every=100, eval_every=900, checkpoint_every=300)
     return config

@@ -51,6 +51,12 @@ HEADLINES = (
         "test/bleu_tok_lc",
         "transformer_multi30k",
     ),
+    Headline(
+        "caglayan2017/table 1/text-only GRU with attention, test2016",
+        "Multi30k En-De",
+        "test/bleu_tok_lc",
+        "seq2seq_caglayan_multi30k",
+    ),
     Headline(f"{GRAVES} 3/copy, NTM, LSTM", "copy", BITS, "ntm_tasks", "copy-NTM_LSTM"),
     Headline(
         f"{GRAVES} 7/repeat copy, NTM, LSTM",
