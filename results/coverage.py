@@ -116,7 +116,8 @@ def read_plans(command: Command) -> Iterator[str]:
         )
         if hardware and memory and seconds:
             days = parse_duration(seconds[1]) / 86_400
-            yield f"plan: {hardware[1]}, {memory[1]}, {days:.2g} days"
+            time = f"{days:.2g} days" if days >= 0.01 else "less than 0.01 days"
+            yield f"plan: {hardware[1]}, {memory[1]}, {time}"
 
 
 def parse_duration(text: str) -> int:
