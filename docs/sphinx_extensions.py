@@ -57,7 +57,8 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
 def mark_repository_links(app: Sphinx, name: str, source: list[str]) -> None:
     """Replace relative links to files outside of the documentation by `REPOSITORY`/path.
 
-    `docs/notebooks` is a symbolic link, so links between notebooks and pages are made absolute.
+    `docs/notebooks` is a symbolic link, which MyST resolves in links: links to notebooks become
+    roles, and links from notebooks to pages absolute.
     """
     page = Path(app.env.doc2path(name))
 
@@ -70,8 +71,8 @@ def mark_repository_links(app: Sphinx, name: str, source: list[str]) -> None:
         path, root = target.relative_to(ROOT), REPOSITORY
         if target.is_relative_to(app.srcdir):
             path, root = target.relative_to(app.srcdir), ""
-        elif (app.srcdir / path).exists():
-            root = ""
+        elif path.parent.name == "notebooks" and path.suffix == ".md":
+            return f"{{doc}}`{match['text']} </{path.with_suffix('')}>`"
         return f"[{match['text']}]({root}/{path.as_posix()}{match['anchor'] or ''})"
 
     source[0] = LINK.sub(replace, source[0])
