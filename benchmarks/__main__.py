@@ -47,6 +47,7 @@ MODULES = (
 )
 PACKAGES = ("jax", "jaxlib", "flax", "torch")
 ROUNDS, QUICK_ROUNDS = 7, 2
+WIDTH = 130  # of the table, in characters, also in a log file
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share a GPU
     # So that the time to the first round includes the compilation.
@@ -73,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
     result = describe_machine() | {"benchmarks": [], "measurements": []}
     path = args.json or (None if args.names or args.quick else default_path(result["device"]))
     terminal = make_terminal()
+    terminal.width = max(terminal.width, WIDTH)
     terminal.print(f"{result['device']}; {format_versions(result)}", markup=False)
     for entry in entries:
         terminal.print(f"{entry.name} ...", markup=False)

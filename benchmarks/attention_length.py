@@ -104,7 +104,9 @@ def draw(rows: list[dict[str, Any]], title: str) -> Any:
         for name in dict.fromkeys(row["implementation"] for row in rows):
             points = [x for x in rows if x["implementation"] == name and column in x]
             lengths, values = ([x[key] for x in points] for key in ("length", column))
-            axes.loglog(lengths, values, "o-", base=2, label=name)
+            axes.plot(lengths, values, "o-", label=name)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
         axes.set(xlabel="length", ylabel=f"{column} of a forward and backward pass")
         axes.grid(alpha=0.3)
     axes.legend()

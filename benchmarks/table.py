@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import attention_length, bound
 from results.table import format_rows, replace_table
+from training.console import format_bytes
 from training.run import read_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -66,7 +67,9 @@ def format_benchmark(entry: Mapping[str, Any]) -> tuple[str, ...]:
     torch = [name for name in implementations if name.startswith("torch")]
     name = min(torch, key=lambda x: implementations[x]["ratio"])
     peer = implementations[name]
-    pair = lambda key, unit=1.0: " / ".join(f"{x[key] / unit:.1f}" for x in (ours, peer))
+    seconds, memory = (
+        [x[key] for x in (ours, peer)] for key in ("first_round_seconds", "peak_bytes")
+    )
     return (
         entry["name"],
         f"{ours['throughput']:,.0f} {entry['unit']}",
@@ -75,8 +78,8 @@ def format_benchmark(entry: Mapping[str, Any]) -> tuple[str, ...]:
         f"{ours['spread']:.0%} / {peer['spread']:.0%}",
         f"{implementations[bound.NAME]['ratio']:.0%}",
         f"{ours['flops_utilization']:.1%}",
-        f"{pair('first_round_seconds')} s",
-        f"{pair('peak_bytes', 2**30)} GiB",
+        " / ".join(f"{x:.1f} s" for x in seconds),
+        " / ".join(map(format_bytes, memory)),
     )
 
 

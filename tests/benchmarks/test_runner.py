@@ -84,7 +84,7 @@ def test_recorded_run_changes_the_tables(tmp_path, monkeypatch):
     row = next(line for line in after.splitlines() if line.startswith("| ntm"))
     cells = re.split(r" *\| *", row.strip("| "))
     assert cells[:5] == ["ntm", "1,000 sequences", "800 compiled", "1.25", "2% / 2%"]
-    assert cells[5:] == ["80%", "34.0%", "5.0 / 5.0 s", "1.0 / 1.0 GiB"]
+    assert cells[5:] == ["80%", "34.0%", "5.0 s / 5.0 s", "1.00 GiB / 1.00 GiB"]
     assert "| 0.01234 |  |" in after
 
 
