@@ -51,6 +51,8 @@ def check_remat(remat: str) -> None:
 def rematerialize(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
     """Return a layer whose backward pass computes intermediate results again, to save memory.
 
+    This has no effect on CPUs, where XLA merges the second computation with the first one.
+
     Args:
         layer: function of arrays, which may close over its weights.
         remat: `none` stores all intermediate results. `dots` stores the results of matrix products
