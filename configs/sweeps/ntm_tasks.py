@@ -63,7 +63,7 @@ SPECIAL: dict[tuple[str, str], dict[str, Any]] = {
     # Without clipping in the backward pass, gradients overflow.
     ("ngrams", FEED_FORWARD): {"model.memory_init": "learned", "model.backward_clip": 10.0},
 }
-METRICS = ("test/bits_per_sequence", "test/bit_errors")
+METRICS = ("test/bits_per_sequence", "test/excess_bits", "test/bit_errors")
 
 
 def runs():
