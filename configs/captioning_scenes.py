@@ -13,7 +13,7 @@ they are 0.88 to 0.93 and 0.80: results/captioning_scenes.
 every word reads the mean annotation), or `hard`, which requires
 `--config.task=captioning.hard_attention`.
 
-Sized for a laptop: a quarter of an hour on two CPU cores.
+Sized for a laptop: 38 minutes on one CPU core.
 """
 
 from ml_collections import ConfigDict

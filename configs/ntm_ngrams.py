@@ -1,12 +1,13 @@
 """Neural Turing Machine on dynamic n-grams.
 
 Paper: Graves et al. 2014, "Neural Turing Machines", sec. 4.4 and fig. 13: for 200 bits, about 133
-to 134 bits per sequence by the NTM, 137 by an LSTM, and 131 to 132 by the optimal estimator. The
-cost above the optimal estimator on the same sequences is `test/excess_bits`.
+to 134 bits per sequence by the NTM, 137 by an LSTM, and 131 to 132 by the optimal estimator.
+`test/excess_bits` is the cost above the optimal estimator on the same sequences.
 
     python train.py --config=configs/ntm_ngrams.py --workdir=runs/ntm_ngrams
 
-Expected: `test/bits_per_sequence` 135.3, and `test/optimal_bits` 133.9: results/ntm_tasks.
+Expected: `test/excess_bits` 1.4, from `test/bits_per_sequence` 135.3 and `test/optimal_bits` 133.9:
+results/ntm_tasks.
 
 Sized for a laptop: a quarter of an hour on one CPU core. Other values as in configs/ntm_copy.py.
 """

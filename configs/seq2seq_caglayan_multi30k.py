@@ -14,7 +14,7 @@ a maxout layer before the softmax, one rate of dropout, and untied target embedd
 
 Expected: `test/bleu_tok_lc` of 37.1: results/seq2seq_caglayan_multi30k.
 
-Sized for a laptop: an hour on one CPU core.
+Sized for a laptop: 1 hour 38 minutes on one CPU core.
 """
 
 from ml_collections import ConfigDict

@@ -18,7 +18,7 @@ With independent initial queries and keys, or labels of the scale of the paper, 
 chance for 120 steps; with `tied_init` and `label_scale` the accuracy left chance after about 100.
 
 Expected: `test/one_shot_error` of 0.26 with the first set and 0.245 with the second:
-configs/sweeps/snail_omniglot_small.py.
+results/snail_omniglot_small. configs/sweeps/snail_omniglot_small.py trains both.
 
 Sized for a laptop: half an hour on one CPU core.
 """
