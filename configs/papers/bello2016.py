@@ -1,8 +1,8 @@
 """Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning".
 
-Sampling and Active Search are evaluations of the runs: the docstrings of
-`configs/ptrnet_tsp20_bello.py` and `configs/sweeps/bello_tables.py` have their commands. So is
-greedy@16, the shortest of the greedy tours of 16 policies.
+Sampling, Active Search and greedy@16 (the shortest of the greedy tours of 16 policies) are
+evaluations of the runs. The docstrings of `configs/ptrnet_tsp20_bello.py` and
+`configs/sweeps/bello_tables.py` have the commands.
 """
 
 # Tour lengths by number of cities.

@@ -1,16 +1,16 @@
 """Graves et al. 2014, "Neural Turing Machines".
 
 The values are bits per sequence at the end of the learning curves, read from the plots: the paper
-prints no numbers. Those of dynamic n-grams are above the optimal estimator, which has 131.5 in the
-plot: the cost depends on the 1,000 test sequences, with a standard error of 1.1 bits, and the
-difference hardly does. `python -m results.ntm_figures` draws all figures from the finished runs of
-the sweep `ntm_tasks`.
+prints no numbers. The values of dynamic n-grams are bits above the optimal estimator, whose cost in
+the plot is 131.5: the mean cost of 1,000 test sequences has a standard error of 1.1 bits, but the
+difference hardly depends on the sequences. `python -m results.ntm_figures` draws all figures from
+the finished runs of the sweep `ntm_tasks`.
 """
 
 MODELS = FEED_FORWARD, LSTM_CONTROLLER, LSTM = "NTM, feed-forward", "NTM, LSTM", "LSTM"
 MEMORY = FEED_FORWARD, LSTM_CONTROLLER
-# Task of configs/sweeps/ntm_tasks.py, title, and bits per sequence of each model. Repeat copy was
-# trained on half a million sequences, the others on a million.
+# Task of configs/sweeps/ntm_tasks.py, title, and the value of each model. Repeat copy was trained
+# on half a million sequences, the others on a million.
 CURVES = {
     3: ("copy", "copy", (0, 0, 2)),
     7: ("repeat_copy", "repeat copy", (0, 0, 0)),

@@ -1,12 +1,12 @@
 """SNAIL on the official one-shot runs of Omniglot, trained on each of the small background sets.
 
-Lake et al. 2019, "The Omniglot challenge: a 3-year progress report": an error of about 0.30 of the
-prototypical network, the mean of both sets.
+Lake et al. 2019, "The Omniglot challenge: a 3-year progress report": the prototypical network has
+an error of about 0.30, the mean of both sets.
 
     python sweep.py --sweep=configs/sweeps/snail_omniglot_small.py --parallel=2
 
-The archives are in `data/omniglot`; for others set `--config.data.data_dir=DIR`. The docstring of
-configs/snail_omniglot_small.py names the archives.
+The archives named in configs/snail_omniglot_small.py are read from `data/omniglot`;
+`--config.data.data_dir=DIR` sets another directory.
 """
 
 from functools import partial
