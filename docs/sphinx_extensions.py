@@ -57,8 +57,9 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
 def mark_repository_links(app: Sphinx, name: str, source: list[str]) -> None:
     """Replace relative links to files outside of the documentation by `REPOSITORY`/path.
 
-    `docs/notebooks` is a symbolic link, which MyST resolves in links: links to notebooks become
-    roles, and links from notebooks to pages absolute.
+    `docs/notebooks` is a symbolic link, which MyST resolves to a path outside of the documentation.
+    Therefore links to notebooks become `doc` roles, and links from notebooks to pages become
+    absolute.
     """
     page = Path(app.env.doc2path(name))
 
