@@ -57,8 +57,8 @@ def time_interleaved(
         rounds: number of timed rounds of each implementation.
 
     Returns:
-        Measurements of the implementations that could be built. The process of another one has
-        printed its traceback.
+        Measurements of the implementations that could be built. The process of an implementation
+        that could not be built prints its traceback.
     """
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Any] = {}

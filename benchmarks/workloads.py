@@ -1,4 +1,4 @@
-"""What a benchmark module declares, and workloads that several modules share.
+"""Types that a benchmark module declares, and workloads that several modules share.
 
 Frameworks are imported in functions, because each implementation runs in its own process.
 """
@@ -166,7 +166,7 @@ def make_torch_training(model: Any, batches: Batches, compiled: bool) -> Workloa
 def beside_torch(
     ours: Implementation, torch: Callable[[bool], Workload]
 ) -> dict[str, Implementation]:
-    """Name three implementations: ours, and `torch(compiled)` without and with `torch.compile`."""
+    """Return three implementations by name: ours, PyTorch in eager mode, and PyTorch compiled."""
     return {
         "ours": ours,
         "torch eager": partial(torch, False),

@@ -236,7 +236,7 @@ class NTM(nnx.Module):
         memory_init: initial memory: a small `constant`, `learned`, or sampled at `random` for each
             sequence.
         backward_clip: bound of the gradient components of a step's state and products during the
-            backward pass (10 in sec. 4); 0 for none.
+            backward pass (10 in sec. 4.6); 0 for none.
         key: PRNG key of the initial weights.
     """
 

@@ -111,8 +111,8 @@ def append_one(x: Float[Array, "*B I"]) -> Float[Array, "*B I+1"]:
 def clip_cotangent(x: Float[Array, "*S"], limit: float) -> Float[Array, "*S"]:
     """Identity whose VJP clips each component of the cotangent to `[-limit, limit]`.
 
-    In a recurrent step it bounds gradients on their way back through time. Clipping the gradients
-    of the parameters cannot: they may have overflowed already.
+    In a recurrent step, this bounds the gradients in backpropagation through time. Clipping the
+    gradients of the parameters does not, because these may already have overflowed.
 
     Source: Graves 2013, "Generating Sequences with Recurrent Neural Networks", sec. 2.1.
     """

@@ -53,8 +53,7 @@ class Transformer(nnx.Module):
         max_length: number of learned positions; not used with sinusoids.
         dtype: dtype of the activations; weights, norms and softmax stay in float32.
         implementation: see `attention.attend_heads`. Decoding steps use `xla`.
-        remat: intermediate results of a layer that training computes again, see
-            `models.layers.rematerialize`.
+        remat: rematerialization policy of each layer, see `models.layers.rematerialize`.
         key: PRNG key of the weights.
 
     Raises:

@@ -96,7 +96,10 @@ class HasAttentionMaps(Protocol):
     """Task that shows its attention in a few examples."""
 
     def attention_maps(self, state: Any) -> Sequence[Any]:
-        """Return maps with `example`, `name` and `weights` `[L, H, T, S]`, maybe none."""
+        """Return attention maps, with the fields `example`, `name` and `weights` `[L, H, T, S]`.
+
+        The list is empty for models without attention.
+        """
         ...
 
 
@@ -292,7 +295,7 @@ class Trainer:
     def write_examples(self, state: Any) -> str:
         """Write samples and attention weights to TensorBoard, and return the samples.
 
-        The weights are of all maps of one example.
+        Only the attention maps of the first example are written.
         """
         samples = ""
         with self.continue_after_errors("examples"):

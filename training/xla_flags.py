@@ -1,7 +1,7 @@
 """XLA flags that every run sets, by platform.
 
 A flag that `XLA_FLAGS` already contains keeps its value. `ATTENTION_ATLAS_XLA_FLAGS=0` sets none.
-The figures are from benchmarks/README.md, on an NVIDIA H200.
+The figures without a device are from benchmarks/README.md, on an NVIDIA H200.
 """
 
 import os

@@ -178,8 +178,7 @@ class Backbone(nnx.Module):
         blocks: blocks in the paper's notation: 'TC(32) TC(32) Att(32,32)'.
         max_length: T, maximum sequence length in steps.
         key: PRNG key of the initialization.
-        remat: intermediate results of a block that training computes again, see
-            `models.layers.rematerialize`.
+        remat: rematerialization policy of each block, see `models.layers.rematerialize`.
         tied_init: see `AttentionBlock`.
 
     Raises:

@@ -65,7 +65,7 @@ class MemoryTask(Supervised):
     Metrics, averaged over sequences: `bits_per_sequence`, the cross-entropy of the targets, which
     is the cost that the paper reports; `bit_errors`, the number of wrong output bits after
     rounding; `exact_match`, the fraction of sequences without a bit error; and for dynamic n-grams
-    `optimal_bits`, the cost of the optimal estimator, and `excess_bits`, the cost above it.
+    `optimal_bits`, the cost of the optimal estimator, and `excess_bits`, the difference of both.
     """
 
     unit = "sequences"

@@ -9,7 +9,7 @@ from training import mesh
 
 
 def stub(monkeypatch, temporary_bytes):
-    """Measure a function of one product, with the memory that it is said to take."""
+    """Measure a small function whose compiled program reports the given temporary memory."""
     monkeypatch.setattr(attention_length, "temporary_bytes", lambda compiled: temporary_bytes)
     fn = lambda q, k, v: q * jnp.sum(k * v)
     return list(attention_length.measure_one("name", fn, (2, 4, 8)))
