@@ -58,8 +58,8 @@ from training.files import atomic_write
 WORKDIR = flags.DEFINE_multi_string(
     "workdir",
     [],
-    "Run directory; several are an ensemble: the mean of the probabilities of translation models, or "
-    "the shortest of the tours of several policies.",
+    "Run directory; several are an ensemble: the mean of the probabilities of translation models, "
+    "or the shortest of the tours of several policies.",
 )
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
 CHECKPOINT = flags.DEFINE_enum(
