@@ -25,7 +25,7 @@ def build_products(implementation: Implementation) -> Workload:
 
 
 def count_products(programs: Sequence[Program]) -> list[tuple[Any, int]]:
-    """Return an equation for each distinct product of the programs, and the executions of it."""
+    """Return an equation and the number of executions of each distinct product of the programs."""
     counts: Counter[Any] = Counter()
     examples = {}
     for program in programs:

@@ -147,7 +147,7 @@ class Translator(Protocol):
 
 @runtime_checkable
 class SupportsEnsemble(Protocol):
-    """Task that evaluates several runs as one model (`eval.py --workdir=A,B`)."""
+    """Task that evaluates several runs as one model (`eval.py --workdir=A --workdir=B`)."""
 
     def ensemble(self, state: Any, others: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
         """Return a task and a state that evaluate several models as one.

@@ -55,12 +55,12 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "optimizer.learning_rate": 1e-3,
     },
 }
-SPECIAL: dict[tuple[str, str], dict[str, Any]] = {
+TASK_OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
     # At the learning rate of configs/ntm_repeat_copy.py, 3e-3, this model is unstable.
     ("repeat_copy", FEED_FORWARD): {"optimizer.learning_rate": 1e-3},
     ("repeat_copy", LSTM): {"train.steps": 2_000},  # 100,000 sequences take an hour and a half
-    # The rows of a learned memory differ, so that the row that is read can stand for the context.
-    # Without clipping in the backward pass, gradients overflow.
+    # The rows of a learned initial memory differ, so that the row that is read can represent the
+    # context. Without clipping in the backward pass, gradients overflow.
     ("ngrams", FEED_FORWARD): {"model.memory_init": "learned", "model.backward_clip": 10.0},
 }
 METRICS = ("test/bits_per_sequence", "test/excess_bits", "test/bit_errors")
@@ -70,7 +70,7 @@ def runs():
     for task, models in MODELS.items():
         for model, sizes in models.items():
             overrides = OVERRIDES[model] | {f"model.{name}": x for name, x in sizes.items()}
-            overrides |= SPECIAL.get((task, model), {})
+            overrides |= TASK_OVERRIDES.get((task, model), {})
             yield Run(
                 config=f"configs/ntm_{task}.py",
                 labels={"task": task, "model": model},
