@@ -13,7 +13,7 @@ they are 0.88 to 0.93 and 0.80: results/captioning_scenes.
 every word reads the mean annotation), or `hard`, which requires
 `--config.task=captioning.hard_attention`.
 
-Sized for a laptop: a quarter of an hour on one idle CPU core of two, 43 ms per step.
+Sized for a laptop: a quarter of an hour on two idle CPU cores, 43 ms per step.
 """
 
 from ml_collections import ConfigDict
