@@ -109,15 +109,13 @@ class FewShotClassification(Supervised):
     def create(self, key: Array) -> FewShotClassifier:
         """Initialize the model."""
         data = self.config.data
-        # Runs of version 0.1.0 have no key `remat`.
-        options: dict[str, Any] = {"remat": "none"} | dict(self.config.model)
         return FewShotClassifier(
             ways=data.ways,
             size=data.image_size,
             channels=datasets.channels(data.source),
             max_length=data.ways * max(data.shots) + 1,
             key=key,
-            **options,
+            **self.config.model,
         )
 
     def largest_batch(self) -> Episodes:

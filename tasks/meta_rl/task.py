@@ -73,14 +73,12 @@ class MetaRL(ShowsAttention):
     def create(self, key: Array) -> SNAIL:
         """Create the model with initial parameters."""
         environment = self.environment
-        # Runs of version 0.1.0 have no key `remat`.
-        options: dict[str, Any] = {"remat": "none"} | dict(self.config.model)
         return SNAIL(
             inputs=environment.observation_size + environment.num_actions + 2,
             actions=environment.num_actions,
             max_length=environment.num_steps,
             key=key,
-            **options,
+            **self.config.model,
         )
 
     def describe(self) -> dict[str, str]:
