@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from tasks.meta_rl import planners
-from tasks.meta_rl.environments import Bandit, Params, TabularMDP
+from tasks.meta_rl.environments import Bandit, Maze, MazeLayout, Params, TabularMDP
 from tasks.meta_rl.trials import Agent, TimeStep
 
 DISCOUNT = 0.99  # discount factor of the Gittins index
@@ -27,8 +27,9 @@ LOOKAHEAD = 300  # pulls after the end of a trial that its dynamic program cover
 class Baselines(NamedTuple):
     """Baseline policies of an environment.
 
-    `init_carry(batch)` is the initial carry of all agents. `optima(params)` is the expected reward
-    of a trial under the optimal policy for known tasks, an upper bound for any agent.
+    `init_carry(batch)` is the initial carry of all agents. `optima(params)` has the results of the
+    optimal policy for known tasks, bounds for any agent: the expected reward of a trial, or in
+    mazes the number of steps of an episode.
     """
 
     agents: dict[str, Agent]
@@ -54,6 +55,26 @@ def _(environment: TabularMDP) -> Baselines:
     agents |= planners.agents(environment)
     init_carry = partial(planners.init_carry, environment)
     return Baselines(agents, init_carry, partial(planners.optima, environment))
+
+
+@make_baselines.register
+def _(environment: Maze) -> Baselines:
+    steps = lambda layouts: jnp.minimum(jax.vmap(path_length)(layouts), environment.horizon)
+    random = make_baselines.dispatch(object)(environment)
+    return random._replace(optima=lambda layouts: {"steps_optimum": steps(layouts)})
+
+
+def path_length(layout: MazeLayout) -> Int[Array, ""]:
+    """Compute the number of moves of the shortest path to the goal, by breadth-first search."""
+
+    def move(search):
+        reached, moves = search
+        neighbors = [jnp.roll(reached, offset, (0, 1)) for offset in Maze.moves]
+        return sum(neighbors, reached) & ~layout.walls, moves + 1
+
+    start = jnp.zeros_like(layout.walls).at[layout.start[0], layout.start[1]].set(True)
+    at_goal = lambda search: search[0][layout.goal[0], layout.goal[1]]
+    return jax.lax.while_loop(lambda search: ~at_goal(search), move, (start, jnp.int32(0)))[1]
 
 
 @make_baselines.register

@@ -203,7 +203,7 @@ class MetaRL(ShowsAttention):
         On the test split the baselines run in the same trials (`reward_gittins`), and `optimum` is
         the expected reward of the optimal policy. For Markov decision processes, `normalized` is
         the mean reward divided by the mean optimum. If a trial has two episodes, `steps_1` and
-        `steps_2` are their lengths.
+        `steps_2` are their lengths; in mazes, `steps_optimum` is the length of the shortest path.
         """
         rewards, scalars = self._mean_rewards(state, split)
         metrics = {name: float(by_step.sum()) for name, by_step in rewards.items()}
@@ -285,7 +285,8 @@ class MetaRL(ShowsAttention):
             label: np.array([scalars[f"steps_{n}{suffix(name)}"] for n in (1, 2)])
             for name, label in labels.items()
         }
-        return {"episodes": plotting.line_plot(lengths, "episode", "steps per episode", None)}
+        optimum = scalars.get("steps_optimum")
+        return {"episodes": plotting.line_plot(lengths, "episode", "steps per episode", optimum)}
 
     def _attention_figure(self, state: TrainState) -> dict[str, Figure]:
         """Plot the attention weights in one trial, if the model has attention blocks."""

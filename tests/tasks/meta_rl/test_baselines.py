@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import optimize, sparse, stats
 
 from tasks.meta_rl import baselines, planners
 from tasks.meta_rl.baselines import BetaPosterior, gittins_indices, make_baselines
-from tasks.meta_rl.environments import Bandit, TabularMDP
+from tasks.meta_rl.environments import Bandit, Maze, MazeLayout, TabularMDP
 from tasks.meta_rl.trials import TimeStep, rollout, sample_tasks, trial_keys
 from tests.commands import fast_compilation
 
@@ -237,3 +237,24 @@ def test_planners_match_published_rewards():
     published = {"epsilon_greedy": 0.640, "psrl": 0.665, "opsrl": 0.694, "ucrl2": 0.706}
     for name, value in published.items():
         assert abs(normalized[name] - value) < 0.07, (name, normalized[name])
+
+
+def shortest_path(walls, start, goal):
+    """Return the length of the shortest path between two tiles, by SciPy."""
+    index = np.arange(walls.size).reshape(walls.shape)
+    right, down = (index[:, :-1], index[:, 1:]), (index[:-1], index[1:])
+    pairs = np.concatenate([np.stack([a.ravel(), b.ravel()]) for a, b in (right, down)], axis=1)
+    first, second = pairs[:, ~walls.ravel()[pairs].any(0)]
+    graph = sparse.csr_array((np.ones(len(first)), (first, second)), shape=(walls.size,) * 2)
+    lengths = sparse.csgraph.shortest_path(graph, directed=False, indices=index[tuple(start)])
+    return lengths[index[tuple(goal)]]
+
+
+@pytest.mark.parametrize("horizon", [1000, 12])
+def test_optimum_of_mazes_is_the_shortest_path_or_the_horizon(horizon):
+    maze = Maze(cells=6, horizon=horizon)
+    layouts: MazeLayout = jax.vmap(maze.sample_task)(jax.random.split(jax.random.key(3), 40))
+    expected = [shortest_path(*map(np.asarray, layout)) for layout in zip(*layouts, strict=True)]
+    assert max(expected) > 12
+    steps = make_baselines(maze).optima(layouts)["steps_optimum"]
+    np.testing.assert_array_equal(steps, np.minimum(expected, horizon))

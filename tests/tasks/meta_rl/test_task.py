@@ -133,6 +133,7 @@ def test_figure_of_variable_length_episodes_has_their_lengths(maze_evaluations):
     for label, suffix in (("ours", ""), ("random", "_random")):
         lengths = [metrics[f"steps_{n}{suffix}"] for n in (1, 2)]
         np.testing.assert_allclose(lines[label], lengths)
+    np.testing.assert_allclose(lines["optimum"], metrics["steps_optimum"])
     assert "regret" not in figures
 
 
