@@ -56,18 +56,26 @@ FIGURES = ("luong2015/figure 5/learning curves", "luong2015/figure 6/BLEU by len
 METRICS = ("test/perplexity", "test/bleu_words", "test/bleu_words_replaced")
 
 
-def runs():
-    overrides = dict(BASE)
-    for row, changes in ROWS.items():
-        overrides |= changes
-        rows = (f"luong2015/table 1/{row}", *FIGURES)
+def cumulative_runs(table, overrides, rows, figures=()):
+    """Yield the runs of a table in which each row keeps the changes of the rows above it.
+
+    Args:
+        table: name of the table in configs/papers/luong2015.py.
+        overrides: of all rows.
+        rows: further overrides by row.
+        figures: rows of figures that all runs reproduce.
+    """
+    for row, changes in rows.items():
+        overrides = overrides | changes
+        names = (f"luong2015/{table}/{row}", *figures)
         yield Run(
             config="configs/seq2seq_luong_wmt14.py",
             labels={"model": row},
-            overrides=dict(overrides),
-            rows=rows,
-            paper=printed(rows),
+            overrides=overrides,
+            rows=names,
+            paper=printed(names),
         )
 
 
+runs = partial(cumulative_runs, "table 1", BASE, ROWS, FIGURES)
 figure = partial(metric_by_length, metric="bleu_words")

@@ -14,10 +14,8 @@ Sized for the paper: 4 runs of days on one accelerator, see configs/seq2seq_luon
 from functools import partial
 from typing import Any
 
-from configs.papers import printed
-from configs.sweeps.luong_table1 import BASE, DROPOUT, LOCATION, METRICS
+from configs.sweeps.luong_table1 import BASE, DROPOUT, LOCATION, METRICS, cumulative_runs
 from training.plots import metric_bars
-from training.sweeps import Run
 
 DOT: dict[str, Any] = {"model.attention.score": "dot"}
 ROWS: dict[str, dict[str, Any]] = {  # overrides; each row includes those above it
@@ -27,19 +25,5 @@ ROWS: dict[str, dict[str, Any]] = {  # overrides; each row includes those above 
     "+ global (dot) + drop + feed, + unk": DROPOUT | DOT,
 }
 
-
-def runs():
-    overrides = BASE | {"data.source": "de", "data.target": "en"}
-    for row, changes in ROWS.items():
-        overrides |= changes
-        rows = (f"luong2015/table 3/{row}",)
-        yield Run(
-            config="configs/seq2seq_luong_wmt14.py",
-            labels={"model": row},
-            overrides=dict(overrides),
-            rows=rows,
-            paper=printed(rows),
-        )
-
-
+runs = partial(cumulative_runs, "table 3", BASE | {"data.source": "de", "data.target": "en"}, ROWS)
 figure = partial(metric_bars, metrics=METRICS)
