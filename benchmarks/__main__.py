@@ -163,7 +163,7 @@ def call_in_process(function: Callable[[], Any]) -> Any:
 
 def tables(result: dict[str, Any]) -> list[Table]:
     """Return a table of all benchmarks, and one of each measurement."""
-    columns = ("benchmark", "implementation", "per second", "ours is faster by", "spread")
+    columns = ("benchmark", "implementation", "per second", "ratio", "spread")
     benchmarks = Table(
         *columns, "first round", "memory", "peak FLOP/s", box=None, header_style="bold"
     )
