@@ -82,10 +82,9 @@ class ShowsAttention:
         """
         return []
 
-    def pages(self, state: Any) -> dict[str, str]:
-        """Return the interactive page of the attention maps, if there are any."""
-        maps = self.attention_maps(state)
-        return {"attention": viewer.page(maps, self.config.name)} if maps else {}
+    def attention_page(self, maps: Sequence[AttentionMap]) -> str:
+        """Return the interactive page of attention maps; see `tasks.viewer.page`."""
+        return viewer.page(maps, self.config.name)
 
 
 @runtime_checkable

@@ -102,13 +102,8 @@ class HasAttentionMaps(Protocol):
         """
         ...
 
-
-@runtime_checkable
-class HasPages(Protocol):
-    """Task that writes HTML pages beside its figures."""
-
-    def pages(self, state: Any) -> dict[str, str]:
-        """Return HTML pages by file name, without the extension."""
+    def attention_page(self, maps: Sequence[Any]) -> str:
+        """Return the HTML page that shows the maps."""
         ...
 
 
@@ -254,7 +249,9 @@ class Trainer:
         if not self.writer.metrics_at(self.step, "dev/"):
             with self.console.pause_timer("evaluating"):
                 metrics = self.evaluate(self.state, "dev")
-                if jax.process_count() == 1:  # copying the whole state to each host takes long
+                # Copying the whole state to each host takes long. At the last step `finish` writes
+                # the examples of the evaluated parameters.
+                if jax.process_count() == 1 and self.step < self.config.train.steps:
                     self.write_examples(self.state)
             values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.console.print(f"step {self.step}/{self.config.train.steps} · {values}")
@@ -280,8 +277,8 @@ class Trainer:
             known = self.writer.metrics_at(self.step, f"{split}/")
             metrics |= known or self.evaluate(state, split)
         state = hosts.all_gather(state)
-        self.write_figures(state)
-        samples = self.write_examples(state)
+        samples, maps = self.write_examples(state)
+        self.write_figures(state, maps)
         summary = run.write_summary(self.workdir, self.config, metrics, self.step, self.seconds())
         self.console.table(summary["metrics"], summary["paper"])
         if samples:
@@ -292,12 +289,13 @@ class Trainer:
         hosts.barrier()  # the other hosts wait until the first has written everything
         return summary
 
-    def write_examples(self, state: Any) -> str:
-        """Write samples and attention weights to TensorBoard, and return the samples.
+    def write_examples(self, state: Any) -> tuple[str, Sequence[Any]]:
+        """Write samples and attention weights to TensorBoard, and return both.
 
         Only the attention maps of the first example are written.
         """
         samples = ""
+        maps: Sequence[Any] = ()
         with self.continue_after_errors("examples"):
             if samples := self.task.samples(state):
                 self.writer.write_text("samples", samples, self.step)
@@ -305,19 +303,18 @@ class Trainer:
                 maps = self.task.attention_maps(state)
                 for item in (x for x in maps if x.example == maps[0].example):
                     self.writer.write_weights(f"attention/{item.name}", item.weights, self.step)
-        return samples
+        return samples, maps
 
-    def write_figures(self, state: Any) -> None:
-        """Write the learning curve and the task's figures and pages."""
+    def write_figures(self, state: Any, maps: Sequence[Any]) -> None:
+        """Write the learning curve, the task's figures and the page of its attention maps."""
         with self.continue_after_errors("figures"):
             paper = dict(self.config.paper)
             figures = {"learning_curve": learning_curve.plot(self.writer.lines, paper)}
             figures |= self.task.figures(state)
             for name, figure in figures.items():
                 self.writer.write_figure(name, figure, self.step)
-            pages = self.task.pages(state) if isinstance(self.task, HasPages) else {}
-            for name, page in pages.items():
-                self.writer.write_page(name, page)
+            if maps:
+                self.writer.write_page("attention", self.task.attention_page(maps))
 
     @contextlib.contextmanager
     def continue_after_errors(self, what: str) -> Iterator[None]:

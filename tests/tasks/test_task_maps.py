@@ -37,12 +37,12 @@ def test_maps_of_every_task_are_distributions(name, tmp_path):
         task = tasks.build(config, str(tmp_path))
         state = jax.jit(task.init)(jax.random.key(0))
         maps = task.attention_maps(state)
-        pages = task.pages(state)
+        page = task.attention_page(maps)
         task.figures(state)
     assert maps and {(x.queries.kind, x.keys.kind) for x in maps} == {CONFIGS[name]}
     for record in maps:
         np.testing.assert_allclose(record.weights.sum(-1), 1, atol=1e-4)
-    assert pages == {"attention": viewer.page(maps, name)}
+    assert page == viewer.page(maps, name)
 
 
 @pytest.mark.slow

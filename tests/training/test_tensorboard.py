@@ -12,7 +12,7 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from tasks.attention_maps import AttentionMap, Tokens
 from tests import toy
-from tests.training.runs import toy_config
+from tests.training.runs import assert_trees_equal, restore, toy_config
 from training import learning_curve, metric_writer
 from training.loop import fit
 
@@ -86,18 +86,25 @@ def test_config_is_written_for_the_hparams_plugin(tmp_path):
 class ToyWithAttention(toy.Toy):
     """Toy task with two attention maps of a first example, and one of another."""
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.shown = []  # the parameters whose maps are computed
+
     def attention_maps(self, state, inputs=None):
+        self.shown.append(state.params)
         axis = Tokens("tokens", "ab")
         named = [("first", "encoder"), ("first", "cross"), ("second", "encoder")]
         return [AttentionMap(*names, np.full((1, 2, 2, 2), 0.5), axis, axis) for names in named]
 
-    def pages(self, state):
-        return {}
 
-
-def test_every_evaluation_writes_samples_and_attention(tmp_path):
-    config = toy_config(train__steps=10, train__eval_every=5, train__average=1)
-    fit(ToyWithAttention(config), config, str(tmp_path))
+def test_every_evaluation_writes_samples_and_attention_once(tmp_path):
+    config = toy_config(train__steps=10, train__eval_every=5, train__checkpoint_every=5)
+    task = ToyWithAttention(config)
+    fit(task, config, str(tmp_path))
+    assert len(task.shown) == 2
+    assert_trees_equal(task.shown[1], restore(tmp_path, config, "average").state.params)
+    page = (tmp_path / "figures/attention.html").read_text()
+    assert all(f'"example":"{name}"' in page for name in ("first", "second"))
     values = [
         (event.step, value)
         for event in read_events(tmp_path / "tensorboard")
@@ -107,9 +114,9 @@ def test_every_evaluation_writes_samples_and_attention(tmp_path):
     keys = set(hparams[1].session_start_info.hparams)
     assert {"train.steps", "model.width"} < keys and not any("paper" in key for key in keys)
     texts = [(n, x.tensor.string_val) for n, x in values if x.tag == "samples/text_summary"]
-    assert texts == [(n, [b"    a sample of the toy task"]) for n in (5, 10, 10)]
+    assert texts == [(n, [b"    a sample of the toy task"]) for n in (5, 10)]
     images = [(n, x.tag) for n, x in values if x.tag.startswith("attention/")]
-    assert images == [(n, f"attention/{x}") for n in (5, 10, 10) for x in ("encoder", "cross")]
+    assert images == [(n, f"attention/{x}") for n in (5, 10) for x in ("encoder", "cross")]
 
 
 def test_attention_weights_are_tiles_of_squares(tmp_path):
