@@ -10,9 +10,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-# XLA's fusion emitters double the compilation time on a CPU. An explicit XLA_FLAGS takes
-# precedence, even if empty: the nightly tests run with the default compiler.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# XLA's fusion emitters double the compilation time on a CPU, and LLVM's expensive passes add to it.
+# An explicit XLA_FLAGS takes precedence, even if empty: the nightly tests run with the default
+# compiler.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_llvm_disable_expensive_passes=true"
+)
 
 import jaxtyping
 import pytest
