@@ -3,15 +3,15 @@
 Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", table 5. In small
 three-dimensional mazes the agent needs 50.3 steps to the goal in the first episode and 34.8 in the
 second (an LSTM: 52.4 and 39.1; a random policy: 188.6 and 187.7). Here the agent observes the tiles
-around its position. No printed row: mazes of a different kind are not comparable. `test/steps_2`
-should be far below `test/steps_1`, which is not the case for a random policy.
+around its position. No printed row: mazes of a different kind are not comparable.
 
     python train.py --config=configs/snail_maze.py --workdir=runs/snail_maze
 
-Expected: fewer steps in the second episode than in the first. `--config.model.blocks="GRU(256)"`
-gives the baseline RL².
+Expected: `test/steps_1` 22.4 and `test/steps_2` 14.0 (results/snail_maze). A random policy needs 36
+in both episodes; the shortest path has 8.6 steps. `--config.model.blocks="GRU(256)"` gives the
+baseline RL².
 
-Sized for a laptop: an hour on two CPU cores.
+Sized for a laptop: 40 minutes on one CPU core.
 """
 
 from ml_collections import ConfigDict
