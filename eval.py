@@ -349,7 +349,7 @@ def make_ensemble(task: Any, state: Any) -> tuple[Any, Any]:
         raise UserError("This task does not support several run directories: pass one --workdir.")
     others = []
     for workdir in WORKDIR.value[1:]:
-        config = run.read_config(workdir)
+        config = tasks.read_config(workdir)
         replace_unavailable_kernel(config)
         other = build_task(config, workdir)
         if not isinstance(other, type(task)):
@@ -380,7 +380,7 @@ def define_config_flag(argv: list[str]) -> None:
         raise UserError(
             "Pass several --workdir only with --split, --translate, --instance or --alignments."
         )
-    config = run.read_config(WORKDIR.value[0])
+    config = tasks.read_config(WORKDIR.value[0])
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():
         if (value := flags.FLAGS[flag].value) is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+import tasks
 from training import cli, sweeps
 from training.errors import UserError
 from training.launchers import Launcher, LocalLauncher
@@ -52,7 +53,8 @@ def run_sweep(file: str, workdir: str, smoke: bool) -> int:
     """Train the unfinished runs and write the report; return 1 if a run failed, otherwise 0."""
     sweep = sweeps.load(file)
     workdir = workdir or os.path.join("runs", Path(file).stem + "_smoke" * smoke)
-    scheduled = sweeps.schedule(sweep.runs, workdir, OVERRIDES, "smoke" if smoke else "")
+    variant = "smoke" if smoke else ""
+    scheduled = sweeps.schedule(sweep.runs, workdir, OVERRIDES, variant, tasks.complete_config)
     if STATUS.value or CANCEL.value:
         return manage_jobs(scheduled, SlurmLauncher(Path(workdir), SLURM.value))
     make_writable_dir(Path(workdir))

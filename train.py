@@ -89,7 +89,7 @@ def train() -> None:
     workdir = WORKDIR.value or os.path.join("runs", config.name)
     with run.lock_workdir(workdir):
         # Before the task, whose data preparation may take long.
-        run.open_workdir(config, workdir)
+        run.open_workdir(config, workdir, tasks.complete_config)
         is_new = not Path(workdir, checkpoints.DIRECTORY).exists()
         if is_new and config.train.init_from != "none":
             weights.read_weights(Path(config.train.init_from))

@@ -68,6 +68,7 @@ def make_update(longest: int) -> Update:
         memory_width=MEMORY_WIDTH,
         max_shift=SHIFTS // 2,
         memory_init="constant",
+        backward_clip=0.0,
     )
     graphdef, params = nnx.split(create(key=jax.random.key(0)))
     adam = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(LEARNING_RATE))

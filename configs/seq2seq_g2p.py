@@ -31,6 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = {"corpus": "cmudict", "source": "letters", "target": "phonemes", "dir": ""}
     config.vocabulary = {"kind": "symbols"}
     config.batching = {"tokens": 2048, "buckets": (8, 10, 12, 16, 36), "batch_size_multiple": 8}
+    config.max_training_length = 0  # no limit but the longest bucket
     config.packing = {}  # recurrent models train on buckets
     config.example = "thoroughfare"
 

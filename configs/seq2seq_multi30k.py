@@ -28,12 +28,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.paper = printed(config.rows)
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
-    config.vocabulary = {"kind": "bpe", "size": 6000, "lowercase": False, "normalization": "nfc"}
+    config.vocabulary = {
+        "kind": "bpe",
+        "size": 6000,
+        "lowercase": False,
+        "normalization": "nfc",
+        "sample": 0,
+    }
     config.batching = {
         "tokens": 3072,
         "buckets": (13, 16, 19, 23, 29, 60),
         "batch_size_multiple": 8,
     }
+    config.max_training_length = 0  # no limit but the longest bucket
     config.packing = {}  # recurrent models train on buckets
     config.example = "Two young men play football in the snow while an old man watches them."
 

@@ -38,8 +38,15 @@ def get_config(variant: str = "") -> ConfigDict:
         "seed": 0,
     }
     # Few subwords, so that "einundzwanzig" is split into its three words.
-    config.vocabulary = {"kind": "bpe", "size": 128, "lowercase": False, "normalization": "nfc"}
+    config.vocabulary = {
+        "kind": "bpe",
+        "size": 128,
+        "lowercase": False,
+        "normalization": "nfc",
+        "sample": 0,
+    }
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
+    config.max_training_length = 0  # no limit but the longest bucket
     config.packing = {}  # recurrent models train on buckets
     config.example = "forty-two thousand, seven hundred and eighty-one"
 

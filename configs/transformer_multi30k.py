@@ -29,12 +29,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.paper = printed(config.rows)
 
     config.data = {"corpus": "multi30k", "dir": "", "source": "en", "target": "de"}
-    config.vocabulary = {"kind": "bpe", "size": 10_000, "lowercase": True, "normalization": "nfc"}
+    config.vocabulary = {
+        "kind": "bpe",
+        "size": 10_000,
+        "lowercase": True,
+        "normalization": "nfc",
+        "sample": 0,
+    }
     config.batching = {
         "tokens": 3072,
         "buckets": (13, 16, 19, 23, 29, 60),
         "batch_size_multiple": 8,
     }
+    config.max_training_length = 0  # no limit but the longest bucket
     config.packing = {"rows": 64, "source_length": 64, "target_length": 64}
     config.example = "Two young men play football in the snow while an old man watches them."
 

@@ -32,8 +32,15 @@ def get_config(variant: str = "") -> ConfigDict:
         "seed": 0,
     }
     # A small vocabulary, so that "einundzwanzig" is split into its three words.
-    config.vocabulary = {"kind": "bpe", "size": 128, "lowercase": False, "normalization": "nfc"}
+    config.vocabulary = {
+        "kind": "bpe",
+        "size": 128,
+        "lowercase": False,
+        "normalization": "nfc",
+        "sample": 0,
+    }
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
+    config.max_training_length = 0  # no limit but the longest bucket
     config.packing = {"rows": 32, "source_length": 64, "target_length": 64}
     config.example = "forty-two thousand, seven hundred and eighty-one"
 

@@ -253,7 +253,7 @@ class NTM(nnx.Module):
         memory_width: int,
         max_shift: int,
         memory_init: MemoryInit,
-        backward_clip: float = 0.0,
+        backward_clip: float,
         key: PRNGKeyArray,
     ):
         if controller not in CONTROLLERS:

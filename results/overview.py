@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import tasks
-from training import mesh, run
+from training import mesh
 from training.checkpoints import Checkpoints
 
 PATH = Path(__file__).parents[1] / "docs" / "overview.png"
@@ -54,7 +54,7 @@ def task_figures(workdir: str) -> dict[str, Figure]:
 
 def restore_run(workdir: str) -> tuple[Any, Any]:
     """Build the task of a run and restore the state of its last checkpoint."""
-    config = run.read_config(workdir)
+    config = tasks.read_config(workdir)
     task = tasks.build(config, workdir)
     abstract = mesh.evaluation_state(task.init)
     with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:

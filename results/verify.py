@@ -74,7 +74,7 @@ def evaluate(directory: Path) -> dict[str, float]:
     """Evaluate weights on all test splits; the directory is copied, because tasks write to it."""
     with tempfile.TemporaryDirectory() as copy:
         workdir = shutil.copytree(directory, Path(copy, directory.name))
-        task = tasks.build(run.read_config(str(workdir)), str(workdir))
+        task = tasks.build(tasks.read_config(str(workdir)), str(workdir))
         abstract = mesh.evaluation_state(task.init)
         state = weights.restore(workdir / weights.FILE, abstract).state
         return {

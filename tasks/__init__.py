@@ -7,6 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from training import run
 from training.errors import UserError, did_you_mean
 
 
@@ -32,6 +35,26 @@ def build_abstract(config: Any, workdir: str) -> Any:
     """
     module = _import_task(config.task)
     return getattr(module, "build_abstract", module.build)(config, workdir)
+
+
+def read_config(workdir: str) -> ConfigDict:
+    """Read the config of a run of this or an earlier version; see `training.run.read_config`."""
+    return run.read_config(workdir, complete_config)
+
+
+def complete_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a run with the keys that the version of the run did not have.
+
+    Calls the function `complete_config` of the task's package, if the package defines it. This is
+    the only place for values of absent keys: all other code reads the keys.
+
+    Args:
+        config: content of the `config.json` of a run.
+    """
+    module = _import_task(config["task"])
+    package = importlib.import_module(module.__package__ or module.__name__)
+    complete = getattr(package, "complete_config", dict)
+    return complete(config | {"train": {"init_from": "none"} | config["train"]})
 
 
 def names() -> list[str]:

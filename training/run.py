@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ MUTABLE_KEYS = re.compile(
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
 UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")
+# Adds the keys that the version of a run did not have to the content of its `config.json`.
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -88,15 +90,20 @@ def make_workdir(workdir: str | Path) -> Path:
     return path
 
 
-def open_workdir(config: Any, workdir: str) -> None:
+def open_workdir(config: Any, workdir: str, complete: Complete = dict) -> None:
     """Create the directory of a new run, or check an existing one; write `config.json`.
+
+    Args:
+        config: config of the run.
+        workdir: run directory.
+        complete: completes the config of a run of an earlier version.
 
     Raises:
         UserError: if it is not writable, is unsupported by orbax, or belongs to a run with a
             different config.
     """
     path = make_workdir(workdir)
-    check_same_config(config, workdir)
+    check_same_config(config, workdir, complete)
     if hosts.is_primary():
         write_json(path / CONFIG, json.loads(config.to_json_best_effort()))
 
@@ -126,8 +133,12 @@ def lock_workdir(workdir: str) -> Iterator[None]:
         yield
 
 
-def read_config(workdir: str) -> ConfigDict:
+def read_config(workdir: str, complete: Complete = dict) -> ConfigDict:
     """Read the config of a run; the result is locked.
+
+    Args:
+        workdir: run directory.
+        complete: completes the config of a run of an earlier version.
 
     Raises:
         UserError: if the directory is not a run directory.
@@ -135,7 +146,7 @@ def read_config(workdir: str) -> ConfigDict:
     path = Path(workdir) / CONFIG
     if not path.is_file():
         raise UserError(f"{workdir} is not a run directory: it has no {CONFIG}.")
-    return ConfigDict(_lists_to_tuples(read_json(path))).lock()
+    return ConfigDict(_lists_to_tuples(complete(read_json(path)))).lock()
 
 
 def _lists_to_tuples(value: Any) -> Any:
@@ -145,11 +156,16 @@ def _lists_to_tuples(value: Any) -> Any:
     return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
-def check_same_config(config: Any, workdir: str) -> None:
+def check_same_config(config: Any, workdir: str, complete: Complete = dict) -> None:
     """Check that a run directory belongs to a run with this config.
 
     A directory whose run ended before its task was built, for example because of an invalid value,
     may be reused with any config.
+
+    Args:
+        config: config of the run.
+        workdir: run directory.
+        complete: completes the config of a run of an earlier version.
 
     Raises:
         UserError: if the configs differ; the message names the first key whose values differ.
@@ -157,12 +173,13 @@ def check_same_config(config: Any, workdir: str) -> None:
     path = Path(workdir)
     if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= INITIAL_FILES:
         return
-    theirs = flatten(read_json(path / CONFIG))
+    stored = read_json(path / CONFIG)
+    if stored.get("task") == config.task:  # otherwise the message below names the tasks
+        stored = complete(stored)
+    theirs = flatten(stored)
     ours = flat_values(config)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        # An absent key is equal to 'none', so that configs can gain an option without effect on
-        # earlier runs.
-        old, new = theirs.get(key, "none"), ours.get(key, "none")
+        old, new = theirs.get(key, "absent"), ours.get(key, "absent")
         if (
             key == "optimizer.steps"
             and old != new

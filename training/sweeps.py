@@ -133,7 +133,11 @@ def load(path: str) -> Sweep:
 
 
 def schedule(
-    runs: Sequence[Run], workdir: str, overrides: Mapping[str, str], variant: str
+    runs: Sequence[Run],
+    workdir: str,
+    overrides: Mapping[str, str],
+    variant: str,
+    complete: run.Complete = dict,
 ) -> list[ScheduledRun]:
     """Validate all runs before any of them starts.
 
@@ -142,6 +146,7 @@ def schedule(
         workdir: directory of the sweep; each run has a subdirectory with its name.
         overrides: config values for all runs, with precedence over the runs' own.
         variant: variant of the configs, 'smoke' or ''.
+        complete: completes the config of a run of an earlier version.
 
     Raises:
         UserError: if a config does not exist, a key or a value is invalid, two runs have the same
@@ -159,7 +164,7 @@ def schedule(
         argv += [f"--config.{key}={value}" for key, value in merged.items()]
         try:
             config = cli.parse_config(["train.py", *argv])
-            run.check_same_config(config, os.path.join(workdir, name))
+            run.check_same_config(config, os.path.join(workdir, name), complete)
         except UserError as error:
             raise UserError(f"Run '{name}': {error}") from error
         values = json.loads(config.to_json_best_effort())  # parsed, not strings

@@ -202,7 +202,7 @@ class FewShotClassifier(nnx.Module):
         blocks: str,
         tied_init: float,
         max_length: int,
-        remat: Remat = "none",
+        remat: Remat,
         key: PRNGKeyArray,
     ):
         if encoder not in EMBEDDINGS:

@@ -286,7 +286,7 @@ class SNAIL(nnx.Module):
         embedding: int,
         blocks: str,
         max_length: int,
-        remat: Remat = "none",
+        remat: Remat,
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key)

@@ -1,5 +1,12 @@
 """Five algorithmic memory tasks of Graves et al. 2014."""
 
+from typing import Any
+
 from tasks.memory.task import MemoryTask, build
 
-__all__ = ["MemoryTask", "build"]
+__all__ = ["MemoryTask", "build", "complete_config"]
+
+
+def complete_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Add the clipping in the backward pass, which runs of version 0.1.0 did not have."""
+    return config | {"model": {"backward_clip": 0.0} | config["model"]}

@@ -68,15 +68,13 @@ class PointerTask(Supervised):
     def __init__(self, config: Any, workdir: str, problem_type: type[Problem]):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
         self.config, self.problem_type = config, problem_type
-        # Runs of version 0.1.0 have a section `decode` with the beam width.
-        old = {"kind": "beam", **config.get("decode", {})}
-        self.search = dict(config.get("search", old))
+        self.search = dict(config.search)
         check_search(self.search, self.searches)
         with config_section("data"):
             self.problem = problem_type(config.data.sizes)
         self.eval_problems = {n: problem_type((n, n)) for n in config.evaluation.sizes}
         sizes = {*config.data.sizes, *config.evaluation.sizes}
-        if config.model.get("kind") == "seq2seq" and len(sizes) > 1:
+        if config.model.kind == "seq2seq" and len(sizes) > 1:
             raise UserError(
                 "model.kind='seq2seq' has one output per index, so that it supports one number of "
                 "points only: set data.sizes=(N, N) and evaluation.sizes=(N,)."
@@ -128,8 +126,8 @@ class PointerTask(Supervised):
     def create(self, key: Array) -> ChoiceModel:
         """Create the model."""
         options = dict(self.config.model)
-        options.pop("init_limit", None)
-        kind = options.pop("kind", "pointer")  # runs of version 0.1.0 have no kind
+        options.pop("init_limit")  # see `reinitialize`
+        kind = options.pop("kind")
         if kind not in MODELS:
             raise ValueError(f"kind must be one of {', '.join(MODELS)}, not {kind!r}")
         if kind == "seq2seq":
@@ -157,7 +155,7 @@ class PointerTask(Supervised):
 
     def reinitialize(self, params: nnx.State, key: Array) -> nnx.State:
         """Sample all parameters from U(-a, a) if `model.init_limit` a is positive."""
-        limit = self.config.model.get("init_limit", 0.0)  # runs of version 0.1.0 have none
+        limit = self.config.model.init_limit
         if not limit:
             return params
         leaves, tree = jax.tree.flatten(params)

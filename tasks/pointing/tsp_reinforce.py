@@ -63,7 +63,7 @@ class TSPReinforce(TSP):
         baseline, samples = dict(config.reinforce.baseline), config.reinforce.samples
         check_options("reinforce.baseline", baseline, BASELINE_OPTIONS)
         kind = baseline["kind"]
-        if config.model.get("kind") == "seq2seq":
+        if config.model.kind == "seq2seq":
             raise UserError("model.kind must be 'pointer': REINFORCE samples tours of any length.")
         if samples < (minimum := 2 if kind == "leave_one_out" else 1):
             raise UserError(

@@ -11,12 +11,6 @@ MODELS: dict[str, Callable[..., EncoderDecoder]] = {
     "rnnsearch": RNNsearch,
     "luong": Luong,
 }
-# Options that the configs of version 0.1.0 do not have.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "transformer": {"positions": "sinusoidal", "max_length": 0, "remat": "none"},
-    "rnnsearch": {"initialization": "glorot"},
-    "luong": {"initialization": "glorot"},
-}
 
 
 def select_model(
@@ -27,7 +21,7 @@ def select_model(
     Raises:
         UserError: if the architecture or an option does not exist, or an option is missing.
     """
-    options = DEFAULTS.get(architecture, {}) | dict(model)
+    options = dict(model)
     return lookup(
         MODELS,
         architecture,

@@ -105,7 +105,7 @@ class Translation(Supervised):
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""
         if self.replaces_unknown:
-            read_dictionary(self.config.decode.get("dictionary", ""))
+            read_dictionary(self.config.decode.dictionary)
         if not is_trained(self.workdir / VOCABULARY):
             self._check_metrics()
         size = len(self.vocabulary)
@@ -234,7 +234,7 @@ class Translation(Supervised):
     @cached_property
     def _training_pairs(self) -> tuple[TokenizedPairs, int]:
         limit = self._row if self.config.packing else self.longest
-        if longest := self.config.get("max_training_length"):  # without EOS
+        if longest := self.config.max_training_length:  # without EOS
             limit = tuple(min(length, longest + 1) for length in limit)
         return self._tokenized("train").within(limit)
 
@@ -303,7 +303,7 @@ class Translation(Supervised):
             decoded.positions,
             map(self.vocabulary.source.normalize, sources),
             self.vocabulary.target,
-            read_dictionary(self.config.decode.get("dictionary", "")),
+            read_dictionary(self.config.decode.dictionary),
         )
 
     def alignment_error_rate(

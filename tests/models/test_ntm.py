@@ -21,7 +21,8 @@ X = np.float32(np.random.default_rng(1).normal(size=(T, B, INPUTS)))
 @cache
 def ntm(controller="lstm", memory_init="constant", layers=1, **sizes):
     """Graphdef and random parameters of a model; its heads move at each step."""
-    sizes = {"heads": R, "memory_rows": N, "memory_width": M, "max_shift": 1} | sizes
+    options = {"heads": R, "memory_rows": N, "memory_width": M, "max_shift": 1}
+    options |= {"backward_clip": 0.0} | sizes
     create = partial(
         NTM,
         inputs=INPUTS,
@@ -30,7 +31,7 @@ def ntm(controller="lstm", memory_init="constant", layers=1, **sizes):
         hidden=HIDDEN,
         layers=layers,
         memory_init=memory_init,
-        **sizes,
+        **options,
     )
     return nnx.split(with_random_params(lambda: create(key=KEY)))
 

@@ -192,16 +192,26 @@ def test_directory_without_results_may_be_reused_with_any_config(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.5
 
 
-def test_key_that_the_run_lacks_is_equal_to_none(tmp_path):
+def test_config_of_an_earlier_run_is_completed(tmp_path):
     run.open_workdir(toy_config(), str(tmp_path))
     (tmp_path / "metrics.jsonl").touch()
     config = toy_config()
     with config.unlocked():
         config.option = "new"
-    with pytest.raises(UserError, match="option was 'none' and is now 'new'"):
+    with pytest.raises(UserError, match="option was 'absent' and is now 'new'"):
         run.open_workdir(config, str(tmp_path))
-    config.option = "none"
-    run.open_workdir(config, str(tmp_path))
+    with pytest.raises(UserError, match="option was 'old' and is now 'new'"):
+        run.open_workdir(config, str(tmp_path), lambda old: old | {"option": "old"})
+    run.open_workdir(config, str(tmp_path), lambda old: old | {"option": "new"})
+
+
+def test_run_of_another_task_is_rejected_without_completing_it(tmp_path):
+    run.open_workdir(toy_config(), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    config = toy_config()
+    config.task = "memory"
+    with pytest.raises(UserError, match="task was 'tests.toy' and is now 'memory'"):
+        run.open_workdir(config, str(tmp_path), lambda old: {}[0])
 
 
 def test_run_without_rows_and_with_other_printed_values_is_resumed(tmp_path):

@@ -21,7 +21,6 @@ from tests.training.runs import (
     open_checkpoints,
     wait_for,
 )
-from training import run
 
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY, KILLS = 60, 20, 4, 20
 CONFIGS = ("snail_bandits", "sagan_digits", "ptrnet_tsp20_rl")
@@ -68,7 +67,7 @@ class Runs:
 
 def final_state(workdir):
     """Read the last checkpoint."""
-    config = run.read_config(str(workdir))
+    config = tasks.read_config(str(workdir))
     abstract = jax.eval_shape(tasks.build(config, str(workdir)).init, jax.random.key(0))
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(

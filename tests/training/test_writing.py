@@ -51,7 +51,7 @@ def test_config_without_a_number_of_steps_is_a_different_config(tmp_path):
         written["train"].pop("steps", None)
         written["train"] |= {"steps": steps} if steps else {}
         (tmp_path / "config.json").write_text(json.dumps(written))
-        with pytest.raises(UserError, match="train.steps was '(none|40)' and is now 40"):
+        with pytest.raises(UserError, match="train.steps was '(absent|40)' and is now 40"):
             run.open_workdir(toy_config(), str(tmp_path))
 
 

@@ -215,10 +215,6 @@ def select_vocabulary(kind: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         UserError: if the kind or an option does not exist, or an option is missing.
     """
-    # The configs of version 0.1.0 have no normalization. Only configs for large corpora have a
-    # sample, because runs of a config cannot be resumed after it has gained a key.
-    if kind == "bpe":
-        options = {"normalization": "none", "sample": 0} | options
     trainers = {name: vocabulary.train for name, vocabulary in VOCABULARIES.items()}
     lookup(trainers, kind, key="vocabulary.kind", section="vocabulary", options=options)
     return VOCABULARIES[kind], options

@@ -291,10 +291,3 @@ def test_invalid_search_is_rejected(module, options, message):
     config.search = options
     with pytest.raises(UserError, match=message):
         tasks.build(config, "")
-
-
-def test_beam_width_of_runs_of_version_0_1_0_is_read():
-    config = ptrnet_tsp.get_config("smoke")
-    del config.search
-    config.decode = {"width": 3}
-    assert tasks.build(config, "").search == {"kind": "beam", "width": 3}

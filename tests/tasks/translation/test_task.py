@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 
 import tasks
-from configs import seq2seq_g2p, seq2seq_nmt, transformer_nmt
-from tasks.translation.architectures import select_model
+from configs import seq2seq_nmt, transformer_nmt
 from tasks.translation.decoding import Decoded
 from tasks.translation.task import build_abstract
 from tasks.vocabulary import EOS, PAD
@@ -188,13 +187,3 @@ def test_references_are_compared_in_the_normal_form_of_the_output(
     monkeypatch.setattr(task.decoder, "decode", decode)
     values = task.evaluate(TrainState(jnp.int32(0), None, None), "dev")
     assert values == {"exact_match": 1.0, "bleu": pytest.approx(100)}
-
-
-@pytest.mark.parametrize("name", ["transformer", "luong"])
-def test_models_of_version_0_1_0_have_the_options_of_today(name):
-    options = {"transformer": transformer_nmt, "luong": seq2seq_g2p}[name].get_config().model
-    known = dict(options)
-    new = {"transformer": ("positions", "max_length", "remat"), "luong": ("initialization",)}[name]
-    old = {key: value for key, value in known.items() if key not in new}
-    assert select_model(name, old) == select_model(name, known)
-    assert len(old) < len(known)

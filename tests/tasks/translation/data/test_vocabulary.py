@@ -291,6 +291,3 @@ def test_config_selects_a_vocabulary_and_its_options():
         select_vocabulary(kind="symbols", size=9)
     with pytest.raises(UserError, match=r"'bpe' needs vocabulary\.size"):
         select_vocabulary(kind="bpe", lowercase=False)
-    # The configs of version 0.1.0 have no normalization, and most configs have no sample.
-    _, options = select_vocabulary(kind="bpe", size=9, lowercase=True)
-    assert options == {"size": 9, "lowercase": True, "normalization": "none", "sample": 0}
