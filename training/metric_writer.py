@@ -21,12 +21,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from training.errors import UserError
 from training.files import atomic_write
+from training.imports import hide_module
+
+# tensorboardX imports PyTorch, which takes seconds, for an annotation only.
+with hide_module("torch"):
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 FILENAME = "metrics.jsonl"
 FLUSH_SECONDS = 30  # how long an event for TensorBoard may stay in memory
