@@ -1,6 +1,7 @@
 """Imports between the packages of the repository, and the length of files."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -50,8 +51,13 @@ def imported_names(source):
 
 
 MODULES = find_modules()
-IMPORTS = {name: {*imported_names(path.read_text())} for name, path in MODULES.items()}
 PACKAGES = {name.split(".")[0] for name in MODULES}  # top-level scripts included
+
+
+@functools.cache
+def find_imports():
+    """Return the imported names of all modules; not at import, which happens in every worker."""
+    return {name: {*imported_names(path.read_text())} for name, path in MODULES.items()}
 
 
 def package_of(module):
@@ -81,7 +87,8 @@ def forbidden_imports(module, names):
 def test_package_imports_only_allowed_packages(package):
     modules = [module for module in MODULES if package_of(module) == package]
     assert modules
-    assert {x for module in modules for x in forbidden_imports(module, IMPORTS[module])} == set()
+    imports = find_imports()
+    assert {x for module in modules for x in forbidden_imports(module, imports[module])} == set()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_task_packages_do_not_import_each_other():
 
     packages = {name for name, path in MODULES.items() if path.stem == "__init__"}
     assert "tasks.memory" in packages
-    for module, names in IMPORTS.items():
+    for module, names in find_imports().items():
         if task := task_of(module):
             assert {task_of(name) for name in names} <= {task, None}, module
 
@@ -118,7 +125,8 @@ def test_modules_have_no_import_cycle():
     def module_of(name):
         return name if name in MODULES else name.rpartition(".")[0]
 
-    graph = {module: {*map(module_of, names)} & {*MODULES} for module, names in IMPORTS.items()}
+    imports = find_imports()
+    graph = {module: {*map(module_of, names)} & {*MODULES} for module, names in imports.items()}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
