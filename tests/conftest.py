@@ -1,6 +1,7 @@
 """Compilation cache and fixtures for all tests."""
 
 import os
+import sys
 import tempfile
 
 # The tests compile many identical programs, in the processes of pytest-xdist, in subprocesses and
@@ -19,6 +20,17 @@ os.environ.setdefault(
 
 import jaxtyping
 import pytest
+
+# Bytecode is written, whatever the environment: otherwise every worker and subprocess compiles the
+# same modules, in every run.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Ignore deselected comparisons with PyTorch, because importing it takes seconds."""
+    is_peers = collection_path.name.endswith("_peers.py")
+    return True if is_peers and "not peers" in config.option.markexpr else None
 
 
 @pytest.fixture
