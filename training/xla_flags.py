@@ -25,9 +25,13 @@ GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of its subsys
 
 def set_xla_flags() -> None:
     """Add the flags of this machine to `XLA_FLAGS`. Must precede any other use of JAX."""
-    has_gpu = any(Path(path).exists() for path in GPU_DEVICE_FILES)
-    if has_gpu and os.environ.get(SWITCH) != "0":
+    if has_nvidia_gpu() and os.environ.get(SWITCH) != "0":
         os.environ["XLA_FLAGS"] = merge_flags(os.environ.get("XLA_FLAGS", ""), GPU_FLAGS)
+
+
+def has_nvidia_gpu() -> bool:
+    """Return whether this machine has an NVIDIA GPU, without starting a JAX backend."""
+    return any(Path(path).exists() for path in GPU_DEVICE_FILES)
 
 
 def merge_flags(flags: str, defaults: Mapping[str, str]) -> str:

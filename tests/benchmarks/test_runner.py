@@ -6,8 +6,10 @@ import re
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import table
+from benchmarks import table, transformer
+from benchmarks.sentences import STEPS, real_tokens
 from benchmarks.workloads import Benchmark, Measurement
+from configs import transformer_base_wmt14
 from results.table import replace_table
 from training.errors import UserError
 
@@ -51,6 +53,20 @@ def test_names_are_unique_and_every_benchmark_has_ours_and_torch():
     for benchmark in benchmarks:
         assert {name.split()[0] for name in benchmark.implementations} == {"ours", "torch"}
         assert benchmark.items > 0
+
+
+def test_batches_of_the_papers_sizes_need_a_gpu(monkeypatch):
+    def tokens_per_batch(has_gpu, quick):
+        monkeypatch.setattr(transformer, "has_nvidia_gpu", lambda: has_gpu)
+        return real_tokens(transformer.padded(transformer.sizes(quick)["base"])) / STEPS
+
+    packing = transformer_base_wmt14.get_config().packing
+    tokens = tokens_per_batch(has_gpu=True, quick=False)
+    assert tokens == pytest.approx(packing.rows * packing.target_length, rel=0.01)
+    for has_gpu in (False, True):
+        full, quick = (tokens_per_batch(has_gpu, quick) for quick in (False, True))
+        assert quick < full <= tokens
+        assert (full == tokens) == has_gpu
 
 
 def test_name_selects_all_entries_that_begin_with_it():
