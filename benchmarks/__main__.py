@@ -39,6 +39,7 @@ MODULES = (
     "ntm",
     "pointer",
     "snail",
+    "few_shot",
     "sagan",
     "captioning",
     "attention_length",

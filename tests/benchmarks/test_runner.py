@@ -6,10 +6,10 @@ import re
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import table, transformer
+from benchmarks import few_shot, table, transformer
 from benchmarks.sentences import STEPS, real_tokens
 from benchmarks.workloads import Benchmark, Measurement
-from configs import transformer_base_wmt14
+from configs import snail_omniglot, transformer_base_wmt14
 from results.table import replace_table
 from training.errors import UserError
 
@@ -56,17 +56,20 @@ def test_names_are_unique_and_every_benchmark_has_ours_and_torch():
 
 
 def test_batches_of_the_papers_sizes_need_a_gpu(monkeypatch):
-    def tokens_per_batch(has_gpu, quick):
-        monkeypatch.setattr(transformer, "has_nvidia_gpu", lambda: has_gpu)
-        return real_tokens(transformer.padded(transformer.sizes(quick)["base"])) / STEPS
+    def sizes(has_gpu, quick):
+        for module in (transformer, few_shot):
+            monkeypatch.setattr(module, "has_nvidia_gpu", lambda: has_gpu)
+        tokens = real_tokens(transformer.padded(transformer.sizes(quick)["base"])) / STEPS
+        return tokens, few_shot.make_configs(quick)["omniglot"].batch
 
     packing = transformer_base_wmt14.get_config().packing
-    tokens = tokens_per_batch(has_gpu=True, quick=False)
+    tokens, episodes = sizes(has_gpu=True, quick=False)
     assert tokens == pytest.approx(packing.rows * packing.target_length, rel=0.01)
+    assert episodes == snail_omniglot.get_config().batch
     for has_gpu in (False, True):
-        full, quick = (tokens_per_batch(has_gpu, quick) for quick in (False, True))
-        assert quick < full <= tokens
-        assert (full == tokens) == has_gpu
+        full, quick = (sizes(has_gpu, quick) for quick in (False, True))
+        assert quick < full <= (tokens, episodes)
+        assert (full == (tokens, episodes)) == has_gpu
 
 
 def test_name_selects_all_entries_that_begin_with_it():
