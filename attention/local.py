@@ -35,7 +35,7 @@ def monotonic_centers(
 def predicted_centers(
     hidden: Float[Array, "*B T A"], v: Float[Array, "*#B A"], lengths: Int[Array, "*B"]
 ) -> Float[Array, "*B T"]:
-    """Window centers of local-p: `p = S · sigmoid(v · tanh(W_p h))`.
+    """Window centers of local-p: `p = (S - 1) · sigmoid(v · tanh(W_p h))`.
 
     Source: Luong et al. 2015, eq. 9. Positions count from 0 here, so S - 1 replaces S.
 
@@ -81,32 +81,33 @@ def attend(
         Contexts `[*B, T, V]` in the values' dtype, and weights `[*B, T, W]` in float32 of positions
         round(p) - D .. round(p) + D, zero outside the source.
     """
-    starts = jnp.round(lax.stop_gradient(centers)).astype(jnp.int32)
-    window = lambda x: _windows(x, starts, half_width)
+    nearest = jnp.round(lax.stop_gradient(centers)).astype(jnp.int32)
+    window = lambda x: _windows(x, nearest, half_width)
     # Each query has its own keys, so the query axis becomes a batch axis of single queries.
     logits = score(queries[..., None, :], window(keys), params)
     mask = window(valid[..., None])[..., 0]
     weights = soft(logits, mask[..., None, :])
     if gaussian:
-        positions = starts[..., None] + jnp.arange(-half_width, half_width + 1)
+        positions = nearest[..., None] + jnp.arange(-half_width, half_width + 1)
         offset = positions - centers[..., None]
         weights *= jnp.exp(-2.0 * (offset / half_width) ** 2)[..., None, :]
     return read(weights, window(values))[..., 0, :], weights[..., 0, :]
 
 
 def _windows(
-    x: Array, starts: Int[Array, "*B T"], half_width: int
+    x: Array, centers: Int[Array, "*B T"], half_width: int
 ) -> Array:  # [*B, S, K] -> [*B, T, W, K]
-    """Gather rows start - D .. start + D for each start, zeros beyond the ends."""
+    """Gather rows center - D .. center + D for each center, zeros beyond the ends."""
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(half_width, half_width), (0, 0)])
     size = 2 * half_width + 1
 
-    def slice_windows(rows, starts):
-        return jax.vmap(lambda start: lax.dynamic_slice_in_dim(rows, start, size))(starts)
+    def slice_windows(rows, centers):
+        # The padding moves row center - D to row `center`.
+        return jax.vmap(lambda center: lax.dynamic_slice_in_dim(rows, center, size))(centers)
 
     for _ in range(x.ndim - 2):
         slice_windows = jax.vmap(slice_windows)
-    return slice_windows(padded, starts)
+    return slice_windows(padded, centers)
 
 
 def scatter(
