@@ -163,6 +163,10 @@ class Group(NamedTuple):
         """Join the distinct values of a key of the summaries."""
         return ", ".join(dict.fromkeys(str(x[key]) for x in self.summaries))
 
+    def link(self, prefix: str = "") -> str:
+        """Link to the folder, followed by the name of the run in a sweep."""
+        return f"[{self.folder}]({prefix}{self.folder})" + f" {self.run}" * bool(self.run)
+
     @property
     def seconds(self) -> float:
         """Mean training time of a run."""
@@ -192,12 +196,12 @@ def headline_table() -> str:
                 f"{printed:.4g}",
                 format_values(group.values(metric)),
                 compare(group.values(metric), printed, metric),
-                f"[{group.config}](results/{group.folder})",
+                group.link("results/"),
                 group.unique("device"),
                 format_duration(group.seconds),
             )
         )
-    header = ("paper", "task", "metric", "printed", "ours", "difference", "config", "hardware")
+    header = ("paper", "task", "metric", "printed", "ours", "difference", "run", "hardware")
     return format_rows((*header, "time"), rows)
 
 
@@ -205,12 +209,11 @@ def full_table() -> str:
     """Format a row for each run and each metric that selects its checkpoint or is published."""
     rows = []
     for group in read_groups():
-        run = f"[{group.folder}]({group.folder})" + f" {group.run}" * bool(group.run)
         for metric in dict.fromkeys([selection_metric(group.config), *group.paper]):
             ours, printed = group.values(metric), group.paper.get(metric)
             rows.append(
                 (
-                    run,
+                    group.link(),
                     metric,
                     format_values(ours),
                     "–" if printed is None else f"{printed:.4g}",

@@ -77,9 +77,9 @@ def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
     columns = "BLEU (tokenized, lower-cased)"
     assert table.headline_table().splitlines()[2:] == [
         f"| A 2017 | translation | {columns} | 41.02 | 40.1 | -0.92 (miss) "
-        "| [transformer_multi30k](results/single) | test device | 1:01:05 |",
+        "| [single](results/single) | test device | 1:01:05 |",
         f"| B 2018 | translation | {columns} | 40 | 40.1 | +0.1 (match) "
-        "| [transformer_multi30k](results/sweep) | test device | 30:35 |",
+        "| [sweep](results/sweep) small | test device | 30:35 |",
     ]
 
 
