@@ -207,13 +207,14 @@ class Translation(Supervised):
         return prefetch(BucketedBatches(pairs, seed=self.config.seed, **batching), start_step)
 
     def largest_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Return the shapes of a packed batch, or of a batch of the longest sentences."""
+        """Return the shapes of a packed batch, or of a batch of the longest training sentences."""
         if self.config.packing:
             size, lengths = self.config.packing.rows, self._row
         else:
-            batching = self.config.batching
-            size = bucket_batch_size(self.longest, batching.tokens, batching.batch_size_multiple)
-            lengths = self.longest
+            batching, longest = self.config.batching, self._longest_training_pair
+            buckets = bucket_shapes(batching.buckets)
+            lengths = next(b for b in buckets if b[0] >= longest[0] and b[1] >= longest[1])
+            size = bucket_batch_size(lengths, batching.tokens, batching.batch_size_multiple)
         kinds = ("", "_segments", "_positions") if self.config.packing else ("",)
         return {
             f"{side}{kind}": jax.ShapeDtypeStruct((size, length), jnp.int32)
@@ -231,12 +232,17 @@ class Translation(Supervised):
         pairs, _ = self._training_pairs
         return PackedBatches(pairs, self._row, self.config.packing.rows, self.config.seed)
 
+    @property
+    def _longest_training_pair(self) -> Lengths:
+        """Largest lengths of a training pair, with EOS; longer pairs are left out."""
+        source, target = self._row if self.config.packing else self.longest
+        if longest := self.config.max_training_length:  # without EOS
+            return min(source, longest + 1), min(target, longest + 1)
+        return source, target
+
     @cached_property
     def _training_pairs(self) -> tuple[TokenizedPairs, int]:
-        limit = self._row if self.config.packing else self.longest
-        if longest := self.config.max_training_length:  # without EOS
-            limit = tuple(min(length, longest + 1) for length in limit)
-        return self._tokenized("train").within(limit)
+        return self._tokenized("train").within(self._longest_training_pair)
 
     def _evaluation_pairs(self, split: str) -> tuple[TokenizedPairs, int]:
         if split not in self.corpus:
