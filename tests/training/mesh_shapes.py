@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from tests import toy
+from tests.commands import fast_compilation
 from tests.training.runs import toy_config, train
 from training import mesh
 from training.step import init_state, jit_train_step
@@ -44,6 +45,7 @@ def train_toy(workdir, shape):
 
 
 if __name__ == "__main__":
-    results = [losses(shape) for shape in SHAPES]
-    train_toy(sys.argv[1], SHAPES[-1])
+    with fast_compilation():
+        results = [losses(shape) for shape in SHAPES]
+        train_toy(sys.argv[1], SHAPES[-1])
     print(json.dumps([[values, int(shards)] for values, shards in results]))

@@ -37,6 +37,7 @@ def start_training(workdir, *flags, devices=1):
     """Start `train.py` in a new process that compiles its programs itself."""
     env = os.environ | {
         "JAX_ENABLE_COMPILATION_CACHE": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags(devices),
     }
