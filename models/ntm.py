@@ -235,6 +235,9 @@ class NTM(nnx.Module):
         max_shift: largest shift of a head per step.
         memory_init: initial memory: a small `constant`, `learned`, or sampled at `random` for each
             sequence.
+        stay_bias: initial bias of the heads toward their previous weighting, added to the logit of
+            no shift and subtracted from that of the interpolation gate. The paper does not state
+            the initialization.
         backward_clip: bound of the gradient components of a step's state and products during the
             backward pass (10 in sec. 4.6); 0 for none.
         key: PRNG key of the initial weights.
@@ -253,6 +256,7 @@ class NTM(nnx.Module):
         memory_width: int,
         max_shift: int,
         memory_init: MemoryInit,
+        stay_bias: float,
         backward_clip: float,
         key: PRNGKeyArray,
     ):
@@ -275,11 +279,10 @@ class NTM(nnx.Module):
         self.controller = CONTROLLERS[controller](
             inputs, heads * memory_width, hidden, layers, key=keys[0]
         )
-        # Per head: key, strength, gate, shift, sharpness. Per write head: erase and add vectors.
-        size = 2 * heads * (memory_width + 3 + 2 * max_shift + 1) + heads * 2 * memory_width
-        width = self.controller.width
+        bias = self._initial_interface_bias(stay_bias)
+        width, size = self.controller.width, len(bias)
         self.interface = param(glorot(keys[1], (width, size), width, size), ("mlp", None))
-        self.interface_bias = param(jnp.zeros(size), (None,))
+        self.interface_bias = param(bias, (None,))
         width += heads * memory_width
         self.output = param(glorot(keys[2], (width, outputs), width, outputs), ("mlp", None))
         self.output_bias = param(jnp.zeros(outputs), (None,))
@@ -314,6 +317,14 @@ class NTM(nnx.Module):
         """Logits and memory access of every step; see `__call__` for the arguments."""
         states, memory_access = self._scan(inputs, steps, key, self._step_with_memory_access)
         return self._logits(states, memory_access.read_vectors), memory_access
+
+    def _initial_interface_bias(self, stay_bias):
+        heads, erase_and_add = 2 * self.heads, 2 * self.heads * self.memory_width
+        gate, sharpness = jnp.full(heads, -stay_bias), jnp.zeros(heads)
+        shift = jnp.zeros((heads, 2 * self.max_shift + 1)).at[:, self.max_shift].set(stay_bias)
+        key_and_strength = jnp.zeros(heads * self.memory_width + heads)
+        parts = [key_and_strength, gate, shift.reshape(-1), sharpness, jnp.zeros(erase_and_add)]
+        return jnp.concatenate(parts)
 
     def _scan(self, inputs, steps, key, step):
         batch = inputs.shape[1]

@@ -5,7 +5,7 @@ report unstable training. This sweep uses their memory initialization (configs/n
 
     python sweep.py --sweep=configs/sweeps/ntm_copy_seeds.py --parallel=2
 
-Sized for a laptop: 10 runs of six minutes on one CPU core.
+Sized for a laptop: 10 runs of two minutes on one CPU core.
 """
 
 from functools import partial

@@ -8,5 +8,5 @@ __all__ = ["MemoryTask", "build", "complete_config"]
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Add the clipping in the backward pass, which runs of version 0.1.0 did not have."""
-    return config | {"model": {"backward_clip": 0.0} | config["model"]}
+    """Add the options of the NTM that runs of version 0.1.0 did not have."""
+    return config | {"model": {"stay_bias": 0.0, "backward_clip": 0.0} | config["model"]}

@@ -22,7 +22,7 @@ X = np.float32(np.random.default_rng(1).normal(size=(T, B, INPUTS)))
 def ntm(controller="lstm", memory_init="constant", layers=1, **sizes):
     """Graphdef and random parameters of a model; its heads move at each step."""
     options = {"heads": R, "memory_rows": N, "memory_width": M, "max_shift": 1}
-    options |= {"backward_clip": 0.0} | sizes
+    options |= {"stay_bias": 0.0, "backward_clip": 0.0} | sizes
     create = partial(
         NTM,
         inputs=INPUTS,
@@ -173,6 +173,19 @@ def test_every_parameter_has_a_gradient():
     gradients = jax.device_get(unoptimized_jit(jax.grad(loss))(params))
     for path, gradient in nnx.to_flat_state(gradients):
         assert np.isfinite(gradient[...]).all() and gradient[...].any(), path
+
+
+@pytest.mark.parametrize("controller", ["lstm", "feed_forward"])
+def test_heads_with_a_stay_bias_keep_their_weighting_before_training(controller):
+    sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "hidden": HIDDEN, "layers": 1, "heads": R}
+    create = partial(NTM, controller=controller, memory_init="constant", max_shift=1, **sizes)
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(20, B, INPUTS)), jnp.float32)
+    last = {}
+    for bias in (0.0, 3.0):
+        model = create(memory_rows=N, memory_width=M, stay_bias=bias, backward_clip=0.0, key=KEY)
+        last[bias] = model.with_memory_access(x, jnp.int32(20), KEY)[1].weightings[-1]
+    assert jnp.all(last[3.0][..., 0] > 0.8)
+    assert jnp.all(last[0.0][..., 0] < 0.5)
 
 
 def test_backward_clip_bounds_gradients_of_the_initial_state():

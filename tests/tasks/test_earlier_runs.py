@@ -18,7 +18,7 @@ TEXT = {"vocabulary.normalization": "none", "vocabulary.sample": 0, "max_trainin
 RECURRENT = {"model.initialization": "glorot"}
 TRANSFORMER = {"model.positions": "sinusoidal", "model.max_length": 0, "model.remat": "none"}
 NEW_KEYS = {
-    "ntm_copy": {"model.backward_clip": 0.0},
+    "ntm_copy": {"model.stay_bias": 0.0, "model.backward_clip": 0.0},
     "ptrnet_hull": POINTER,
     "ptrnet_tsp20_rl": POINTER,
     "sagan_digits": {},
