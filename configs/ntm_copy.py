@@ -9,9 +9,9 @@ Expected: `test/bits_per_sequence` below 0.01, and at length 120 less than one w
 results/ntm_copy. One of ten seeds does not learn the task (results/ntm_copy_seeds). Random outputs
 have 480 wrong bits at length 120, and an LSTM has 444.
 
-At the end of the input the read head must be at the first row. With `model.stay_bias` it learns to
-wait there. Without it, it often learns to find this row by its content, or drifts, and then loses
-its place in sequences longer than in training.
+At the end of the input the read head must be at the first row of the copy. With `model.stay_bias`,
+training finds heads that wait there. Without this bias, many seeds find heads that drift or that
+look the row up by its content, and these fail on sequences longer than in training.
 
 Optimizer: Adam with cosine decay from 3e-3. For the paper's RMSProp, see
 configs/ntm_copy_rmsprop.py.

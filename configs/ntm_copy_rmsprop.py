@@ -21,7 +21,7 @@ from configs import ntm_copy
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_copy_rmsprop"
-    config.model.stay_bias = 0.0
+    config.model.stay_bias = 0.0  # as in the reported runs
     config.optimizer = ConfigDict(
         {
             "method": "rmsprop",

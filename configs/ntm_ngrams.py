@@ -21,7 +21,7 @@ from configs.papers import printed
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_ngrams"
-    config.model.stay_bias = 0.0
+    config.model.stay_bias = 0.0  # as in the reported runs
     config.rows = ("graves2014/figure 13/dynamic n-grams, NTM, LSTM",)
     config.paper = printed(config.rows)
     sizes = {"length": (8, 8) if variant == "smoke" else (200, 200)}

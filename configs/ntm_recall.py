@@ -22,7 +22,7 @@ from configs.papers import printed
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_recall"
-    config.model.stay_bias = 0.0
+    config.model.stay_bias = 0.0  # as in the reported runs
     config.rows = ("graves2014/figure 10/associative recall, NTM, feed-forward",)
     config.paper = printed(config.rows)
     config.data = {"task": "recall", "sizes": {"items": (2, 6)}}

@@ -21,7 +21,7 @@ from configs.papers import printed
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_repeat_copy"
-    config.model.stay_bias = 0.0
+    config.model.stay_bias = 0.0  # as in the reported runs
     config.rows = ("graves2014/figure 7/repeat copy, NTM, LSTM",)
     config.paper = printed(config.rows)
     config.data = {"task": "repeat_copy", "sizes": {"length": (1, 10), "repeats": (1, 10)}}

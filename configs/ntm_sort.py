@@ -20,7 +20,7 @@ from configs.papers import printed
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_sort"
-    config.model.stay_bias = 0.0
+    config.model.stay_bias = 0.0  # as in the reported runs
     config.rows = ("graves2014/figure 18/priority sort, NTM, LSTM",)
     config.paper = printed(config.rows)
     sizes = {"items": (20, 20), "top_k": (16, 16)}

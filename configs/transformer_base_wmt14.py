@@ -63,7 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "buckets": (16, 24, 32, 40, 56, 80, 128, 256),
         "batch_size_multiple": 32,
     }
-    config.max_training_length = 0  # no limit but the longest bucket
+    config.max_training_length = 0  # no limit but the length of a packed row
     # 24,576 tokens per side; the paper's batches hold about 25,000. Up to 32 devices can share a
     # batch.
     config.packing = {"rows": 96, "source_length": 256, "target_length": 256}

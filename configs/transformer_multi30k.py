@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "buckets": (13, 16, 19, 23, 29, 60),
         "batch_size_multiple": 8,
     }
-    config.max_training_length = 0  # no limit but the longest bucket
+    config.max_training_length = 0  # no limit but the length of a packed row
     config.packing = {"rows": 64, "source_length": 64, "target_length": 64}
     config.example = "Two young men play football in the snow while an old man watches them."
 

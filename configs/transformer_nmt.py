@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "sample": 0,
     }
     config.batching = {"tokens": 2048, "buckets": (12, 16, 24), "batch_size_multiple": 8}
-    config.max_training_length = 0  # no limit but the longest bucket
+    config.max_training_length = 0  # no limit but the length of a packed row
     config.packing = {"rows": 32, "source_length": 64, "target_length": 64}
     config.example = "forty-two thousand, seven hundred and eighty-one"
 
