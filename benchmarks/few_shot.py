@@ -2,8 +2,9 @@
 
 `small` is the model of configs/snail_omniglot_small.py, `omniglot` the model of
 configs/snail_omniglot.py at the paper's size, with its batch of 32 episodes on a GPU and 4 episodes
-on a CPU. Both implementations have the same random images, as many shots as the config allows, the
-same loss and fused Adam. The distortion of images is left out. The unit is episodes per second.
+on a CPU. Both implementations have the same random images, the largest number of shots of the
+config, the same loss and Adam, fused in PyTorch. Images are not distorted. The throughput counts
+episodes.
 
 The PyTorch model has the same embedding network, in the channels-last memory format, and the same
 blocks, with `scaled_dot_product_attention`; it is trained in eager mode and compiled.

@@ -1,9 +1,9 @@
 """Training speed of a Transformer, compared with PyTorch.
 
 `d256` is a small model in float32, `base` the model of configs/transformer_base_wmt14.py in its
-dtype, bfloat16; PyTorch computes in bfloat16 by autocast. With a GPU the batches of `base` have
-1,024 sentences, the 24,576 tokens per side of the config, which are the paper's batch on a single
-device. On a CPU they have 20.
+dtype, bfloat16; PyTorch computes in bfloat16 by autocast. On a GPU, a batch of `base` has 1,024
+sentences, about the 24,576 tokens per side of the config (the paper: about 25,000). On a CPU it has
+20 sentences.
 
 The models have the same sizes, dropout at the same positions, the same loss (without padding) and
 Adam, fused in PyTorch. The sentences have 16 to 32 tokens. Ours trains on packed rows, as

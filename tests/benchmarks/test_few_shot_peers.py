@@ -64,8 +64,8 @@ def test_loss_and_gradients_equal_pytorch():
     named = lambda x: {name: np.array(y) for name, y in to_torch(nnx.merge(task.graphdef, x))}
     theirs = few_shot.torch_model(config)
     theirs.load_state_dict({k: torch.tensor(x) for k, x in named(params).items()}, strict=True)
-    as_long = lambda x: torch.tensor(x, dtype=torch.long if x.dtype == np.int32 else None)
-    loss = theirs(**{name: as_long(x) for name, x in batch.items()})
+    as_tensor = lambda x: torch.tensor(x, dtype=torch.long if x.dtype == np.int32 else None)
+    loss = theirs(**{name: as_tensor(x) for name, x in batch.items()})
     loss.backward()
     np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
     expected = named(gradients)
