@@ -43,10 +43,10 @@ def read_config(workdir: str) -> ConfigDict:
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of a run with the keys that the version of the run did not have.
+    """Add the keys that configs of earlier versions did not have, with the values of their runs.
 
-    Calls the function `complete_config` of the task's package, if the package defines it. This is
-    the only place for values of absent keys: all other code reads the keys.
+    Adds `train.init_from`, and calls `complete_config` of the task's package (of its module, if it
+    is in no package), if that function exists. All other code expects every key.
 
     Args:
         config: content of the `config.json` of a run.

@@ -34,8 +34,8 @@ MUTABLE_KEYS = re.compile(
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
 UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")
-# Adds the keys that the version of a run did not have to the content of its `config.json`.
-Complete = Callable[[dict[str, Any]], dict[str, Any]]
+# Adds the keys of today's configs to the content of the `config.json` of an earlier version.
+CompleteConfig = Callable[[dict[str, Any]], dict[str, Any]]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -90,7 +90,7 @@ def make_workdir(workdir: str | Path) -> Path:
     return path
 
 
-def open_workdir(config: Any, workdir: str, complete: Complete = dict) -> None:
+def open_workdir(config: Any, workdir: str, complete: CompleteConfig = dict) -> None:
     """Create the directory of a new run, or check an existing one; write `config.json`.
 
     Args:
@@ -133,7 +133,7 @@ def lock_workdir(workdir: str) -> Iterator[None]:
         yield
 
 
-def read_config(workdir: str, complete: Complete = dict) -> ConfigDict:
+def read_config(workdir: str, complete: CompleteConfig = dict) -> ConfigDict:
     """Read the config of a run; the result is locked.
 
     Args:
@@ -156,7 +156,7 @@ def _lists_to_tuples(value: Any) -> Any:
     return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
-def check_same_config(config: Any, workdir: str, complete: Complete = dict) -> None:
+def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict) -> None:
     """Check that a run directory belongs to a run with this config.
 
     A directory whose run ended before its task was built, for example because of an invalid value,

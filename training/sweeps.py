@@ -137,7 +137,7 @@ def schedule(
     workdir: str,
     overrides: Mapping[str, str],
     variant: str,
-    complete: run.Complete = dict,
+    complete: run.CompleteConfig = dict,
 ) -> list[ScheduledRun]:
     """Validate all runs before any of them starts.
 

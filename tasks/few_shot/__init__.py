@@ -8,5 +8,5 @@ __all__ = ["FewShotClassification", "build", "build_abstract", "complete_config"
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Add the rematerialization policy, which earlier runs did not have."""
+    """Add the rematerialization policy, the latest key of the model section."""
     return config | {"model": {"remat": "none"} | config["model"]}

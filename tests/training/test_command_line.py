@@ -211,7 +211,7 @@ def test_run_of_another_task_is_rejected_without_completing_it(tmp_path):
     config = toy_config()
     config.task = "memory"
     with pytest.raises(UserError, match="task was 'tests.toy' and is now 'memory'"):
-        run.open_workdir(config, str(tmp_path), lambda old: {}[0])
+        run.open_workdir(config, str(tmp_path), lambda old: pytest.fail("completed"))
 
 
 def test_run_without_rows_and_with_other_printed_values_is_resumed(tmp_path):

@@ -9,7 +9,7 @@ from training.imports import hide_module
 
 
 @pytest.mark.parametrize("is_imported", [False, True])
-def test_module_is_hidden_inside_of_the_context_only(is_imported, monkeypatch):
+def test_module_is_hidden_inside_the_context_only(is_imported, monkeypatch):
     module = importlib.import_module("colorsys")
     if not is_imported:
         monkeypatch.delitem(sys.modules, "colorsys")
