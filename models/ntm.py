@@ -235,9 +235,9 @@ class NTM(nnx.Module):
         max_shift: largest shift of a head per step.
         memory_init: initial memory: a small `constant`, `learned`, or sampled at `random` for each
             sequence.
-        stay_bias: initial bias of the heads toward their previous weighting, added to the logit of
-            no shift and subtracted from that of the interpolation gate. The paper does not state
-            the initialization.
+        stay_bias: initial bias of the heads toward their previous weighting: added to the logit of
+            shift 0 and subtracted from the logit of the interpolation gate. The paper does not
+            state the initialization.
         backward_clip: bound of the gradient components of a step's state and products during the
             backward pass (10 in sec. 4.6); 0 for none.
         key: PRNG key of the initial weights.
@@ -319,6 +319,7 @@ class NTM(nnx.Module):
         return self._logits(states, memory_access.read_vectors), memory_access
 
     def _initial_interface_bias(self, stay_bias):
+        """Return the bias of the head parameters, in the order of `_head_parameters`."""
         heads, erase_and_add = 2 * self.heads, 2 * self.heads * self.memory_width
         gate, sharpness = jnp.full(heads, -stay_bias), jnp.zeros(heads)
         shift = jnp.zeros((heads, 2 * self.max_shift + 1)).at[:, self.max_shift].set(stay_bias)

@@ -164,7 +164,11 @@ class Group(NamedTuple):
         return ", ".join(dict.fromkeys(str(x[key]) for x in self.summaries))
 
     def link(self, prefix: str = "") -> str:
-        """Link to the folder, followed by the name of the run in a sweep."""
+        """Return a Markdown link to the folder, followed by the name of the run in a sweep.
+
+        Args:
+            prefix: path of `results/` relative to the page with the link.
+        """
         return f"[{self.folder}]({prefix}{self.folder})" + f" {self.run}" * bool(self.run)
 
     @property

@@ -56,7 +56,10 @@ PACKAGES = {name.split(".")[0] for name in MODULES}  # top-level scripts include
 
 @functools.cache
 def find_imports():
-    """Return the imported names of all modules; not at import, which happens in every worker."""
+    """Return the imported names of all modules.
+
+    Computed at the first call, because every worker of pytest-xdist imports this file.
+    """
     return {name: {*imported_names(path.read_text())} for name, path in MODULES.items()}
 
 

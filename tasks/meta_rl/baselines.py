@@ -65,7 +65,10 @@ def _(environment: Maze) -> Baselines:
 
 
 def path_length(layout: MazeLayout) -> Int[Array, ""]:
-    """Compute the number of moves of the shortest path to the goal, by breadth-first search."""
+    """Compute the number of moves of the shortest path to the goal, by breadth-first search.
+
+    Walls surround the maze, so that `jnp.roll` does not connect opposite sides.
+    """
 
     def move(search):
         reached, moves = search

@@ -203,7 +203,8 @@ class MetaRL(ShowsAttention):
         On the test split the baselines run in the same trials (`reward_gittins`), and `optimum` is
         the expected reward of the optimal policy. For Markov decision processes, `normalized` is
         the mean reward divided by the mean optimum. If a trial has two episodes, `steps_1` and
-        `steps_2` are their lengths; in mazes, `steps_optimum` is the length of the shortest path.
+        `steps_2` are their lengths; in mazes, `steps_optimum` is the length of the shortest path,
+        at most the horizon.
         """
         rewards, scalars = self._mean_rewards(state, split)
         metrics = {name: float(by_step.sum()) for name, by_step in rewards.items()}
