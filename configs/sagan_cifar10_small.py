@@ -11,9 +11,11 @@ DIR is as in configs/sagan_cifar10.py. FID and the other metrics use the feature
 the real images, because Inception takes seconds per image batch on a CPU;
 `--config.evaluation.inception_weights=FILE --config.train.best=dev/fid` uses Inception instead.
 
-Not yet run.
-Sized for a laptop: a night on two CPU cores. This is an estimate: 30,000 steps of 23 GFLOP take 11
-hours on one core at the rate of configs/sagan_digits.py (17 GFLOP/s).
+Expected after 6,201 steps: `test/fid_classifier` 1.72 and `test/class_accuracy` 0.624
+(results/sagan_cifar10_small). The whole run has not been trained.
+
+Sized for a laptop: a night on two CPU cores. 6,201 steps took 1:14 hours on one core that other
+processes shared, at which rate 30,000 take six hours.
 """
 
 from ml_collections import ConfigDict

@@ -19,6 +19,8 @@ HARDWARE = {
     "sagan_cifar10": ("v5e:2x2",),
     "sagan_imagenet128": ("v5e:4x4",),
     "seq2seq_bahdanau_wmt14": ("v5e:2x2",),
+    "seq2seq_g2p_toshniwal": ("v5e:2x2",),
+    "seq2seq_hull": ("v5e:2x2",),
     "seq2seq_luong_wmt14": ("v5e:2x2",),
     "snail_miniimagenet": ("v5e:2x2",),
     "snail_omniglot": ("v5e:2x2",),
