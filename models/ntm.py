@@ -3,6 +3,7 @@
 Arrays are time-major, `[T, B, ...]`, as they are inputs and outputs of a scan over time.
 """
 
+import itertools
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -318,14 +319,25 @@ class NTM(nnx.Module):
         states, memory_access = self._scan(inputs, steps, key, self._step_with_memory_access)
         return self._logits(states, memory_access.read_vectors), memory_access
 
+    def _interface_sizes(self) -> dict[str, int]:
+        """Return the number of preactivations of each parameter of all heads, in their order."""
+        heads, width = 2 * self.heads, self.memory_width
+        return {
+            "key": heads * width,
+            "strength": heads,
+            "gate": heads,
+            "shift": heads * (2 * self.max_shift + 1),
+            "sharpness": heads,
+            "erase": self.heads * width,
+            "add": self.heads * width,
+        }
+
     def _initial_interface_bias(self, stay_bias):
-        """Return the bias of the head parameters, in the order of `_head_parameters`."""
-        heads, erase_and_add = 2 * self.heads, 2 * self.heads * self.memory_width
-        gate, sharpness = jnp.full(heads, -stay_bias), jnp.zeros(heads)
-        shift = jnp.zeros((heads, 2 * self.max_shift + 1)).at[:, self.max_shift].set(stay_bias)
-        key_and_strength = jnp.zeros(heads * self.memory_width + heads)
-        parts = [key_and_strength, gate, shift.reshape(-1), sharpness, jnp.zeros(erase_and_add)]
-        return jnp.concatenate(parts)
+        bias = {name: jnp.zeros(size) for name, size in self._interface_sizes().items()}
+        bias["gate"] -= stay_bias
+        shift = bias["shift"].reshape(2 * self.heads, -1)
+        bias["shift"] = shift.at[:, self.max_shift].set(stay_bias).reshape(-1)
+        return jnp.concatenate(list(bias.values()))
 
     def _scan(self, inputs, steps, key, step):
         batch = inputs.shape[1]
@@ -372,10 +384,8 @@ class NTM(nnx.Module):
 
     def _head_parameters(self, preactivations):
         """Parameters of all heads, each mapped to its range (sec. 3.3)."""
-        batch, heads, width = len(preactivations), self.heads, self.memory_width
-        shifts = 2 * self.max_shift + 1
-        sizes = [2 * heads * n for n in (width, 1, 1, shifts, 1)] + [heads * width]
-        ends = [sum(sizes[: n + 1]) for n in range(len(sizes))]
+        batch, width, shifts = len(preactivations), self.memory_width, 2 * self.max_shift + 1
+        *ends, _ = itertools.accumulate(self._interface_sizes().values())
         key, strength, gate, shift, sharpness, erase, add = (
             part.reshape(batch, -1, n)
             for part, n in zip(
