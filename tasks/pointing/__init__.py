@@ -8,6 +8,8 @@ def complete_config(config: dict[str, Any]) -> dict[str, Any]:
 
     Those runs have a section `decode` with the width of the beam search.
     """
-    model = {"kind": "pointer", "init_limit": 0.0} | config["model"]
-    search = {"search": {"kind": "beam", **config.get("decode", {})}}
-    return {key: x for key, x in (search | config).items() if key != "decode"} | {"model": model}
+    completed = config | {"model": {"kind": "pointer", "init_limit": 0.0} | config["model"]}
+    if "decode" not in config:
+        return completed
+    search = {"kind": "beam"} | completed.pop("decode")
+    return {"search": search} | completed
