@@ -4,6 +4,7 @@ Arrays are time-major, `[T, B, ...]`, as they are inputs and outputs of a scan o
 """
 
 import itertools
+import math
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -319,25 +320,18 @@ class NTM(nnx.Module):
         states, memory_access = self._scan(inputs, steps, key, self._step_with_memory_access)
         return self._logits(states, memory_access.read_vectors), memory_access
 
-    def _interface_sizes(self) -> dict[str, int]:
-        """Return the number of preactivations of each parameter of all heads, in their order."""
-        heads, width = 2 * self.heads, self.memory_width
-        return {
-            "key": heads * width,
-            "strength": heads,
-            "gate": heads,
-            "shift": heads * (2 * self.max_shift + 1),
-            "sharpness": heads,
-            "erase": self.heads * width,
-            "add": self.heads * width,
-        }
+    def _interface_shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the shapes [heads, numbers per head] of the head parameters, in their order."""
+        width, shifts = self.memory_width, 2 * self.max_shift + 1
+        sizes = {"key": width, "strength": 1, "gate": 1, "shift": shifts, "sharpness": 1}
+        shapes = {name: (2 * self.heads, n) for name, n in sizes.items()}
+        return shapes | dict.fromkeys(("erase", "add"), (self.heads, width))
 
     def _initial_interface_bias(self, stay_bias):
-        bias = {name: jnp.zeros(size) for name, size in self._interface_sizes().items()}
+        bias = {name: jnp.zeros(shape) for name, shape in self._interface_shapes().items()}
         bias["gate"] -= stay_bias
-        shift = bias["shift"].reshape(2 * self.heads, -1)
-        bias["shift"] = shift.at[:, self.max_shift].set(stay_bias).reshape(-1)
-        return jnp.concatenate(list(bias.values()))
+        bias["shift"] = bias["shift"].at[:, self.max_shift].set(stay_bias)
+        return jnp.concatenate([x.reshape(-1) for x in bias.values()])
 
     def _scan(self, inputs, steps, key, step):
         batch = inputs.shape[1]
@@ -384,15 +378,11 @@ class NTM(nnx.Module):
 
     def _head_parameters(self, preactivations):
         """Parameters of all heads, each mapped to its range (sec. 3.3)."""
-        batch, width, shifts = len(preactivations), self.memory_width, 2 * self.max_shift + 1
-        *ends, _ = itertools.accumulate(self._interface_sizes().values())
+        shapes = self._interface_shapes().values()
+        *ends, _ = itertools.accumulate(map(math.prod, shapes))
+        parts = jnp.split(preactivations, ends, axis=-1)
         key, strength, gate, shift, sharpness, erase, add = (
-            part.reshape(batch, -1, n)
-            for part, n in zip(
-                jnp.split(preactivations, ends, axis=-1),
-                (width, 1, 1, shifts, 1, width, width),
-                strict=True,
-            )
+            part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
         )
         parameters = HeadParameters(
             key=jnp.tanh(key),
