@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "sample": 0,
     }
     config.batching = {
-        "tokens": 3072,
+        "tokens": 1024,
         "buckets": (13, 16, 19, 23, 29, 60),
         "batch_size_multiple": 8,
     }
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adam",
         "schedule": "cosine",
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "warmup_steps": 400,
         "b1": 0.9,
         "b2": 0.999,
@@ -80,7 +80,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.decode = {"width": 5, "dev_width": 1, "length_penalty": 1.0, "extra": 50}
 
     config.train = {
-        "steps": 3900,
+        "steps": 9000,
         "accumulate": 1,
         "log_every": 50,
         "eval_every": 650,

@@ -17,11 +17,12 @@ from training.plots import metric_by_length
 from training.sweeps import Run
 
 LENGTHS = (6, *range(7, 20))  # in tokens, including the end of the sentence
+MODELS = {"RNNsearch": "soft", "no attention": "none"}  # alignments
 METRICS = ("test/exact_match", "test_long/exact_match")
 
 
 def runs():
-    for name, alignment in (("RNNsearch", "soft"), ("no attention", "none")):
+    for name, alignment in MODELS.items():
         for seed in (0, 1, 2):
             yield Run(
                 config="configs/seq2seq_nmt.py",
