@@ -75,10 +75,12 @@ class Seq2Seq(nnx.Module):
     ):
         v, e, m = vocabulary, embedding, encoder["width"]
         keys = jax.random.split(key, 6)
-        embeddings = 0.1 * jax.random.normal(keys[0], (2, v, e))
+        embeddings = jax.random.normal(keys[0], (2, v, e))
         self.source_embedding = param(embeddings[0], ("vocab", "embed"))
         self.target_embedding = param(embeddings[1], ("vocab", "embed"))
-        self.output = param(glorot(keys[1], (v, output_width), output_width, v), ("vocab", "embed"))
+        # Glorot's bound would decrease with V, and the logits would start near zero.
+        output = output_width**-0.5 * jax.random.normal(keys[1], (v, output_width))
+        self.output = param(output, ("vocab", "embed"))
         self.encoder = make_encoder(e, rate=dropout, key=keys[2], **encoder)
         self.initial = param(glorot(keys[3], (m, initial_width), m, hidden), ("embed", "mlp"))
         self.initial_bias = param(jnp.zeros(initial_width), ("mlp",))

@@ -12,9 +12,10 @@ Initialization = Literal["glorot", "bahdanau", "luong"]
 
 
 def initialize(model: nnx.Module, name: Initialization, key: PRNGKeyArray) -> None:
-    """Replace the weights of a model that was constructed with Glorot's initialization.
+    """Replace the weights of a newly constructed model.
 
-    - `glorot` keeps the weights.
+    - `glorot` keeps the weights: Glorot's for most matrices, orthogonal recurrent matrices,
+      embeddings N(0, 1) and an output embedding N(0, 1 / D), D its width.
     - `bahdanau` (Bahdanau et al. 2015, app. B.1): recurrent matrices stay orthogonal, W_a and U_a
       of the additive score are N(0, 0.001^2), v_a and all biases are 0, the rest is N(0, 0.01^2).
     - `luong` (Luong et al. 2015, sec. 4.1): all weights are U(-0.1, 0.1), biases included.

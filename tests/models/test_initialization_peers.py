@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 from scipy import stats
 
-from models import Transformer
+from models import Luong, Transformer
 from models.convolutions import Conv
 from models.recurrence import GRU, LSTM
+from tests.models.seq2seq.test_initialization import OPTIONS
 from tests.models.test_transformer_peers import to_torch
 from tests.models.tiny import SIZES
 
@@ -75,6 +76,22 @@ def test_embeddings_are_scaled_by_the_width():
     torch.manual_seed(0)
     theirs = torch.nn.Embedding(500, WIDTH).weight.detach().numpy()
     assert same_distribution(WIDTH**0.5 * np.asarray(ours), theirs)
+
+
+def test_recurrent_translation_models_start_with_the_embeddings_of_pytorch():
+    """Embeddings are N(0, 1). The output embedding is N(0, 1 / D); `nn.Linear` is U(±1 / sqrt(D)).
+
+    An output embedding by Glorot, of deviation sqrt(2 / (V + D)), delays training by hundreds of
+    steps: see results/seq2seq_multi30k.
+    """
+    options = OPTIONS | {"vocabulary": 500, "embedding": WIDTH, "hidden": WIDTH}
+    model = Luong(**options, layers=1, input_feeding=True, initialization="glorot", key=KEY)
+    torch.manual_seed(0)
+    embedding, linear = torch.nn.Embedding(500, WIDTH), torch.nn.Linear(WIDTH, 500)
+    for ours in (model.source_embedding, model.target_embedding):
+        assert same_distribution(ours[...], embedding.weight.detach().numpy())
+    ratio = np.std(model.output[...]) / np.std(linear.weight.detach().numpy())
+    assert ratio == pytest.approx(3**0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("ours, theirs", [(LSTM, "LSTM"), (GRU, "GRU")])
