@@ -107,7 +107,8 @@ class Captioner(nnx.Module):
         self.context = matrix(keys[6], d, 4 * h, h)
         self.readout_hidden = matrix(keys[7], h, e)  # L_h
         self.readout_context = matrix(keys[8], d, e)  # L_z
-        self.output = param(glorot(keys[9], (v, e), e, v), ("vocab", "embed"))  # L_o
+        # Glorot's bound would decrease with V, and the logits would start near zero.
+        self.output = param(e**-0.5 * jax.random.normal(keys[9], (v, e)), ("vocab", "embed"))  # L_o
 
     @property
     def samples_attention(self) -> bool:
