@@ -60,6 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "samples": 2500,
         "batch": 250,
         "neighbor_samples": 2000,  # for precision, recall and diversity
+        "intra_class_samples": 0,  # per class, for intra_fid
         "inception_weights": "",
         "classifier": {
             "width": 16,
@@ -88,7 +89,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.resolution = 16
         config.model.update(latent_size=4, attention_resolution=8, moment_batches=1)
         config.model.width = {"generator": 4, "discriminator": 8}
-        config.evaluation.update(samples=16, batch=8, neighbor_samples=16)
+        config.evaluation.update(samples=16, batch=8, neighbor_samples=16, intra_class_samples=4)
         config.evaluation.classifier.update(width=2, features=4, steps=2, batch=8)
         config.train.update(steps=4, log_every=1, eval_every=2, checkpoint_every=2)
     return config.lock()

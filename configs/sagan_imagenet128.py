@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.generator.learning_rate = 1e-4
     config.optimizer.discriminator.learning_rate = 4e-4
     config.divergence.patience = 2000
-    config.evaluation.update(samples=50_000, neighbor_samples=10_000)
+    config.evaluation.update(samples=50_000, neighbor_samples=10_000, intra_class_samples=5_000)
     config.train.update(
         steps=1_000_000,
         log_every=100,

@@ -1,7 +1,6 @@
 """Zhang et al. 2019, "Self-Attention Generative Adversarial Networks".
 
-The intra-class FID of table 2 (SAGAN: 83.7) is not computed. The other models of this table are
-those of other papers.
+The other models of table 2 are those of other papers.
 """
 
 # FID and Inception Score by block and resolution of its maps.
@@ -30,5 +29,7 @@ ROWS = {
         row_of(*key).rpartition("/")[2]: {"test/fid": fid, "test/inception_score": score}
         for key, (fid, score) in VALUES.items()
     },
-    "table 2": {"SAGAN": {"test/fid": 18.65, "test/inception_score": 52.52}},
+    "table 2": {
+        "SAGAN": {"test/fid": 18.65, "test/inception_score": 52.52, "test/intra_fid": 83.7}
+    },
 }

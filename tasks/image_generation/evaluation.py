@@ -50,6 +50,9 @@ class Evaluator:
     - `inception_score`, `precision`, `recall`;
     - `diversity`: within-class variance of the features, divided by the variance for real images;
       omitted if the latter is zero, as with one image per class;
+    - `intra_fid`, for `test` and conditional generators only: mean over classes of the Fréchet
+      distance between generated images and the training images of the class (Miyato & Koyama 2018);
+      the features of all training images are held in memory, 10 GiB for ImageNet;
     - `class_accuracy`: share of generated images that a classifier of the real images assigns to
       the class they are conditioned on; for `test` also `classifier_accuracy`, its accuracy on the
       real test images.
@@ -67,6 +70,7 @@ class Evaluator:
             are held in memory.
         inception_weights: file of Inception's weights; '' to train a classifier instead.
         classifier: sizes of the classifier, see `feature_extractors.load_classifier`.
+        intra_class_samples: number of generated images per class for `intra_fid`; 0 to omit it.
     """
 
     def __init__(
@@ -81,10 +85,12 @@ class Evaluator:
         neighbor_samples: int,
         inception_weights: str,
         classifier: Any,
+        intra_class_samples: int,
     ):
         self.images, self.augmentation, self.conditional = images, augmentation, conditional
         self.samples, self.batch_size = samples, batch
         self.neighbor_samples = neighbor_samples
+        self._intra_class_samples = intra_class_samples if conditional else 0
         self._classifier, self._workdir = dict(classifier), workdir
         self._inception_weights = inception_weights
         self._extractor: feature_extractors.FeatureExtractor | None = None
@@ -101,6 +107,11 @@ class Evaluator:
             raise UserError(
                 f"Precision and recall need more than {NEAREST} images, not {fewest}: raise "
                 "evaluation.samples and evaluation.neighbor_samples, or add images."
+            )
+        if self._intra_class_samples == 1:
+            raise UserError(
+                "A class needs at least two generated images for intra_fid, not one: raise "
+                "evaluation.intra_class_samples, or set it to 0 to omit intra_fid."
             )
         if self._inception_weights:
             _ = self.extractor
@@ -156,12 +167,39 @@ class Evaluator:
         }
         if real_variance:  # zero for one image per class
             values["diversity"] = variance / real_variance
+        if split == "test" and (distances := self._class_distances(sample)):
+            values["intra_fid"] = float(np.mean(distances))
         metrics = {f"{name}{self.extractor.suffix}": value for name, value in values.items()}
         if self.extractor.predicts_labels and self.conditional:
             metrics["class_accuracy"] = correct / self.samples
             if split == "test":
                 metrics["classifier_accuracy"] = self.extractor.accuracy
         return metrics
+
+    def _class_distances(self, sample) -> list[float]:
+        """Return the Fréchet distance of each class with at least two training images."""
+        if not self._intra_class_samples:
+            return []
+        train, augment, size = self.images["train"], self._augment(), self.batch_size
+        features: dict[int, list] = {}
+        for n, (batch, count) in enumerate(sequential_batches(train, size, len(train))):
+            key = jax.random.fold_in(jax.random.key(2018), n)
+            real = self._features(augment(batch["image"], key))[:count]
+            for label, x in zip(batch["label"][:count].tolist(), real, strict=True):
+                features.setdefault(label, []).append(x)
+        distances = []
+        for label, members in sorted(features.items()):
+            if len(members) < 2:
+                continue
+            real_sums, sums = FeatureSums(), FeatureSums()
+            real_sums.add(np.stack(members))
+            class_key = jax.random.fold_in(jax.random.key(2018), label)
+            for start in range(0, self._intra_class_samples, size):
+                key = jax.random.fold_in(class_key, start)
+                images = sample(key, jnp.full(size, label, jnp.int32)).images
+                sums.add(self._features(images)[: self._intra_class_samples - start])
+            distances.append(frechet_distance(sums.gaussian(), real_sums.gaussian()))
+        return distances
 
     def nearest(
         self, generated: Float[np.ndarray, "B R R C"], count: int
@@ -182,6 +220,9 @@ class Evaluator:
         images = to_float(np.stack([train[int(i)][0] for i in indices.ravel()]))
         return images.reshape(*indices.shape, *generated.shape[1:])
 
+    def _augment(self):
+        return jax.jit(lambda images, key: preprocess(images, self.augmentation, key))
+
     def _features(self, images):
         return np.asarray(self.extractor.apply(jnp.asarray(images)).features)
 
@@ -193,7 +234,7 @@ class Evaluator:
         if split not in self._references:
             sums, kept, labels = FeatureSums(), [], []
             keep = min(self.neighbor_samples, self.samples, len(self.images[split]))
-            augment = jax.jit(lambda images, key: preprocess(images, self.augmentation, key))
+            augment = self._augment()
             batches = sequential_batches(self.images[split], self.batch_size, self.samples)
             for n, (batch, count) in enumerate(batches):
                 key = jax.random.fold_in(jax.random.key(2017), n)

@@ -12,6 +12,8 @@ from tasks.image_generation.data.batching import to_float
 from tasks.image_generation.data.sources import InMemoryImages, load
 from tasks.image_generation.evaluation import Evaluator
 from tasks.image_generation.feature_extractors import FeatureExtractor
+from tasks.image_generation.metrics import Gaussian, frechet_distance
+from training.errors import UserError
 
 COUNT, BATCH_SIZE = 48, 20
 CLASSES = ("a", "b")
@@ -27,7 +29,7 @@ def random_images(seed, darkest):
 IMAGES = {"train": random_images(0, darkest=0), "test": random_images(1, darkest=128)}
 
 
-def make_evaluator(samples=COUNT):
+def make_evaluator(samples=COUNT, intra_class_samples=0):
     evaluator = Evaluator(
         IMAGES,
         Augmentation(0.0, 0.0, 0.0, False),
@@ -38,6 +40,7 @@ def make_evaluator(samples=COUNT):
         neighbor_samples=samples,
         inception_weights="",
         classifier={},
+        intra_class_samples=intra_class_samples,
     )
     evaluator._extractor = FeatureExtractor(pixels, "", predicts_labels=False)
     return evaluator
@@ -98,6 +101,45 @@ def test_diversity_is_not_reported_for_one_image_per_class():
     metrics = evaluator.evaluate(sample, "dev")
     assert metrics.keys() == {"fid", "inception_score", "precision", "recall"}
     assert metrics["fid"] == pytest.approx(0.0, abs=1e-6) and metrics["recall"] == 1.0
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_intra_fid_detects_swapped_classes(swap):
+    """The generator repeats the training images, of the requested class or of the other one.
+
+    Against the other class, the mean over classes is the distance between the classes.
+    """
+    pixels = IMAGES["train"].images
+    labels = np.arange(COUNT, dtype=np.int32) % 2
+    pixels = pixels // (labels[:, None, None, None] + 1).astype(np.uint8)  # class 1 is darker
+    images = InMemoryImages(pixels, labels, CLASSES)
+    evaluator = make_evaluator(intra_class_samples=COUNT // 2)
+    evaluator.images = {"train": images, "test": images}
+    starts = [0, 0]
+
+    def sample(key, requested):
+        label = int(requested[0])
+        indices = (starts[label] + np.arange(BATCH_SIZE)) % (COUNT // 2)
+        starts[label] += BATCH_SIZE
+        members = pixels[labels == (label ^ swap)]
+        return GeneratorOutput(jnp.asarray(to_float(members[indices])), (), None)
+
+    features = [to_float(pixels[labels == label]).reshape(COUNT // 2, -1) for label in (0, 1)]
+    gaussians = [Gaussian(x.mean(0), np.cov(x.T)) for x in features]
+    expected = frechet_distance(*gaussians) if swap else 0.0
+    assert np.mean(evaluator._class_distances(sample)) == pytest.approx(expected, abs=1e-4)
+    assert expected > 1.0 or not swap
+
+
+def test_intra_fid_is_a_metric_of_the_test_split_only():
+    sample = lambda key, labels: GeneratorOutput(
+        jnp.asarray(to_float(IMAGES["train"].images[:BATCH_SIZE])), (), None
+    )
+    evaluator = make_evaluator(intra_class_samples=10)
+    assert "intra_fid" not in evaluator.evaluate(sample, "dev")
+    assert "intra_fid" in evaluator.evaluate(sample, "test")
+    with pytest.raises(UserError, match="evaluation.intra_class_samples"):
+        make_evaluator(intra_class_samples=1).validate()
 
 
 def test_references_are_a_sample_of_all_classes(tmp_path):
