@@ -54,7 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "memory_width": 20,
         "max_shift": 1,
         "memory_init": "constant",
-        "stay_bias": 4.0,
+        "stay_bias": 3.0,
         "backward_clip": 0.0,
     }
     config.optimizer = {
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 10.0,
     }
     config.train = {
-        "steps": 20_000,
+        "steps": 10_000,
         "accumulate": 1,
         "log_every": 100,
         "eval_every": 500,
