@@ -6,7 +6,7 @@ tokens of the source, including the end of the sentence.
     python sweep.py --sweep=configs/sweeps/sentence_length_multi30k.py --parallel=2 \
         --config.data.dir=DIRECTORY
 
-Sized for a laptop: two runs of ten minutes on one CPU core.
+Sized for a laptop: two runs of eight minutes on one CPU core.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ def runs():
                 "model.attention.alignment": alignment,
                 "batching.tokens": 1024,
                 "optimizer.learning_rate": 1e-3,
-                "train.steps": 3_000,
+                "train.steps": 2_500,
                 "lengths": (10, 12, 14, 16, 18, 21, 25, 60),
             },
         )
