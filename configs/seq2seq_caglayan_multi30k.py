@@ -39,6 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.attention.score = "additive"
     config.label_smoothing = 0.0
     config.optimizer.update(schedule="constant", learning_rate=4e-4, warmup_steps=0, clip=1.0)
+    config.metrics = ("bleu_tok_lc", "perplexity", "truncated")  # text is lowercased
     config.train.best = "dev/bleu_tok_lc"
     if variant == "smoke":
         return config
