@@ -180,12 +180,9 @@ class Evaluator:
         """Return the Fréchet distance of each class with at least two training images."""
         if not self._intra_class_samples:
             return []
-        train, augment, size = self.images["train"], self._augment(), self.batch_size
-        features: dict[int, list] = {}
-        for n, (batch, count) in enumerate(sequential_batches(train, size, len(train))):
-            key = jax.random.fold_in(jax.random.key(2018), n)
-            real = self._features(augment(batch["image"], key))[:count]
-            for label, x in zip(batch["label"][:count].tolist(), real, strict=True):
+        size, features = self.batch_size, dict[int, list]()
+        for real, labels in self._real_features("train", len(self.images["train"]), seed=2018):
+            for label, x in zip(labels.tolist(), real, strict=True):
                 features.setdefault(label, []).append(x)
         distances = []
         for label, members in sorted(features.items()):
@@ -220,8 +217,14 @@ class Evaluator:
         images = to_float(np.stack([train[int(i)][0] for i in indices.ravel()]))
         return images.reshape(*indices.shape, *generated.shape[1:])
 
-    def _augment(self):
-        return jax.jit(lambda images, key: preprocess(images, self.augmentation, key))
+    def _real_features(self, split, count, seed):
+        """Yield features and labels of the first `count` augmented real images, batch by batch."""
+        augment = jax.jit(lambda images, key: preprocess(images, self.augmentation, key))
+        batches = sequential_batches(self.images[split], self.batch_size, count)
+        for n, (batch, size) in enumerate(batches):
+            key = jax.random.fold_in(jax.random.key(seed), n)
+            features = self._features(augment(batch["image"], key))
+            yield features[:size], batch["label"][:size]
 
     def _features(self, images):
         return np.asarray(self.extractor.apply(jnp.asarray(images)).features)
@@ -234,13 +237,10 @@ class Evaluator:
         if split not in self._references:
             sums, kept, labels = FeatureSums(), [], []
             keep = min(self.neighbor_samples, self.samples, len(self.images[split]))
-            augment = self._augment()
-            batches = sequential_batches(self.images[split], self.batch_size, self.samples)
-            for n, (batch, count) in enumerate(batches):
-                key = jax.random.fold_in(jax.random.key(2017), n)
-                features = self._features(augment(batch["image"], key))[:count]
+            batches = self._real_features(split, self.samples, seed=2017)
+            for n, (features, batch_labels) in enumerate(batches):
                 sums.add(features)
-                labels.append(batch["label"][:count])
+                labels.append(batch_labels)
                 if n * self.batch_size < keep:
                     kept.append(features)
             self._references[split] = Reference(
