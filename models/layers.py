@@ -213,6 +213,14 @@ class MultiHeadAttention(nnx.Module):
         return merge_heads(contexts, self.output[...], self.output_bias[...]), weights
 
 
+def output_table(key: PRNGKeyArray, vocabulary: int, width: int) -> Float[Array, "V D"]:
+    """Sample an output embedding from N(0, 1 / D), so that the first logits are of order 1.
+
+    Glorot's bound would decrease with V, and the logits would start near zero.
+    """
+    return jax.random.normal(key, (vocabulary, width)) * width**-0.5
+
+
 class Embedding(nnx.Module):
     """Embedding matrix shared by source, target and softmax (Vaswani et al. 2017, sec. 3.4).
 
@@ -221,8 +229,7 @@ class Embedding(nnx.Module):
     """
 
     def __init__(self, vocabulary: int, width: int, *, key: PRNGKeyArray):
-        table = jax.random.normal(key, (vocabulary, width)) * width**-0.5
-        self.table = param(table, ("vocab", "embed"))
+        self.table = param(output_table(key, vocabulary, width), ("vocab", "embed"))
 
     def __call__(self, tokens: Int[Array, "*B T"], dtype: jnp.dtype) -> Float[Array, "*B T D"]:
         """Embed tokens and multiply the embeddings by sqrt(D)."""

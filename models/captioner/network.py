@@ -16,7 +16,15 @@ from models.attention_layer import (
     sampling_at,
 )
 from models.captioner.encoders import make_encoder
-from models.layers import dropout, glorot, output_logits, param, shift_right, split_key
+from models.layers import (
+    dropout,
+    glorot,
+    output_logits,
+    output_table,
+    param,
+    shift_right,
+    split_key,
+)
 from models.recurrence import (
     LSTM,
     MatMul,
@@ -107,8 +115,7 @@ class Captioner(nnx.Module):
         self.context = matrix(keys[6], d, 4 * h, h)
         self.readout_hidden = matrix(keys[7], h, e)  # L_h
         self.readout_context = matrix(keys[8], d, e)  # L_z
-        # Glorot's bound would decrease with V, and the logits would start near zero.
-        self.output = param(e**-0.5 * jax.random.normal(keys[9], (v, e)), ("vocab", "embed"))  # L_o
+        self.output = param(output_table(keys[9], v, e), ("vocab", "embed"))  # L_o
 
     @property
     def samples_attention(self) -> bool:

@@ -23,7 +23,7 @@ from models.attention_layer import (
     SamplingState,
 )
 from models.encoder_decoder import Attention
-from models.layers import dropout, glorot, param, shift_right, split_key
+from models.layers import dropout, glorot, output_table, param, shift_right, split_key
 from models.seq2seq.encoders import make_encoder
 
 Options = Any  # keyword arguments, as a dict or a ConfigDict
@@ -78,9 +78,7 @@ class Seq2Seq(nnx.Module):
         embeddings = jax.random.normal(keys[0], (2, v, e))
         self.source_embedding = param(embeddings[0], ("vocab", "embed"))
         self.target_embedding = param(embeddings[1], ("vocab", "embed"))
-        # Glorot's bound would decrease with V, and the logits would start near zero.
-        output = output_width**-0.5 * jax.random.normal(keys[1], (v, output_width))
-        self.output = param(output, ("vocab", "embed"))
+        self.output = param(output_table(keys[1], v, output_width), ("vocab", "embed"))
         self.encoder = make_encoder(e, rate=dropout, key=keys[2], **encoder)
         self.initial = param(glorot(keys[3], (m, initial_width), m, hidden), ("embed", "mlp"))
         self.initial_bias = param(jnp.zeros(initial_width), ("mlp",))
