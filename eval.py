@@ -50,7 +50,7 @@ from tasks.files import is_writable
 from tasks.images import list_images
 from tasks.text import read_bytes, read_sentences
 from training import cli, mesh, run, weights, xla_flags
-from training.checkpoints import Checkpoints, Restored
+from training.checkpoints import DIRECTORY, Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean, is_disk_full
 from training.files import atomic_write
@@ -66,7 +66,8 @@ CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     None,
     ["best", "latest", "average"],
-    "Checkpoint to evaluate; 'average' by default if the run averages checkpoints, else 'best'.",
+    "Checkpoint to evaluate; 'average' by default if the run averages checkpoints, else 'best'. A "
+    "directory with weights only has no choice.",
 )
 JSON = flags.DEFINE_bool("json", False, "Print one line of JSON instead of a table.")
 TRANSLATE = flags.DEFINE_string(
@@ -301,16 +302,14 @@ def export(config: ConfigDict, workdir: str, path: Path) -> None:
 
 def build_task(config: ConfigDict, workdir: str) -> Any:
     """Build the task of a run that has a checkpoint or exported weights."""
-    if (Path(workdir) / weights.FILE).exists():
-        return tasks.build(config, workdir)
-    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
-        if not checkpoints.steps():
+    with open_checkpoints(config, workdir) as checkpoints:
+        if checkpoints is None and not (Path(workdir) / weights.FILE).exists():
             raise UserError(f"{workdir} has no checkpoint: train the run first.")
     return tasks.build(config, workdir)
 
 
 def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]:
-    """Restore the exported weights or the checkpoint selected by `--checkpoint`.
+    """Restore the checkpoint selected by `--checkpoint`, or the weights of a run without any.
 
     The arrays are sharded over all devices. Of exported weights, the state has only the evaluated
     parameters and the step.
@@ -318,15 +317,25 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     abstract = mesh.evaluation_state(task.init)
     with explain_overrides():
-        if (path := Path(workdir) / weights.FILE).exists() and CHECKPOINT.value is None:
-            return "weights", weights.restore(path, abstract)
-        with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
-            restored = checkpoints.restore(abstract, which)
-    if restored is None:  # only if there are weights
-        raise UserError(f"{workdir} has no checkpoint but only weights: omit --checkpoint.")
+        with open_checkpoints(config, workdir) as checkpoints:
+            restored = checkpoints.restore(abstract, which) if checkpoints else None
+        if restored is None and CHECKPOINT.value is not None:
+            raise UserError(f"{workdir} has no checkpoint but only weights: omit --checkpoint.")
+        if restored is None:
+            return "weights", weights.restore(Path(workdir) / weights.FILE, abstract)
     if restored.message:
         print(f"note: {restored.message}", file=sys.stderr)
     return which, restored
+
+
+@contextlib.contextmanager
+def open_checkpoints(config: ConfigDict, workdir: str) -> Iterator[Checkpoints | None]:
+    """Open the checkpoints of a run, None if it has none; writes nothing."""
+    if not (Path(workdir) / DIRECTORY).is_dir():
+        yield None
+        return
+    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
+        yield checkpoints if checkpoints.steps() else None
 
 
 @contextlib.contextmanager

@@ -122,6 +122,21 @@ def test_exported_weights_have_no_other_checkpoint(exported_run):
     assert done.errors == expected
 
 
+def test_checkpoints_take_precedence_over_exported_weights(smoke_run, exported_run, tmp_path):
+    """The weights may be from before the run was continued."""
+    copy = shutil.copytree(smoke_run, tmp_path / "copy")
+    shutil.copy(exported_run / "weights.safetensors", copy)
+    done = run_in_process("eval.py", f"--workdir={copy}", "--json")
+    assert json.loads(done.output)["checkpoint"] == "average"
+
+
+def test_evaluation_of_a_run_without_checkpoint_writes_nothing(smoke_run, tmp_path):
+    shutil.copy(smoke_run / "config.json", tmp_path)
+    done = run_in_process("eval.py", f"--workdir={tmp_path}")
+    assert done.code == 2 and "has no checkpoint: train the run first" in done.errors
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_ensemble_of_a_run_with_itself_has_the_metrics_of_the_run(smoke_run, evaluate):
     result = json.loads(evaluate("--json", f"--workdir={smoke_run}")[0])
     assert result["ensemble"] == [str(smoke_run)] * 2
