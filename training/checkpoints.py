@@ -65,10 +65,9 @@ class Checkpoints:
         best: str,
         best_mode: str,
     ):
-        if keep < max(average, 1):
-            least = max(average, 1)
+        if keep < average:
             raise UserError(
-                f"train.keep must be at least {least} for train.average={average}, not {keep}."
+                f"train.keep must be at least {average} for train.average={average}, not {keep}."
             )
         if best_mode not in ("max", "min"):
             raise UserError(f"train.best_mode must be 'max' or 'min', not '{best_mode}'.")

@@ -17,7 +17,6 @@ from training.streams import configure_streams, exit_on_closed_output
 
 # Integers with a positive default for which 0 is valid too.
 ZERO_ALLOWED = {
-    "average",
     "extra",
     "glimpses",
     "gpus",
@@ -27,20 +26,16 @@ ZERO_ALLOWED = {
     "warmup_steps",
 }
 FRACTIONS = {
-    "b1",
-    "b2",
     "baseline_decay",
-    "decay",
     "discount",
-    "dropout",
-    "ema_decay",
     "expectation_probability",
     "gae_lambda",
     "label_smoothing",
-    "momentum",
 }
+# Numbers that divide by zero, or change nothing, if they are 1.
+BELOW_ONE = {"b1", "b2", "decay", "dropout", "ema_decay", "momentum", "rho"}
 # A larger seed would give the same PRNG key as a smaller one.
-UPPER_BOUNDS = dict.fromkeys(FRACTIONS, 1) | {"seed": 2**32 - 1}
+UPPER_BOUNDS = dict.fromkeys(FRACTIONS | BELOW_ONE, 1) | {"seed": 2**32 - 1}
 
 # Command line for the argument `sys_argv` of ml_collections' flags: `parse_flags` sets it, because
 # ml_collections itself expands flag files when a flag is defined, before errors can be reported.
@@ -314,9 +309,12 @@ def check_number(key: str, default: float, value: Any) -> None:
     largest = LARGEST_INTEGER if isinstance(default, int) else sys.float_info.max
     least = int(positive) if bounded else -largest
     most = UPPER_BOUNDS.get(name, largest) if bounded else largest
-    if not least <= value <= most:  # also if it is NaN
+    excluded = bounded and name in BELOW_ONE and value == most
+    if excluded or not least <= value <= most:  # also if it is NaN
         bounds = f"at least {least}"
-        if name in UPPER_BOUNDS:
+        if name in BELOW_ONE:
+            bounds = f"at least {least} and less than {most}"
+        elif name in UPPER_BOUNDS:
             bounds = f"between {least} and {most}"
         elif value > most:
             bounds = f"at most {most}" if isinstance(default, int) else "finite"

@@ -100,15 +100,13 @@ def rmsprop(
         decay: decay rate of the moving averages of the gradient and its square.
         momentum: decay rate of the momentum.
         eps: constant added to the variance under the square root.
-        clip: gradient elements are clipped to [-clip, clip].
+        clip: gradient elements are clipped to [-clip, clip]; 0 disables clipping.
     """
     rate = optax.constant_schedule(learning_rate)
-    tx = optax.chain(
-        optax.clip(clip),
-        optax.rmsprop(
-            rate, decay=decay, eps=eps, centered=True, momentum=momentum, eps_in_sqrt=True
-        ),
+    tx = optax.rmsprop(
+        rate, decay=decay, eps=eps, centered=True, momentum=momentum, eps_in_sqrt=True
     )
+    tx = optax.chain(optax.clip(clip), tx) if clip else tx
     return Optimizer(tx.init, tx.update, rate)
 
 

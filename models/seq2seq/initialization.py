@@ -9,10 +9,13 @@ from flax import nnx
 from jaxtyping import PRNGKeyArray
 
 Initialization = Literal["glorot", "bahdanau", "luong"]
+FACTORS = {"gain", "key_strength"}
 
 
 def initialize(model: nnx.Module, name: Initialization, key: PRNGKeyArray) -> None:
     """Replace the weights of a newly constructed model.
+
+    Factors, the gain of a layer norm and the key strength of the content score, keep their values.
 
     - `glorot` keeps the weights: Glorot's for most matrices, orthogonal recurrent matrices,
       embeddings N(0, 1) and an output embedding N(0, 1 / D), D its width.
@@ -31,6 +34,8 @@ def initialize(model: nnx.Module, name: Initialization, key: PRNGKeyArray) -> No
 
     def sample(path, value):
         names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
+        if FACTORS & {*names}:
+            return value
         leaf_key = jax.random.fold_in(key, _hash("/".join(names)))
         if name == "luong":
             return jax.random.uniform(leaf_key, value.shape, value.dtype, -0.1, 0.1)

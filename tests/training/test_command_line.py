@@ -72,7 +72,19 @@ NMT = "--config=configs/transformer_nmt.py:smoke"
             "--config.packing contains packing.rows: set only one of the two.",
         ),
         ((TOY, "--config.train[0]=1"), "give the whole value, --config.train='(3,5)'."),
-        ((TOY, "--config.optimizer.b1=1.5"), "optimizer.b1 must be between 0 and 1, not 1.5."),
+        (
+            (NMT, "--config.label_smoothing=1.5"),
+            "label_smoothing must be between 0 and 1, not 1.5.",
+        ),
+        (
+            (NMT, "--config.model.dropout=1"),
+            "model.dropout must be at least 0 and less than 1, not 1.0.",
+        ),
+        (
+            (TOY, "--config.optimizer.b1=1.5"),
+            "optimizer.b1 must be at least 0 and less than 1, not 1.5.",
+        ),
+        ((NMT, "--config.train.average=0"), "train.average must be at least 1, not 0."),
         (
             (TOY, "--config.seed=4294967296"),
             "seed must be between 0 and 4294967295, not 4294967296.",

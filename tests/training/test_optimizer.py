@@ -77,6 +77,27 @@ def test_rmsprop_equals_equations_38_to_41_of_graves_2013():
         np.testing.assert_allclose(updates, delta, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "rmsprop", "decay": 0.0, "momentum": 0.0, "eps": 1.0},
+        {"method": "adadelta", "rho": 0.0, "eps": 1.0},
+        {"method": "sgd", "decay_rate": 1.0, "decay_start": 1, "decay_every": 1},
+        {"schedule": "constant", "warmup_steps": 0, **ADAM},
+    ],
+    ids=lambda options: options["method"],
+)
+def test_clip_0_disables_clipping(options):
+    """The update equals that with a bound which is larger than every gradient."""
+
+    def update(clip):
+        tx = optimizer.build(**options | {"clip": clip, "learning_rate": 1.0})
+        return tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)), jnp.zeros(2))[0]
+
+    np.testing.assert_array_equal(update(0.0), update(100.0))
+    assert (np.abs(update(0.0)) > 0).all()
+
+
 def test_sgd_halves_the_rate_after_5_epochs_and_then_every_epoch():
     """Luong et al. 2015, with 10 updates per epoch: the last of 10 epochs has the rate 1/32."""
     options = {"learning_rate": 1.0, "decay_rate": 0.5, "decay_start": 50, "decay_every": 10}

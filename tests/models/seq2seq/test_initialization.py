@@ -67,6 +67,21 @@ def test_luong():
             assert value.std() == pytest.approx(0.2 / 12**0.5, rel=0.1), name
 
 
+@pytest.mark.parametrize("initialization", ["bahdanau", "luong"])
+def test_factors_keep_their_values(initialization):
+    """Near 0 they would make annotations vanish and attention uniform."""
+    changes = {
+        "encoder": {"kind": "self_attention", "layers": 1, "width": 32, "direction": "both"},
+        "attention": OPTIONS["attention"] | {"score": "content", "width": 32},
+    }
+    create = lambda **options: RNNsearch(maxout=16, **options | changes)
+    found = weights(create, initialization)
+    factors = {name: x for name, x in found.items() if name.endswith(("gain", "key_strength"))}
+    assert len(factors) == 3
+    for name, value in factors.items():
+        assert (value == 1).all(), name
+
+
 @pytest.mark.usefixtures("disable_type_checks")
 def test_unknown_initialization_is_an_error():
     with pytest.raises(ValueError, match="must be one of glorot, bahdanau, luong, not 'bahdanou'"):
