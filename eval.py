@@ -66,8 +66,7 @@ CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     None,
     ["best", "latest", "average"],
-    "Checkpoint to evaluate; 'average' by default if the run averages checkpoints, else 'best'. A "
-    "directory with weights only has no choice.",
+    "Checkpoint to evaluate; 'average' by default if the run averages checkpoints, else 'best'.",
 )
 JSON = flags.DEFINE_bool("json", False, "Print one line of JSON instead of a table.")
 TRANSLATE = flags.DEFINE_string(
@@ -303,7 +302,7 @@ def export(config: ConfigDict, workdir: str, path: Path) -> None:
 def build_task(config: ConfigDict, workdir: str) -> Any:
     """Build the task of a run that has a checkpoint or exported weights."""
     with open_checkpoints(config, workdir) as checkpoints:
-        if checkpoints is None and not (Path(workdir) / weights.FILE).exists():
+        if not ((Path(workdir) / weights.FILE).exists() or (checkpoints and checkpoints.steps())):
             raise UserError(f"{workdir} has no checkpoint: train the run first.")
     return tasks.build(config, workdir)
 
@@ -316,9 +315,8 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     """
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     abstract = mesh.evaluation_state(task.init)
-    with explain_overrides():
-        with open_checkpoints(config, workdir) as checkpoints:
-            restored = checkpoints.restore(abstract, which) if checkpoints else None
+    with explain_overrides(), open_checkpoints(config, workdir) as checkpoints:
+        restored = checkpoints and checkpoints.restore(abstract, which)
         if restored is None and CHECKPOINT.value is not None:
             raise UserError(f"{workdir} has no checkpoint but only weights: omit --checkpoint.")
         if restored is None:
@@ -328,14 +326,11 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     return which, restored
 
 
-@contextlib.contextmanager
-def open_checkpoints(config: ConfigDict, workdir: str) -> Iterator[Checkpoints | None]:
-    """Open the checkpoints of a run, None if it has none; writes nothing."""
+def open_checkpoints(config: ConfigDict, workdir: str) -> Any:
+    """Open the checkpoints of a run, or None if their directory does not exist."""
     if not (Path(workdir) / DIRECTORY).is_dir():
-        yield None
-        return
-    with contextlib.closing(Checkpoints.from_config(workdir, config.train)) as checkpoints:
-        yield checkpoints if checkpoints.steps() else None
+        return contextlib.nullcontext()
+    return contextlib.closing(Checkpoints.from_config(workdir, config.train))
 
 
 @contextlib.contextmanager

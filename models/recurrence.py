@@ -70,17 +70,18 @@ def _loop(body, carry, xs, steps, reverse):
     def index(t):
         return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, t, keepdims=False), xs)
 
-    def indexed_body(i, state):
-        carry, ys = state
+    def indexed_body(state):
+        i, carry, ys = state
         t = steps - 1 - i if reverse else i
         carry, y = body(carry, index(t))
         update = lambda ys, y: lax.dynamic_update_index_in_dim(ys, y, t, 0)
-        return carry, jax.tree.map(update, ys, y)
+        return i + 1, carry, jax.tree.map(update, ys, y)
 
     length = len(jax.tree.leaves(xs)[0])
+    running = lambda state: (state[0] < steps) & (state[0] < length)
     _, y = jax.eval_shape(body, carry, index(0))
     ys = jax.tree.map(lambda y: jnp.zeros((length, *y.shape), y.dtype), y)
-    return lax.fori_loop(0, steps, indexed_body, (carry, ys))
+    return lax.while_loop(running, indexed_body, (jnp.zeros_like(steps), carry, ys))[1:]
 
 
 def to_batch_major(tree: Any) -> Any:
@@ -105,22 +106,6 @@ def append_bias(kernel: Float[Array, "I O"], bias: Float[Array, " O"]) -> Float[
 def append_one(x: Float[Array, "*B I"]) -> Float[Array, "*B I+1"]:
     """Append a feature that is always 1, which the bias of `append_bias` multiplies."""
     return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def clip_cotangent(x: Float[Array, "*S"], limit: float) -> Float[Array, "*S"]:
-    """Identity whose VJP clips each component of the cotangent to `[-limit, limit]`.
-
-    In a recurrent step, this bounds the gradients in backpropagation through time. Clipping the
-    gradients of the parameters does not, because these may already have overflowed.
-
-    Source: Graves 2013, "Generating Sequences with Recurrent Neural Networks", sec. 2.1.
-    """
-    del limit
-    return x
-
-
-clip_cotangent.defvjp(lambda x, limit: (x, None), lambda limit, _, g: (jnp.clip(g, -limit, limit),))
 
 
 @jax.custom_vjp

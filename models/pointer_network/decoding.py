@@ -124,9 +124,10 @@ class ChoiceModel(nnx.Module):
 
         def unfinished(loop_state):
             position, last, *_ = loop_state
+            within = (position < steps) & (position < length)
             if not has_end_token:
-                return position < steps
-            return (position < steps) & ((position == 0) | jnp.any(last != end))
+                return within
+            return within & ((position == 0) | jnp.any(last != end))
 
         last = jnp.full((len(points), samples), end, jnp.int32)
         choices = jnp.full((*last.shape, length), end, jnp.int32)

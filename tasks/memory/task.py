@@ -96,7 +96,8 @@ class MemoryTask(Supervised):
         channels: dict[str, Any] = {"inputs": task.inputs, "outputs": task.outputs}
         if sizes["heads"]:
             return NTM(**channels, **sizes, key=key)
-        return LSTMBaseline(**channels, hidden=sizes["hidden"], layers=sizes["layers"], key=key)
+        sizes = {name: sizes[name] for name in ("hidden", "layers", "backward_clip")}
+        return LSTMBaseline(**channels, **sizes, key=key)
 
     @property
     def splits(self) -> tuple[str, ...]:

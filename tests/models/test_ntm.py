@@ -160,7 +160,7 @@ def test_lstm_controller_by_layers_equals_step_by_step():
         for x in X:
             carry, output = controller.step(matmul, jnp.asarray(x), jnp.zeros((B, 0)), carry)
             outputs.append(output)
-        return controller(jnp.asarray(X), jnp.int32(T)), jnp.stack(outputs)
+        return controller(jnp.asarray(X), jnp.int32(T), 0.0), jnp.stack(outputs)
 
     np.testing.assert_allclose(*run(params), rtol=1e-4, atol=1e-5)
 
@@ -204,6 +204,22 @@ def test_backward_clip_bounds_gradients_of_the_initial_state():
     assert bounded <= B * limit < large
 
 
+def test_backward_clip_bounds_gradients_of_the_initial_state_of_the_lstm():
+    limit = 10.0
+
+    def gradient(backward_clip):
+        def loss(initial_state):
+            sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "hidden": HIDDEN, "layers": 2}
+            model = LSTMBaseline(**sizes, backward_clip=backward_clip, key=KEY)
+            model.controller.initial_state[...] = initial_state
+            return 1e4 * jnp.sum(model(jnp.asarray(X), jnp.int32(T), KEY) ** 2)
+
+        return jnp.abs(jax.grad(loss)(jnp.zeros((2, 2, HIDDEN)))).max()
+
+    large, bounded = (jax.jit(gradient, static_argnums=0)(clip) for clip in (0.0, limit))
+    assert bounded <= B * limit < large
+
+
 def test_random_initial_memory_depends_on_the_key():
     model = ntm(memory_init="random")
     first, second = logits(*model), logits(*model, key=jax.random.key(1))
@@ -219,6 +235,7 @@ def test_random_initial_memory_depends_on_the_key():
 def test_lstm_baseline_has_the_parameter_counts_of_the_paper(inputs, outputs, hidden, count):
     """Graves et al. 2014, table 3: 4H(3x + 5H + 3) + o(3H + 1) + 6H."""
     sizes = {"inputs": inputs, "outputs": outputs, "hidden": hidden, "layers": 3}
+    sizes["backward_clip"] = 0.0
     params = nnx.state(nnx.eval_shape(lambda: LSTMBaseline(**sizes, key=KEY)))
     assert sum(x.size for x in jax.tree.leaves(params)) == count
 
