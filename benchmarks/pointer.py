@@ -64,7 +64,7 @@ def our_task() -> Any:
 
 def train_ours() -> Workload:
     """Create our training."""
-    return make_training(our_task(), batches(), CPU_DEVICES, while_steps=CITIES)
+    return make_training(our_task(), batches(), CPU_DEVICES)
 
 
 def decode_ours() -> Workload:
@@ -87,7 +87,7 @@ def decode_ours() -> Workload:
             decode(points, 0).block_until_ready()
 
     def trace():
-        return [Program(jax.make_jaxpr(decode)(sharded[0], 0), CITIES)] * len(sharded)
+        return [Program(jax.make_jaxpr(decode)(sharded[0], 0))] * len(sharded)
 
     return Workload(run, trace)
 

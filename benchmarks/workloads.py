@@ -30,11 +30,12 @@ class Program(NamedTuple):
 
     Attributes:
         jaxpr: closed jaxpr of the program.
-        while_steps: number of iterations of its `while` loops.
+        while_steps: number of iterations of its `while` loops; by default, the largest number that
+            their conditions admit.
     """
 
     jaxpr: Any
-    while_steps: int = 1
+    while_steps: int | None = None
 
 
 class Workload(NamedTuple):
@@ -81,16 +82,13 @@ class Measurement(NamedTuple):
     measure: Callable[[], list[dict[str, Any]]]
 
 
-def make_training(
-    task: Any, batches: Sequence[Any], cpu_devices: int = 1, while_steps: int = 1
-) -> Workload:
+def make_training(task: Any, batches: Sequence[Any], cpu_devices: int = 1) -> Workload:
     """Create the workload that runs the task's jitted training step on each batch.
 
     Args:
         task: see `tasks.base.Task`.
         batches: NumPy batches of one round, all of the same shapes.
         cpu_devices: number of CPU devices, as in the configs.
-        while_steps: see `Program`.
     """
     import jax
 
@@ -113,7 +111,7 @@ def make_training(
 
     def trace():
         traced = trace_train_step(update, abstract, sharded[0], key, devices)
-        return [Program(traced.jaxpr, while_steps)] * len(sharded)
+        return [Program(traced.jaxpr)] * len(sharded)
 
     return Workload(run, trace)
 

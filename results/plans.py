@@ -45,8 +45,9 @@ def main(arguments: list[str]) -> None:
                 cwd=PLANS_DIR.parents[1],
                 capture_output=True,
                 text=True,
-                check=True,
             )
+            if done.returncode:
+                sys.exit(done.stderr)
             parts.append(f"    python {' '.join(command)}\n\n```\n{done.stdout.rstrip()}\n```")
         (PLANS_DIR / f"{name}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
 

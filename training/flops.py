@@ -39,7 +39,7 @@ class Product(NamedTuple):
         return 2.0 * self.repeats * self.eqn.outvars[0].aval.size * terms
 
 
-def count(jaxpr: Any, while_steps: int = 1) -> float:
+def count(jaxpr: Any, while_steps: int | None = None) -> float:
     """Count the FLOPs of the matrix products and convolutions in a jaxpr, on all devices.
 
     The trace is counted because XLA's cost analysis counts the body of a scan only once.
@@ -51,7 +51,7 @@ def count(jaxpr: Any, while_steps: int = 1) -> float:
     return sum(product.flops for product in find_products(jaxpr, while_steps))
 
 
-def find_products(jaxpr: Any, while_steps: int = 1) -> list[Product]:
+def find_products(jaxpr: Any, while_steps: int | None = None) -> list[Product]:
     """Find the matrix products and convolutions in a jaxpr, with the number of their executions.
 
     Products whose results are unused are excluded, as XLA removes them. Rematerialized products
@@ -59,12 +59,15 @@ def find_products(jaxpr: Any, while_steps: int = 1) -> list[Product]:
 
     Args:
         jaxpr: closed jaxpr, such as `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
-        while_steps: number of iterations of every `while` loop, which a jaxpr does not contain.
+        while_steps: number of iterations of every `while` loop. By default, the largest number that
+            its condition `i < n` with a constant n admits, or 1 if it has no constant.
     """
     return _find_used(jaxpr, while_steps)
 
 
-def _find_used(jaxpr: Any, while_steps: int, used: Sequence[bool] | None = None) -> list[Product]:
+def _find_used(
+    jaxpr: Any, while_steps: int | None, used: Sequence[bool] | None = None
+) -> list[Product]:
     """Find the products that the used outputs of a jaxpr depend on; by default all are used."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     used = used or [True] * len(jaxpr.outvars)
@@ -93,16 +96,22 @@ def _find_used(jaxpr: Any, while_steps: int, used: Sequence[bool] | None = None)
     return products
 
 
-def _repeats(eqn: Any, while_steps: int) -> int:
+def _repeats(eqn: Any, while_steps: int | None) -> int:
     """Return how often the inner jaxprs of an equation run, summed over devices."""
     if eqn.primitive.name == "scan":
         return eqn.params["length"]
     if eqn.primitive.name == "while":
-        return while_steps
+        return while_steps or _largest_steps(eqn.params["cond_jaxpr"].jaxpr)
     if eqn.primitive.name == "shard_map":
         axes = eqn.params["newly_manual_axes"]
         return math.prod(eqn.params["mesh"].shape[axis] for axis in axes)
     return 1
+
+
+def _largest_steps(condition: Any) -> int:
+    """Return the smallest constant n of a term `i < n` in the condition of a loop, or else 1."""
+    bounds = [eqn.invars[1] for eqn in condition.eqns if eqn.primitive.name == "lt"]
+    return min((int(x.val) for x in bounds if isinstance(x, Literal)), default=1)
 
 
 @functools.cache

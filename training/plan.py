@@ -239,7 +239,7 @@ def format_plan(plan: Plan, *, utilization: float, steps: int) -> dict[str, str]
     peak = f"{plan.chip.peak_flops / 1e12:.4g} TFLOP/s"
     return rows | {
         "FLOPs": f"{plan.flops:.3e} per step",
-        "step time": f"{step * 1e3:.1f} ms at {utilization:.0%} of {peak}",
+        "step time": f"{step * 1e3:.2f} ms at {utilization:.0%} of {peak}",
         f"{steps:,} steps": format_duration(steps * step),
         "compilation": f"{plan.compile_seconds:.0f} s, CPU time {plan.compile_cpu_seconds:.0f} s",
     }

@@ -10,7 +10,7 @@ from benchmarks.bound import count_products, make_loop
 from benchmarks.workloads import Program
 
 
-def products(fn, *args, while_steps=1):
+def products(fn, *args, while_steps=None):
     """Return the executions of each product of a traced function by the shapes of its operands."""
     counts = {}
     for eqn, count in count_products([Program(jax.make_jaxpr(fn)(*args), while_steps)]):

@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from models.recurrence import rnn_scan
 from training import flops
 from training.mesh import available_cpus
 
@@ -110,3 +111,16 @@ def test_while_loop_counts_the_given_number_of_steps():
     jaxpr = jax.make_jaxpr(lambda steps: lax.fori_loop(0, steps, lambda _, x: x @ w, w))(3)
     assert flops.count(jaxpr) == 2 * 4**3
     assert flops.count(jaxpr, while_steps=10) == 10 * 2 * 4**3
+
+
+def test_recurrence_with_traced_steps_counts_as_many_steps_as_its_inputs():
+    """Forward and backward recurrent products of 7 steps, and the gradient of the weights."""
+    w, xs = jnp.ones((4, 4)), jnp.ones((7, 3, 4))
+
+    def loss(w, steps):
+        step = lambda matmul, consts, h, x: (jnp.tanh(matmul("w", h) + x),) * 2
+        return rnn_scan(step, {"w": w}, None, jnp.ones((3, 4)), xs, steps)[1].sum()
+
+    static = count(jax.grad(lambda w: loss(w, None)), w)
+    assert static == 3 * 7 * 2 * 3 * 4 * 4
+    assert count(jax.grad(loss), w, jnp.int32(5)) == static

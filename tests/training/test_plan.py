@@ -154,7 +154,7 @@ def test_format_plan_reports_memory_and_time(memory, fits):
     assert rows["fits"] == fits and rows["activations per device"] == "1.00 GiB"
     assert rows["total per device"] == f"3.00 GiB, {300 // memory}% of {memory}.00 GiB"
     assert rows["all-reduce"] == "4 per step, 1.00 GiB per device"
-    assert rows["step time"] == "3000.0 ms at 50% of 1 TFLOP/s" and rows["100 steps"] == "5:00"
+    assert rows["step time"] == "3000.00 ms at 50% of 1 TFLOP/s" and rows["100 steps"] == "5:00"
 
 
 def parse_rows(output):
