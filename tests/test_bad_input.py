@@ -91,6 +91,22 @@ def test_positional_argument_is_rejected(untrained_run):
 
 
 @pytest.mark.parametrize(
+    "config, best",
+    [
+        ("transformer_nmt", "test/exact_match"),
+        ("transformer_nmt", "dev/accuracy"),
+        ("ptrnet_tsp", "dev/gap_n99"),
+        ("sagan_digits", "dev/fid"),
+    ],
+)
+def test_best_metric_that_is_not_evaluated_is_rejected_before_training(config, best, tmp_path):
+    flags = f"--config=configs/{config}.py:smoke", f"--config.train.best={best}"
+    done = run_in_process("train.py", *flags, f"--workdir={tmp_path}")
+    assert f"train.best='{best}' is not a metric of the dev split in this config" in error_of(done)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
     "flag",
     ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"],
 )

@@ -39,9 +39,11 @@ def fit(task: Any, config: Any, workdir: str, profile: int = 0) -> dict:
 
     Raises:
         UserError: if the run directory belongs to a different config or the run started on other
-            data, the config is invalid, or the loss is not finite.
+            data, the config is invalid, `train.best` is not a metric of the dev split, or the loss
+            is not finite.
         Interrupted: after a stop signal, once the state is saved.
     """
+    check_best(task, config.train.best)
     run.open_workdir(config, workdir)
     state = jax.eval_shape(task.init, jax.random.key(config.seed))
     shape = mesh.resolve_mesh_shape(
@@ -66,6 +68,29 @@ def fit(task: Any, config: Any, workdir: str, profile: int = 0) -> dict:
             with console.progress(trainer.step, flops.peak()), hosts.stop_signal() as stop:
                 trainer.train(stop, profiler)
             return trainer.finish()
+
+
+def check_best(task: Any, best: str) -> None:
+    """Check before training that the metric which determines the best checkpoint is possible.
+
+    Raises:
+        UserError: if it is not a metric of the dev split.
+    """
+    split, _, name = best.partition("/")
+    if best and (split != "dev" or (isinstance(task, HasMetric) and not task.has_metric(name))):
+        raise UserError(
+            f"train.best='{best}' is not a metric of the dev split in this config: choose another "
+            "metric 'dev/NAME', or change the config so that it is evaluated."
+        )
+
+
+@runtime_checkable
+class HasMetric(Protocol):
+    """Task that knows before training which metrics the dev split will have."""
+
+    def has_metric(self, name: str) -> bool:
+        """Return whether the dev split may have a metric, such as 'bleu'."""
+        ...
 
 
 @runtime_checkable

@@ -121,6 +121,13 @@ class Evaluator:
                 "--config.evaluation.inception_weights=FILE and --config.train.best=dev/fid."
             )
 
+    def has_metric(self, name: str) -> bool:
+        """Return whether a metric belongs to Inception, or to the classifier, as configured."""
+        of_classifier = name == "class_accuracy" or name.endswith(
+            feature_extractors.CLASSIFIER_SUFFIX
+        )
+        return of_classifier != bool(self._inception_weights)
+
     def describe(self) -> str:
         """Summarize the features and the number of images."""
         name = "Inception" if self._inception_weights else "a classifier of the real images"

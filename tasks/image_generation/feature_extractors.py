@@ -28,6 +28,7 @@ from training.files import atomic_write, suppress_read_only
 from training.prefetch import prefetch
 
 CLASSIFIER_FILE = "classifier.npz"  # in the run directory
+CLASSIFIER_SUFFIX = "_classifier"  # of the metrics
 INCEPTION_FILE = WeightFile(  # the weights that published FIDs use
     "pt_inception-2015-12-05-6726825d.pth",
     "6726825d",
@@ -121,7 +122,7 @@ def load_classifier(
         with suppress_read_only(), atomic_write(path) as file:
             leaves = map(np.asarray, jax.tree.leaves(params))
             np.savez(file, *leaves, accuracy=accuracy, origin=origin)
-    return FeatureExtractor(lambda x: apply(params, x), "_classifier", True, accuracy)
+    return FeatureExtractor(lambda x: apply(params, x), CLASSIFIER_SUFFIX, True, accuracy)
 
 
 def _train(graphdef, params, batches, augmentation, steps, learning_rate):

@@ -91,8 +91,7 @@ class ImageGeneration(ShowsAttention):
         self.optimizers = {name: optimizer.build(**config.optimizer[name]) for name in NETWORKS}
         if config.train.average > 1:
             raise UserError(
-                "train.average must be 1 for image generation: set model.ema_decay, the decay of "
-                "the average over all steps, instead."
+                "train.average must be 1 for image generation: set model.ema_decay instead."
             )
         with config_section("model"):
             abstract = nnx.eval_shape(lambda: self.create_networks(jax.random.key(0)))
@@ -115,6 +114,10 @@ class ImageGeneration(ShowsAttention):
         for images in self.images.values():
             images.check()
         self.evaluator.validate()
+
+    def has_metric(self, name: str) -> bool:
+        """Return whether a metric belongs to the features that the config evaluates."""
+        return self.evaluator.has_metric(name)
 
     def create_networks(self, key: Array) -> dict[str, nnx.Module]:
         """Create both networks with their initial parameters."""

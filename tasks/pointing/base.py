@@ -262,6 +262,10 @@ class PointerTask(Supervised):
             self._references[split, n] = self.solve(self.eval_points(split, n))
         return self._references[split, n]
 
+    def has_metric(self, name: str) -> bool:
+        """Return whether the number of points in a metric's name is evaluated."""
+        return name.endswith(tuple(f"_n{n}" for n in self.eval_problems))
+
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """Compute the metrics of each size: 'gap_n5' and so on."""
         return {

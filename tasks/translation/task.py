@@ -125,6 +125,10 @@ class Translation(Supervised):
         if split == "dev" and name in metrics.TEXT_METRICS:
             metrics.check_varies(name, self.corpus["dev"].references, target)
 
+    def has_metric(self, name: str) -> bool:
+        """Return whether a metric, or its value by sentence length, is configured."""
+        return any(name == known or name.startswith(f"{known}_") for known in self.config.metrics)
+
     @cached_property
     def corpus(self) -> Splits:
         """Sentence pairs by split, opened at the first access: `translate` does not need them."""
