@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from attention.spatial import max_pool
 from models.convolutions import convolve
 from models.layers import param
 
@@ -65,9 +66,3 @@ class VGG19(nnx.Module):
 def normalize(images: UInt8[Array, "B R R 3"]) -> Float[Array, "B R R 3"]:
     """Standardize pixels in 0 .. 255 by the channel means and deviations of ImageNet."""
     return (images / 255.0 - jnp.array(MEAN)) / jnp.array(DEVIATION)
-
-
-def max_pool(x: Float[Array, "B Y X C"]) -> Float[Array, "B Y//2 X//2 C"]:
-    """Max pooling over 2 x 2 windows with stride 2."""
-    batch, rows, columns, channels = x.shape
-    return x.reshape(batch, rows // 2, 2, columns // 2, 2, channels).max((2, 4))

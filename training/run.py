@@ -23,8 +23,8 @@ from training.errors import UserError
 from training.files import atomic_write
 
 CONFIG, DATA, SUMMARY, LOCK = "config.json", "data.json", "summary.json", ".lock"
-# Files that exist before the task is built.
-INITIAL_FILES = {CONFIG, LOCK, "log.txt"}
+# Files that exist before the task is built, besides hidden ones, which other hosts may be writing.
+INITIAL_FILES = {CONFIG, "log.txt"}
 # Errors of file systems that do not support locks.
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 # Config keys that may change when a run is resumed, because they do not affect the training.
@@ -171,7 +171,8 @@ def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict
         UserError: if the configs differ; the message names the first key whose values differ.
     """
     path = Path(workdir)
-    if not (path / CONFIG).exists() or {x.name for x in path.iterdir()} <= INITIAL_FILES:
+    names = {x.name for x in path.glob("[!.]*")}
+    if CONFIG not in names or names <= INITIAL_FILES:
         return
     stored = read_json(path / CONFIG)
     if stored.get("task") == config.task:  # otherwise the message below names the tasks

@@ -185,8 +185,8 @@ def _find_config(path: str) -> str:
     return path if os.path.exists(path.split(":")[0]) else str(TRAIN.parent / path)
 
 
-def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, int]:
-    """Run all unfinished runs, show their status, and return their exit codes.
+def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> None:
+    """Run all unfinished runs and show their status.
 
     Raises:
         UserError: if a run directory is not writable or unsupported by orbax.
@@ -214,7 +214,6 @@ def execute(scheduled: Sequence[ScheduledRun], launcher: Launcher) -> dict[str, 
             "again to resume.",
             stop[0],
         )
-    return {name: job.result() for name, job in jobs.items()}
 
 
 def run_states(
@@ -227,11 +226,11 @@ def run_states(
 def _run_state(item: ScheduledRun, job: Job | None) -> tuple[str, str]:
     if job and not job.done():
         return ("running", item.progress()) if job.running() else ("waiting", "")
-    if job and job.result():
-        return "failed", f"with code {job.result()}"
     summary = item.summary()
+    if summary is None and job:
+        return "failed", f"with code {job.result()}" if job.result() else "without a summary"
     if summary is None:
-        return ("failed", "without a summary") if job else ("waiting", "")
+        return "waiting", ""
     duration = format_duration(summary["seconds"])
     return ("finished", f"in {duration}") if job else ("finished", f"earlier, in {duration}")
 

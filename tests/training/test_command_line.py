@@ -257,6 +257,14 @@ def test_more_steps_other_devices_or_another_best_metric_are_accepted(tmp_path):
     assert written["steps"] == 50 and written["best"] == "dev/cost"
 
 
+def test_directory_of_a_rejected_run_is_reused_while_another_host_writes(tmp_path):
+    run.open_workdir(toy_config(), str(tmp_path))
+    for name in (".writable", ".config.json.1234", "log.txt"):
+        (tmp_path / name).touch()
+    run.check_same_config(toy_config(optimizer__learning_rate=0.5), str(tmp_path))
+    run.check_same_config(toy_config(), str(tmp_path / "absent"))
+
+
 def test_cosine_schedule_cannot_be_extended(tmp_path):
     from configs import transformer_nmt
 

@@ -190,7 +190,7 @@ def test_finished_runs_are_skipped(tmp_path):
     for expected in (["8", "16"], [], ["4"]):
         launcher = FakeLauncher()
         runs = toy_runs(8, 16, *([4] if expected == ["4"] else []))
-        assert sweeps.execute(schedule(runs, tmp_path), launcher) == dict.fromkeys(expected, 0)
+        sweeps.execute(schedule(runs, tmp_path), launcher)
         assert launcher.started == expected and launcher.stopped == 1
     (longer,) = schedule(toy_runs(8), tmp_path, train__steps="50")
     assert longer.summary() is None, "steps remain"
@@ -199,7 +199,7 @@ def test_finished_runs_are_skipped(tmp_path):
 
 def test_other_runs_continue_after_a_failure_and_the_failed_run_is_retried(tmp_path, capsys):
     scheduled = schedule(toy_runs(4, 8, 16), tmp_path)
-    assert sweeps.execute(scheduled, FakeLauncher(fails=["8"])) == {"4": 0, "8": 2, "16": 0}
+    sweeps.execute(scheduled, FakeLauncher(fails=["8"]))
     assert capsys.readouterr().out.splitlines() == [
         "4: finished in 1:05",
         "8: failed with code 2",
@@ -212,6 +212,15 @@ def test_other_runs_continue_after_a_failure_and_the_failed_run_is_retried(tmp_p
     sweeps.execute(scheduled, retry)
     assert retry.started == ["8"] and not list(sweeps.failure_reports(scheduled, lines=5))
     assert capsys.readouterr().out.splitlines()[0] == "4: finished earlier, in 1:05"
+
+
+def test_run_that_fails_after_its_summary_is_finished(tmp_path):
+    """The table and the exit code count summaries; the state must agree with them."""
+    scheduled = schedule(toy_runs(8), tmp_path)
+    sweeps.execute(scheduled, FakeLauncher())
+    job = Future()
+    job.set_result(1)
+    assert sweeps.run_states(scheduled, {"8": job}) == {"8": ("finished", "in 1:05")}
 
 
 def test_signal_stops_the_launcher(tmp_path):
