@@ -9,9 +9,9 @@ Expected with `--config.batch=1024 --config.train.steps=40000`, which takes minu
 generated and labeled in the training step. For more than 12 points, set `data.labels` as in
 configs/ptrnet_hull.py, with the solver "delaunay".
 
-Sized for a laptop: 2 hours on one CPU core. Deviations from the paper: see
-configs/ptrnet_hull.py; and the decoder reads annotations of points, which trains three times as
-fast.
+Sized for a laptop: 2 hours on one CPU core. Deviations from the paper: Adam, see
+configs/ptrnet_hull.py; the decoder reads annotations of points, which trains three times as fast;
+and decoded outputs end only after complete triangles.
 """
 
 from ml_collections import ConfigDict

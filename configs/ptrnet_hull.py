@@ -9,8 +9,9 @@ Expected with half the steps (`--config.train.steps=30000`): `test/accuracy_n5` 
 `test/accuracy_n10` 0.811, `test/accuracy_n50` 0.457, and the paper's areas. The full run has not
 been measured. The GPU version is configs/ptrnet_hull_gpu.py.
 
-Sized for a laptop: 5 hours on one CPU core. Deviation from the paper: Adam, where the paper uses
-SGD with learning rate 1 and weights initialized from U(-0.08, 0.08).
+Sized for a laptop: 5 hours on one CPU core. Deviations from the paper: Adam, where the paper uses
+SGD with learning rate 1 and weights initialized from U(-0.08, 0.08); and outputs are decoded
+without repeated points, and with at least three, where the paper constrains only tours.
 """
 
 from ml_collections import ConfigDict

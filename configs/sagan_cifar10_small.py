@@ -1,4 +1,4 @@
-"""Self-attention GAN on CIFAR-10, of a size for two CPU cores.
+"""Self-attention GAN on CIFAR-10, of a size for a CPU.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. No printed row: the
 paper has no results on CIFAR-10. The networks have half of the width of configs/sagan_cifar10.py;
@@ -14,8 +14,8 @@ the real images, because Inception takes seconds per image batch on a CPU;
 Expected after 6,201 steps: `test/fid_classifier` 1.72 and `test/class_accuracy` 0.624
 (results/sagan_cifar10_small). The whole run has not been trained.
 
-Sized for a laptop: a night on two CPU cores. 6,201 steps took 1:14 hours on one core that other
-processes shared, at which rate 30,000 take six hours.
+Sized for a laptop: six hours on one CPU core, at the rate of 6,201 steps in 1:14 hours on a core
+that other processes shared.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
 """Self-attention GAN on the user's images.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 64 x 64. No printed row:
-the images are the user's. DIR contains
-`train/CLASS/` and `test/CLASS/`, or lacks either level. For images without classes add
-`--config.model.conditional=False --config.train.best=dev/fid` and the weights of Inception,
+the images are the user's. DIR contains `train/CLASS/` and `test/CLASS/`. The split level, the class
+level, or both may be absent. For images without classes add `--config.model.conditional=False
+--config.train.best=dev/fid` and the weights of Inception,
 `--config.evaluation.inception_weights=FILE`.
 
     python train.py --config=configs/sagan_folder.py --config.data.dir=DIR --workdir=runs/folder

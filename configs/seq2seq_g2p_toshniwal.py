@@ -13,9 +13,9 @@ The ensemble, from the runs of configs/sweeps/g2p_toshniwal_ensemble.py:
     python eval.py --workdir=SWEEP/soft-0 --workdir=SWEEP/soft-1 --workdir=SWEEP/soft-2 \
         --workdir=SWEEP/soft-3 --workdir=SWEEP/soft-4
 
-Model of the paper: 3 layers of width 512, bidirectional LSTM encoder, dropout 0.2, batches of 256
-words, greedy decoding. Deviations: the learning rate follows a cosine instead of decreasing by 0.8
-when the training loss rises, and the encoder has 256 units per direction.
+Model of the paper: 3 layers of width 512, bidirectional LSTM encoder, dropout 0.2, greedy decoding.
+Deviations: batches of about 210 words instead of 256; the learning rate follows a cosine instead of
+decreasing by 0.8 when the training loss rises; and the encoder has 256 units per direction.
 
 Sized for the paper: 100 epochs on one accelerator. Not yet trained.
 """
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.attention.update(width=512)
     config.batching.tokens = 256 * 8
     config.decode.width = 1
-    config.train.update(
-        steps=41_000, log_every=100, eval_every=410, checkpoint_every=410, keep=2, average=1
+    config.train.update(  # 550 updates are an epoch of the current CMUdict
+        steps=55_000, log_every=100, eval_every=550, checkpoint_every=550, keep=2, average=1
     )
     return config

@@ -13,7 +13,7 @@ model, `--config.model.blocks="TC(32) TC(32) Att(32,32)"`, reaches 0.753 on a GP
 0.482, whereas a random policy earns 0.460 of the undiscounted optimum. The paper's results are
 therefore compared with `normalized_discounted`; `normalized` and `reward` are reported as well.
 
-configs/sweeps/snail_mdp.py has 25 and 50 episodes and the paper's results for them.
+configs/sweeps/snail_mdp.py has 10 to 100 episodes, and the paper's results for them.
 `--config.model.blocks="GRU(256)"` gives the baseline RL². With the entropy weight and the number of
 updates of configs/snail_bandits.py the policy repeats the best single action and ignores the state.
 

@@ -107,7 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "steps": 100_000,
         "accumulate": 1,
         "log_every": 100,
-        "eval_every": 6000,
+        "eval_every": 5_000,
         "checkpoint_every": 1500,
         "keep": 5,
         "average": 5,

@@ -1,7 +1,7 @@
 """Small Transformer on number words, English to German: a first run without downloads.
 
-"Twenty-one" is "einundzwanzig", one-and-twenty: to translate, a head of the cross-attention swaps
-tens and units, as the figure `attention_cross.png` shows. The model is a small version of the
+German puts units before tens ("twenty-one" is "einundzwanzig"), so a head of the cross-attention
+swaps them, as the figure `attention_cross.png` shows. The model is a small version of the
 Transformer of Vaswani et al. 2017. No printed row: the corpus is generated. Expected:
 `test/exact_match` of at least 0.99.
 

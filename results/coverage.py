@@ -27,10 +27,11 @@ commands need and how they differ from the paper. `python -m results.coverage` w
 Proven: *trained* if runs are recorded in [results/](../results/README.md), otherwise *smoke*: the
 tests train and evaluate the config at a tiny size, and trace the training step of every run of a
 sweep. *Plan*: the training step at full size compiles for the hardware, with the given peak memory
-per device and estimated training time ([results/plans](../results/plans/README.md)). Results are in
-the order of the recorded runs, the printed value is in parentheses. Other prefixes of a metric than
-`test/`, which is omitted, name other data than ours, such as `maze_3d/`, whose results are not
-comparable, or another evaluation of the run, such as `sampling/`.
+per device and a lower bound on the training time, at 40% of peak FLOP/s; small recurrent models
+take much longer ([results/plans](../results/plans/README.md)). Results are in the order of the
+recorded runs, the printed value is in parentheses. The prefix `test/` of a metric is omitted. A
+prefix such as `maze_3d/` names the paper's data, on which we have no results. A prefix such as
+`sampling/` names another evaluation of the same run.
 """
 
 

@@ -1,4 +1,4 @@
-"""Every score with every alignment in RNNsearch, on English-German number words.
+"""Every score with four alignments in RNNsearch, on English-German number words.
 
 Scores: content-based (Graves et al. 2014), additive (Bahdanau et al. 2015), location, general and
 dot (Luong et al. 2015), scaled dot (Vaswani et al. 2017). Alignments: soft, hard (Xu et al. 2015),

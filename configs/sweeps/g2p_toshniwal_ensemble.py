@@ -9,14 +9,11 @@ Paper, means of 5 models on the CMUdict split of 2007: PER 5.04 and WER 21.69 % 
 Sized for the paper: 15 runs of 100 epochs on one accelerator.
 """
 
-from functools import partial
-
 from configs.papers import printed
-from training.plots import metric_bars
+from configs.sweeps.g2p_toshniwal import ALIGNMENTS, METRICS, figure
 from training.sweeps import Run
 
-ALIGNMENTS = {"soft": "global", "local_m": "local-m", "local_p": "local-p"}  # the paper's names
-METRICS = ("test/per", "test/wer")
+__all__ = ["METRICS", "figure", "runs"]
 
 
 def runs():
@@ -32,6 +29,3 @@ def runs():
                 rows=rows,
                 paper=printed(rows),
             )
-
-
-figure = partial(metric_bars, metrics=(*METRICS, "cmudict_2007/per", "cmudict_2007/wer"))

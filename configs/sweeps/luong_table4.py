@@ -8,8 +8,8 @@ Table 6, alignment error rate of the same runs, by `eval.py --alignments` as des
 configs/seq2seq_luong_wmt14.py. Paper: 0.39 (global, location), 0.34 (local-m, general), 0.36
 (local-p, general), 0.34 (ensemble, `--workdir` of several runs).
 
-The concat score of the paper is the additive score, whose implementation in the paper did not
-perform well (perplexity 6.7 with global attention).
+The concat score of the paper is the additive score here. The paper reports that its implementation
+did not perform well (perplexity 6.7 with global attention).
 
 Sized for the paper: 7 runs of days on one accelerator, see configs/seq2seq_luong_wmt14.py.
 """

@@ -1,7 +1,7 @@
 """Sensitivity of the Neural Turing Machine to the random seed: ten seeds of `ntm_copy`.
 
 No printed row: Graves et al. 2014 do not report how often training fails. Collier & Beel 2018
-report unstable training. This sweep uses their memory initialization (configs/ntm_copy.py).
+report unstable training. This sweep uses their constant initial memory (`model.memory_init`).
 
     python sweep.py --sweep=configs/sweeps/ntm_copy_seeds.py --parallel=2
 

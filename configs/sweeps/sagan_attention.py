@@ -7,6 +7,8 @@ networks have maps of 8 x 8 and 16 x 16.
 
 No printed row: results on digits are not comparable with the paper's at 128 x 128, which are in
 configs/papers/zhang2019.py.
+
+Sized for a laptop: runs of minutes on one CPU core, see results/sagan_attention.
 """
 
 from functools import partial

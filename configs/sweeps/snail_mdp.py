@@ -16,11 +16,11 @@ from functools import partial
 
 from configs.papers import printed
 from configs.papers.mishra2018 import MDPS
+from configs.sweeps.snail_bandits_short import MODELS
 from training.plots import metric_bars
 from training.sweeps import Run
 
 STEPS = {10: 1_200}  # otherwise 700
-MODELS = {"SNAIL": "TC(32) TC(32) Att(32,32)", "RL²": "GRU(256)"}
 METRICS = ("test/normalized_discounted", "test/normalized", "test/reward")
 
 

@@ -31,8 +31,8 @@ def runs():
                 "model.key_width": head_width,
                 "model.value_width": head_width,
             },
-            paper={"dev/bleu": PAPER_BLEU[heads]} if heads in PAPER_BLEU else {},
+            paper={"wmt14/bleu": PAPER_BLEU[heads]} if heads in PAPER_BLEU else {},
         )
 
 
-figure = partial(metric_bars, metrics=(*METRICS, "dev/bleu"))
+figure = partial(metric_bars, metrics=(*METRICS, "wmt14/bleu"))

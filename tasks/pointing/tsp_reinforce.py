@@ -5,7 +5,8 @@ better). Baselines:
 
 - `rollout`: length of the greedy tour of the best policy so far (Kool et al. 2019, "Attention,
   Learn to Solve Routing Problems!", sec. 4). Every `update_every` steps, the current policy is
-  compared with the best policy on `instances` new instances.
+  compared with the best policy on `instances` new instances. The first best policy is the initial
+  one; the paper has a moving average of the mean length in the first epoch.
 - `leave_one_out`: mean length of the other tours sampled for the same instance (Kool et al. 2019,
   "Buy 4 REINFORCE Samples, Get a Baseline for Free!"). This baseline needs no additional decoding.
 - `critic`: prediction of a critic with `steps` processing steps, which is trained with the policy

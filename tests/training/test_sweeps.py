@@ -156,6 +156,9 @@ def test_every_sweep_file_is_valid(file, variant, tmp_path):
     assert len(scheduled) > 1
     assert f"python sweep.py --sweep=configs/sweeps/{file.name}" in file.read_text()
     sweep.figure([Result(item.run, None) for item in scheduled])
+    if any(name.startswith("dev/") for name in sweep.metrics):
+        for train in (item.config.train for item in scheduled):
+            assert train.steps % train.eval_every == 0, "the summary would have no dev metrics"
 
 
 @pytest.mark.slow
