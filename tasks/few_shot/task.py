@@ -4,6 +4,7 @@ Source: Mishra et al. 2018, sec. 5.1. Episodes are sampled on the host from the 
 images are augmented on the device. The loss is the cross-entropy of the queries.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,8 @@ from training.errors import UserError, config_section
 from training.state import TrainState
 
 MAX_ROWS = 6  # episodes whose attention is shown
+# Not `config.batch`, so that all runs are evaluated on the same episodes.
+EVALUATION_BATCH = 64
 NORMAL_QUANTILE = 1.96  # of a two-sided 95% interval
 
 
@@ -173,14 +176,15 @@ class FewShotClassification(Supervised):
         shots, step = self.config.data.shots, start_step
         while True:
             rng = self._rng(split, step)
-            yield self._sample(split, rng, int(shots[rng.integers(len(shots))]))
+            count = int(shots[rng.integers(len(shots))])
+            yield self._sample(split, rng, count, self.config.batch)
             step += 1
 
-    def _sample(self, split: str, rng: Any, shots: int) -> Episodes:
+    def _sample(self, split: str, rng: Any, shots: int, batch: int) -> Episodes:
         return sample_episodes(
             self.classes[split],
             rng,
-            batch=self.config.batch,
+            batch=batch,
             ways=self.config.data.ways,
             shots=shots,
             queries=self.config.data.queries,
@@ -197,14 +201,17 @@ class FewShotClassification(Supervised):
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """Compute the metrics on fixed episodes, with the fewest and with the most shots."""
         metrics: dict[str, float] = {}
-        count = max(1, self.config.evaluation.episodes // self.config.batch)
+        episodes = self.config.evaluation.episodes
+        size = min(episodes, EVALUATION_BATCH)
         fewest, most = min(self.config.data.shots), max(self.config.data.shots)
         for shots in dict.fromkeys((fewest, most)) if split in self.classes else ():
             batches = [
-                self._correct(state.params, self._sample(split, self._rng(split, n), shots), n)
-                for n in range(count)
+                self._correct(
+                    state.params, self._sample(split, self._rng(split, n), shots, size), n
+                )
+                for n in range(math.ceil(episodes / size))
             ]
-            model, neighbor = np.concatenate(batches, axis=1)
+            model, neighbor = np.concatenate(batches, axis=1)[:, :episodes]
             metrics |= mean_and_interval(f"accuracy_{shots}_shot", model)
             metrics[f"nearest_neighbor_{shots}_shot"] = float(neighbor.mean())
         if split == "test" and self.runs is not None:
@@ -287,7 +294,8 @@ class FewShotClassification(Supervised):
             every attention block.
         """
         if "test" in self.classes:
-            batch = self._sample("test", self._rng("test", 0), min(self.config.data.shots))
+            shots = min(self.config.data.shots)
+            batch = self._sample("test", self._rng("test", 0), shots, MAX_ROWS)
         else:
             assert self.runs is not None  # a dataset without test classes has one-shot runs
             batch = self.runs.episodes()

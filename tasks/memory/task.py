@@ -27,6 +27,9 @@ from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
 
 LN2 = math.log(2.0)
+# Sequences of an evaluation that have the same sizes. It does not depend on `config.batch`, so that
+# all runs are evaluated on the same sequences.
+EVALUATION_BATCH = 16
 
 
 def build(config: Any, workdir: str) -> "MemoryTask":
@@ -132,15 +135,15 @@ class MemoryTask(Supervised):
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """Compute the mean metrics of a split, whose sequences are the same at every call."""
-        batch_size, count = self.config.batch, self.config.evaluation.sequences
-        sums: dict[str, float] = {}
-        for n in range(math.ceil(count / batch_size)):
+        count, sums = self.config.evaluation.sequences, dict[str, float]()
+        for n in range(math.ceil(count / EVALUATION_BATCH)):
             key = jax.random.fold_in(evaluation_key(split, 2014), n)
             with mesh.evaluation_mesh(state.params) as shard:
-                batch = shard({"index": np.arange(batch_size)})
+                batch = shard({"index": np.arange(EVALUATION_BATCH)})
                 metrics = self._jit_metrics(state.params, key, batch, task=self.tasks[split])
             for name, values in jax.device_get(metrics).items():
-                sums[name] = sums.get(name, 0.0) + float(values[: count - n * batch_size].sum())
+                valid = values[: count - n * EVALUATION_BATCH]
+                sums[name] = sums.get(name, 0.0) + float(valid.sum())
         return {name: total / count for name, total in sums.items()}
 
     def _metrics(self, params, key, batch, task):

@@ -12,6 +12,7 @@ import tasks
 from configs.snail_fewshot import get_config
 from tasks.few_shot import datasets
 from tasks.few_shot.task import FewShotClassification, mean_and_interval
+from tests.commands import fast_compilation
 from tests.tasks.few_shot.archives import write_archives
 from training.errors import UserError
 
@@ -31,6 +32,15 @@ def test_batches_do_not_depend_on_the_start_step():
     for step in range(4):
         for x, y in zip(next(batches), next(task.batches("train", step)), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def test_test_episodes_do_not_depend_on_the_batch_size():
+    results = []
+    for batch in (4, 8):
+        task = build(**{"batch": batch, "evaluation.episodes": 12})
+        with fast_compilation():
+            results.append(task.evaluate(task.init(KEY), "test"))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize(

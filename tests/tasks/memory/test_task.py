@@ -9,6 +9,7 @@ import tasks
 from configs import ntm_copy, ntm_ngrams
 from tasks.memory.sequences import SequenceBatch, sample_batch
 from tasks.memory.task import cross_entropy
+from tests.commands import fast_compilation
 from tests.models.tiny import unoptimized_jit
 
 KEY, BATCH = jax.random.key(0), {"index": jnp.asarray([0, 1, 2])}
@@ -52,6 +53,18 @@ def metrics(task):
     """Jitted function from logits to metrics."""
     run = unoptimized_jit(lambda logits: task._metrics(logits, KEY, BATCH, task.tasks["train"]))
     return lambda logits: jax.device_get(run(logits))
+
+
+def test_test_sequences_do_not_depend_on_the_batch_size():
+    results = []
+    for batch in (4, 8):
+        config = ntm_copy.get_config("smoke")
+        config.batch, config.evaluation.sequences = batch, 20
+        config.data.sizes = {"length": (1, 3)}
+        task = tasks.build(config, "")
+        with fast_compilation():
+            results.append(task.evaluate(task.init(KEY), "dev"))
+    assert results[0] == results[1]
 
 
 def test_excess_bits_of_constant_predictions(monkeypatch):
