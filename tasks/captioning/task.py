@@ -245,50 +245,51 @@ class Captioning(Supervised):
     def _reference_metrics(self, params, images, key):
         """Compute perplexity and pointing accuracy, with teacher forcing on the references."""
         tokens = self.vocabulary.encode_captions(images.captions)
-        nll, weights = self._read_all(params, images.inputs, tokens, key)
+        nll, weights = self._read_all(params, images, tokens, key)
         values = {"perplexity": math.exp(min(nll / (tokens != PAD).sum(), 700.0))}
+        if not self._has_pointing(images):
+            return values
         pairs = np.indices(tokens.shape[:2]).reshape(2, -1)
         return values | self._pointing(images, weights.reshape(-1, *weights.shape[2:]), *pairs)
 
     def _generated_pointing(self, params, images, captions, key):
         """Compute the pointing accuracy on generated captions that equal a reference."""
-        tokens = self.vocabulary.encode_captions([[caption] for caption in captions])
-        pairs = [
-            (n, x.index(y))
-            for n, (x, y) in enumerate(zip(images.captions, captions, strict=True))
-            if y in x
-        ]
-        if not pairs:
+        both = enumerate(zip(images.captions, captions, strict=True))
+        pairs = [(n, x.index(y)) for n, (x, y) in both if y in x]
+        if not (pairs and self._has_pointing(images)):
             return {}
-        _, weights = self._read_all(params, images.inputs, tokens, key)
+        tokens = self.vocabulary.encode_captions([[caption] for caption in captions])
+        _, weights = self._read_all(params, images, tokens, key)
         image, caption = np.transpose(pairs)
         values = self._pointing(images, weights[image, 0], image, caption)
-        return {"pointing_generated": values["pointing"]} if values else {}
+        return {"pointing_generated": values["pointing"]}
 
-    def _read_all(self, params, inputs, tokens, key):
-        """Return the NLL of all captions `[N, K, T]`, and the attention weights at their words."""
-        weights, nll = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32), 0.0
+    def _has_pointing(self, images):
+        """Return whether the images have boxes and the model has attention."""
+        return images.grounding is not None and self.config.model.attention.alignment != "none"
+
+    def _read_all(self, params, images, tokens, key):
+        """Return the NLL of all captions `[N, K, T]` and, if a metric reads them, the weights."""
+        pointing, nll = self._has_pointing(images), 0.0
+        weights = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32)
 
         def read(indices):
             batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
             with mesh.evaluation_mesh(params) as shard:
-                batch = shard({"image": inputs[indices], "caption": tokens[indices]})
-                return indices, *jax.device_get(self._read(params, batch, batch_key))
+                batch = shard({"image": images.inputs[indices], "caption": tokens[indices]})
+                nll, weights = self._read(params, batch, batch_key)
+                return indices, *jax.device_get((nll, weights if pointing else None))
 
-        batches = evaluation_batches(len(inputs), self.config.batching.size)
+        batches = evaluation_batches(len(tokens), self.config.batching.size)
         for indices, batch_nll, batch_weights in hosts.map_over_hosts(read, batches):
             nll += float(batch_nll[: len(np.unique(indices))].sum())
-            weights[indices] = batch_weights
+            if pointing:
+                weights[indices] = batch_weights
         return nll, weights
 
     def _pointing(self, images, weights, image, caption):
-        """Compute `metrics.pointing_accuracy` of the weights `[M, T, P]` at chosen references.
-
-        Returns an empty dictionary for datasets without boxes and models without attention.
-        """
+        """Compute `metrics.pointing_accuracy` of the weights `[M, T, P]` at chosen references."""
         grounding = images.grounding
-        if grounding is None or self.config.model.attention.alignment == "none":
-            return {}
         objects, classes = grounding.word_objects, grounding.word_classes
         words = min(objects.shape[2], weights.shape[1])  # the longest caption has EOS in addition
         return metrics.pointing_accuracy(
