@@ -84,7 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 5.0 / MEAN_LENGTH,
     }
     config.metrics = ("bleu_words", "bleu_words_replaced", "perplexity", "truncated")
-    config.lengths = (10, 20, 30, 40, 50, 60, 101)
+    config.lengths = (11, 21, 31, 41, 51, 61, 101)  # intervals of ten words and the end token
     config.decode = {
         "width": 10,
         "dev_width": 1,

@@ -54,6 +54,7 @@ class MetaRL(ShowsAttention):
     def __init__(self, config: Any):
         self.config = config
         self.optimizer = optimizer.build(**config.optimizer)
+        self._tested: tuple[Any, Any] = (None, None)  # parameters and their test rewards
         kind = config.environment.kind
         if kind not in ENVIRONMENTS:
             raise UserError(
@@ -206,7 +207,8 @@ class MetaRL(ShowsAttention):
         `steps_2` are their lengths; in mazes, `steps_optimum` is the length of the shortest path,
         at most the horizon.
         """
-        rewards, scalars = self._mean_rewards(state, split)
+        test = split == "test"
+        rewards, scalars = self._test_rewards(state) if test else self._mean_rewards(state, split)
         metrics = {name: float(by_step.sum()) for name, by_step in rewards.items()}
         if "optimum_discounted" in scalars:
             for optimum in ("optimum", "optimum_discounted"):
@@ -217,6 +219,12 @@ class MetaRL(ShowsAttention):
                     if agent.startswith("reward")
                 }
         return metrics | scalars
+
+    def _test_rewards(self, state: TrainState):
+        """Return `_mean_rewards` on the test split, kept because the figures need it again."""
+        if self._tested[0] is not state.params:
+            self._tested = state.params, self._mean_rewards(state, "test")
+        return self._tested[1]
 
     def _mean_rewards(self, state: TrainState, split: str):
         """Average the rewards of each agent at each step `[T]`, and the scalar metrics."""
@@ -261,7 +269,7 @@ class MetaRL(ShowsAttention):
 
     def figures(self, state: TrainState) -> dict[str, Figure]:
         """Plot reward and regret by episode with the baselines, and attention weights."""
-        rewards, scalars = self._mean_rewards(state, "test")
+        rewards, scalars = self._test_rewards(state)
         labels = {
             name: name.removeprefix("reward_").replace("_", " ").replace("reward", "ours")
             for name in rewards

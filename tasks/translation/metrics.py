@@ -108,7 +108,7 @@ def by_length(
     Args:
         name: name of the metric.
         edges: largest lengths of the intervals.
-        lengths: lengths of the sources, in tokens.
+        lengths: lengths of the sources in tokens, with EOS.
         hypotheses: translations.
         references: references of each translation.
         language: target language.

@@ -264,8 +264,8 @@ class Translation(Supervised):
         `perplexity` is per token; `truncated` counts the pairs cut to the longest bucket. For
         word vocabularies, `bleu_replaced` is BLEU after the replacement of unknown words, and
         `bleu_known` of the sentences without any, if there are such sentences. On test splits the
-        first metric is also computed by source length in tokens, as `bleu_9-16`, for the intervals
-        between the edges `config.lengths`.
+        first metric is also computed by source length in tokens with EOS, as `bleu_9-16`, for the
+        intervals between the edges `config.lengths`.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self.generation_metrics(state, split, width)
