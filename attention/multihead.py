@@ -60,7 +60,8 @@ def attend_heads(
         mask: broadcastable to `[*B, H, T, S]`, true where a query may attend.
         causal: whether query t attends to keys 0 .. t only.
         implementation: `xla`, with explicit weights; `blockwise`, in O(T + S) memory; `cudnn`, the
-            fused kernel of NVIDIA GPUs (16-bit types only; needs exactly one batch axis).
+            fused kernel of NVIDIA GPUs (16-bit types and one batch axis only; K = V, a multiple of
+            8, at most 128, or 256 from the Hopper generation on).
 
     Returns:
         Contexts `[*B, H, T, V]` and weights `[*B, H, T, S]`; the weights are `None` for

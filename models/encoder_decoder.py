@@ -58,7 +58,12 @@ class EncoderDecoder(Protocol):
 
     @property
     def samples_attention(self) -> bool:
-        """Whether training samples alignments and therefore needs the REINFORCE loss term."""
+        """Whether training samples alignments and therefore needs the REINFORCE loss term.
+
+        Such models also have the members that `tasks.translation.hard_attention` and
+        `tasks.translation.decoding` read: `with_sampling`, `attention_layer.entropy_weight`, and an
+        alignment with `log_prob` and `entropy`.
+        """
         ...
 
     def encode(self, source: Int[Array, "B S"], key: PRNGKeyArray | None = None) -> tuple[Any, Any]:

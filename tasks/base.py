@@ -20,6 +20,8 @@ from training.errors import UserError
 from training.optimizer import Optimizer
 from training.state import TrainState
 
+CUDNN_WIDTH = 256  # of a head; 128 before the Hopper generation
+
 Batch = Any  # a pytree of arrays with the same leading dimension, the batch size
 Metrics = dict[str, Float[Array, ""]]
 
@@ -111,7 +113,8 @@ def check_kernel(model: Any) -> None:
     """Check that this machine has the attention kernel of a config's `model` section.
 
     Raises:
-        UserError: if `implementation` is 'cudnn' without an NVIDIA GPU or a 16-bit `dtype`.
+        UserError: if `implementation` is 'cudnn' without an NVIDIA GPU or a 16-bit `dtype`, or with
+            widths of the heads that the kernel does not support.
     """
     if model.get("implementation") != "cudnn":
         return
@@ -119,6 +122,13 @@ def check_kernel(model: Any) -> None:
         raise UserError(
             "model.implementation='cudnn' needs an NVIDIA GPU and model.dtype='bfloat16' or "
             "'float16': pass --config.model.implementation=xla, or such a dtype."
+        )
+    widths = {model["key_width"], model["value_width"]}
+    if len(widths) > 1 or max(widths) > CUDNN_WIDTH or max(widths) % 8:
+        raise UserError(
+            "model.implementation='cudnn' needs model.key_width equal to model.value_width, a "
+            f"multiple of 8, and at most {CUDNN_WIDTH}: pass --config.model.implementation=xla, or "
+            "such widths."
         )
 
 

@@ -3,9 +3,11 @@
 import importlib
 from unittest import mock
 
+import jax
 import pytest
 
 import tasks
+from tasks.base import check_kernel
 from tests import toy
 from training.errors import UserError
 
@@ -52,3 +54,19 @@ def test_module_that_is_not_a_task_is_rejected(name, message, tmp_path, monkeypa
     with pytest.raises(UserError) as error:
         tasks.build(config, "")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("key_width", "value_width", "supported"),
+    [(64, 64, True), (16, 64, False), (12, 12, False), (512, 512, False)],
+)
+def test_widths_of_the_fused_kernel(key_width, value_width, supported, monkeypatch):
+    """Limits of cuDNN, by which three rows of table 3 of Vaswani et al. need another kernel."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    model = {"implementation": "cudnn", "dtype": "bfloat16"}
+    model |= {"key_width": key_width, "value_width": value_width}
+    if supported:
+        check_kernel(model)
+        return
+    with pytest.raises(UserError, match="a multiple of 8, and at most 256"):
+        check_kernel(model)
