@@ -9,6 +9,8 @@ paper's recipe; attention at 64 is SAGAN's row of Table 2.
 
 Both networks have the block at the same resolution. configs/sweeps/sagan_attention.py makes the
 comparison on digits.
+
+Sized for accelerators: a run is as long as that of configs/sagan_imagenet128.py. Not yet trained.
 """
 
 from functools import partial

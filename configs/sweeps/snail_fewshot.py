@@ -7,6 +7,8 @@ five shots and evaluated on both.
 
 The docstrings of configs/snail_omniglot.py and configs/snail_miniimagenet.py say which files belong
 to `data/omniglot` and `data/miniimagenet`.
+
+Sized for GPUs: a run is as long as that of its config. Not yet trained.
 """
 
 from functools import partial
