@@ -308,19 +308,19 @@ def build_task(config: ConfigDict, workdir: str) -> Any:
 
 
 def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]:
-    """Restore the checkpoint selected by `--checkpoint`, or the weights of a run without any.
+    """Restore the checkpoint of `--checkpoint`, or exported weights if the run has no checkpoint.
 
-    The arrays are sharded over all devices. Of exported weights, the state has only the evaluated
+    The arrays are sharded over all devices. With exported weights, the state has only the evaluated
     parameters and the step.
     """
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     abstract = mesh.evaluation_state(task.init)
     with explain_overrides(), open_checkpoints(config, workdir) as checkpoints:
         restored = checkpoints and checkpoints.restore(abstract, which)
-        if restored is None and CHECKPOINT.value is not None:
-            raise UserError(f"{workdir} has no checkpoint but only weights: omit --checkpoint.")
-        if restored is None:
+        if restored is None and CHECKPOINT.value is None:
             return "weights", weights.restore(Path(workdir) / weights.FILE, abstract)
+    if restored is None:
+        raise UserError(f"{workdir} has no checkpoint but only weights: omit --checkpoint.")
     if restored.message:
         print(f"note: {restored.message}", file=sys.stderr)
     return which, restored

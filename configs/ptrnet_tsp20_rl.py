@@ -3,8 +3,8 @@
 Paper: Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", table 2:
 greedy tour length 3.89. The encoder follows Kool et al. 2019, "Attention, Learn to Solve Routing
 Problems!", so `config.paper` is from its table 1: 3.85, an optimality gap of 0.34%, after 128
-million instances. Their rollout baseline, without its first epoch, is {"kind": "rollout",
-"update_every": 2_500, "instances": 10_000}; see tasks/pointing/tsp_reinforce.py.
+million instances. Their rollout baseline, except for its moving average in the first epoch, is
+{"kind": "rollout", "update_every": 2_500, "instances": 10_000} (tasks/pointing/tsp_reinforce.py).
 
     python train.py --config=configs/ptrnet_tsp20_rl.py --workdir=runs/ptrnet_tsp20_rl
 

@@ -27,7 +27,7 @@ clip_cotangent.defvjp(lambda x, limit: (x, None), lambda limit, _, g: (jnp.clip(
 
 
 def clip_step(step: Step, limit: float) -> Step:
-    """Clip the cotangents of the carry and the products of a recurrent step to `[-limit, limit]`.
+    """Clip the cotangents of a recurrent step's carry, inputs and products to `[-limit, limit]`.
 
     Args:
         step: see `recurrence.rnn_scan`.
@@ -38,6 +38,7 @@ def clip_step(step: Step, limit: float) -> Step:
     clip = partial(clip_cotangent, limit=limit)
 
     def clipped(matmul, consts, carry, x):
-        return step(lambda name, z: clip(matmul(name, z)), consts, jax.tree.map(clip, carry), x)
+        carry, x = jax.tree.map(clip, (carry, x))
+        return step(lambda name, z: clip(matmul(name, z)), consts, carry, x)
 
     return clipped

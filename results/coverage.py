@@ -27,11 +27,11 @@ commands need and how they differ from the paper. `python -m results.coverage` w
 Proven: *trained* if runs are recorded in [results/](../results/README.md), otherwise *smoke*: the
 tests train and evaluate the config at a tiny size, and trace the training step of every run of a
 sweep. *Plan*: the training step at full size compiles for the hardware, with the given peak memory
-per device and a lower bound on the training time, at 40% of peak FLOP/s; small recurrent models
-take much longer ([results/plans](../results/plans/README.md)). Results are in the order of the
+per device and an estimate of the training time at 40% of peak FLOP/s; small recurrent models take
+much longer ([results/plans](../results/plans/README.md)). Results are in the order of the
 recorded runs, the printed value is in parentheses. The prefix `test/` of a metric is omitted. A
-prefix such as `maze_3d/` names the paper's data, on which we have no results. A prefix such as
-`sampling/` names another evaluation of the same run.
+prefix such as `maze_3d/` names the paper's data, for which no results are recorded. A prefix such
+as `sampling/` names another evaluation of the same run.
 """
 
 

@@ -32,7 +32,8 @@ FRACTIONS = {
     "gae_lambda",
     "label_smoothing",
 }
-# Numbers that divide by zero, or change nothing, if they are 1.
+# At 1, dropout and Adam's bias correction divide by zero, moving averages never change, and
+# momentum never decays.
 BELOW_ONE = {"b1", "b2", "decay", "dropout", "ema_decay", "momentum", "rho"}
 # A larger seed would give the same PRNG key as a smaller one.
 UPPER_BOUNDS = dict.fromkeys(FRACTIONS | BELOW_ONE, 1) | {"seed": 2**32 - 1}

@@ -109,9 +109,14 @@ def _repeats(eqn: Any, while_steps: int | None) -> int:
 
 
 def _largest_steps(condition: Any) -> int:
-    """Return the smallest constant n of a term `i < n` in the condition of a loop, or else 1."""
+    """Return an upper bound of the iterations of a loop.
+
+    It is the smallest integer constant n in a term `i < n` of the condition, or 1 without any.
+    """
     bounds = [eqn.invars[1] for eqn in condition.eqns if eqn.primitive.name == "lt"]
-    return min((int(x.val) for x in bounds if isinstance(x, Literal)), default=1)
+    constants = [x.val for x in bounds if isinstance(x, Literal)]
+    integers = [int(n) for n in constants if jnp.issubdtype(jnp.result_type(n), jnp.integer)]
+    return min(integers, default=1)
 
 
 @functools.cache

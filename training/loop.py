@@ -71,7 +71,7 @@ def fit(task: Any, config: Any, workdir: str, profile: int = 0) -> dict:
 
 
 def check_best(task: Any, best: str) -> None:
-    """Check before training that the metric which determines the best checkpoint is possible.
+    """Check before training that `train.best` names a metric of the dev split.
 
     Raises:
         UserError: if it is not a metric of the dev split.
@@ -80,7 +80,7 @@ def check_best(task: Any, best: str) -> None:
     if best and (split != "dev" or (isinstance(task, HasMetric) and not task.has_metric(name))):
         raise UserError(
             f"train.best='{best}' is not a metric of the dev split in this config: choose another "
-            "metric 'dev/NAME', or change the config so that it is evaluated."
+            "metric 'dev/NAME', or change the config to evaluate this metric."
         )
 
 

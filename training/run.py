@@ -23,7 +23,8 @@ from training.errors import UserError
 from training.files import atomic_write
 
 CONFIG, DATA, SUMMARY, LOCK = "config.json", "data.json", "summary.json", ".lock"
-# Files that exist before the task is built, besides hidden ones, which other hosts may be writing.
+# Files that exist before the task is built. Hidden files, which other hosts may be writing, are
+# ignored.
 INITIAL_FILES = {CONFIG, "log.txt"}
 # Errors of file systems that do not support locks.
 LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)

@@ -1,4 +1,4 @@
-r"""Every score with every alignment on grapheme-to-phoneme conversion; see `attention_grid`.
+r"""Every score with four alignments on grapheme-to-phoneme conversion; see `attention_grid`.
 
 No printed row: no paper has this table. Toshniwal & Livescu 2016 compare three of the alignments;
 see `g2p_toshniwal`. A fifth of the steps of `seq2seq_g2p` suffices to rank the combinations:

@@ -1,9 +1,10 @@
 """SNAIL and RL² in small and large mazes, after table 5 of Mishra et al. 2018.
 
 The paper's mazes are three-dimensional, so its numbers of steps are not comparable (column
-`maze_3d`). Two findings are: the second episode takes fewer steps than the first, and the order of
-SNAIL, RL² and the random policy. Here the mazes have 5 x 5 and 9 x 9 cells, and an episode ends
-after 250 and 500 steps, which the paper does not state; its random policy needs 189 and 420.
+`maze_3d`). Two findings are comparable: the second episode takes fewer steps than the first, and
+SNAIL, RL² and the random policy have the paper's order. Here the mazes have 5 x 5 and 9 x 9 cells,
+and an episode ends after 250 and 500 steps, which the paper does not state; its random policy needs
+189 and 420.
 
     python sweep.py --sweep=configs/sweeps/snail_maze.py --parallel=2
 

@@ -269,7 +269,7 @@ class Captioning(Supervised):
         return images.grounding is not None and self.config.model.attention.alignment != "none"
 
     def _read_all(self, params, images, tokens, key):
-        """Return the NLL of all captions `[N, K, T]` and, if a metric reads them, the weights."""
+        """Return the summed NLL of captions `[N, K, T]`; for pointing, also the weights."""
         pointing, nll = self._has_pointing(images), 0.0
         weights = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32)
 

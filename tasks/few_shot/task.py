@@ -29,7 +29,8 @@ from training.errors import UserError, config_section
 from training.state import TrainState
 
 MAX_ROWS = 6  # episodes whose attention is shown
-# Not `config.batch`, so that all runs are evaluated on the same episodes.
+# Number of episodes per evaluation batch. Independent of `config.batch`, so that all runs are
+# evaluated on the same episodes.
 EVALUATION_BATCH = 64
 NORMAL_QUANTILE = 1.96  # of a two-sided 95% interval
 

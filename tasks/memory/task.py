@@ -27,8 +27,8 @@ from training.errors import UserError, config_section, did_you_mean
 from training.state import TrainState
 
 LN2 = math.log(2.0)
-# Sequences of an evaluation that have the same sizes. It does not depend on `config.batch`, so that
-# all runs are evaluated on the same sequences.
+# Number of sequences per evaluation batch; all have the same sizes. Independent of `config.batch`,
+# so that all runs are evaluated on the same sequences.
 EVALUATION_BATCH = 16
 
 

@@ -221,7 +221,7 @@ class MetaRL(ShowsAttention):
         return metrics | scalars
 
     def _test_rewards(self, state: TrainState):
-        """Return `_mean_rewards` on the test split, kept because the figures need it again."""
+        """Return the cached `_mean_rewards` of the test split, for `evaluate` and `figures`."""
         if self._tested[0] is not state.params:
             self._tested = state.params, self._mean_rewards(state, "test")
         return self._tested[1]

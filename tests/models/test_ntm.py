@@ -204,20 +204,24 @@ def test_backward_clip_bounds_gradients_of_the_initial_state():
     assert bounded <= B * limit < large
 
 
-def test_backward_clip_bounds_gradients_of_the_initial_state_of_the_lstm():
+def test_backward_clip_bounds_gradients_of_the_initial_state_and_the_biases_of_the_lstm():
     limit = 10.0
 
-    def gradient(backward_clip):
-        def loss(initial_state):
+    @partial(unoptimized_jit, static_argnums=0)
+    def gradients(backward_clip):
+        def loss(initial_state, bias):
             sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "hidden": HIDDEN, "layers": 2}
             model = LSTMBaseline(**sizes, backward_clip=backward_clip, key=KEY)
             model.controller.initial_state[...] = initial_state
+            model.controller.bias[...] = bias
             return 1e4 * jnp.sum(model(jnp.asarray(X), jnp.int32(T), KEY) ** 2)
 
-        return jnp.abs(jax.grad(loss)(jnp.zeros((2, 2, HIDDEN)))).max()
+        zeros = jnp.zeros((2, 2, HIDDEN)), jnp.zeros((2, 4 * HIDDEN))
+        return [jnp.abs(x).max() for x in jax.grad(loss, (0, 1))(*zeros)]
 
-    large, bounded = (jax.jit(gradient, static_argnums=0)(clip) for clip in (0.0, limit))
-    assert bounded <= B * limit < large
+    (state, bias), (bounded_state, bounded_bias) = gradients(0.0), gradients(limit)
+    assert bounded_state <= B * limit < state
+    assert bounded_bias <= B * T * limit < bias
 
 
 def test_random_initial_memory_depends_on_the_key():

@@ -61,7 +61,7 @@ def test_module_that_is_not_a_task_is_rejected(name, message, tmp_path, monkeypa
     [(64, 64, True), (16, 64, False), (12, 12, False), (512, 512, False)],
 )
 def test_widths_of_the_fused_kernel(key_width, value_width, supported, monkeypatch):
-    """Limits of cuDNN, by which three rows of table 3 of Vaswani et al. need another kernel."""
+    """Three rows of table 3 of Vaswani et al. have widths that cuDNN does not support."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     model = {"implementation": "cudnn", "dtype": "bfloat16"}
     model |= {"key_width": key_width, "value_width": value_width}

@@ -69,7 +69,7 @@ def test_luong():
 
 @pytest.mark.parametrize("initialization", ["bahdanau", "luong"])
 def test_factors_keep_their_values(initialization):
-    """Near 0 they would make annotations vanish and attention uniform."""
+    """Gains near 0 make annotations vanish; a key strength near 0 makes attention uniform."""
     changes = {
         "encoder": {"kind": "self_attention", "layers": 1, "width": 32, "direction": "both"},
         "attention": OPTIONS["attention"] | {"score": "content", "width": 32},
