@@ -233,18 +233,21 @@ def full_table() -> str:
 
 
 def read_groups() -> Iterator[Group]:
-    """Read all summaries, grouped by run."""
-    for path in sorted(RESULTS.glob("*/summary.json")):
-        content = json.loads(path.read_bytes())
+    """Read all summaries, grouped by run.
+
+    The summary of a sweep lists its runs. For other runs, `summary_1.json` is that of seed 1.
+    """
+    for folder in sorted({path.parent for path in RESULTS.glob("*/summary*.json")}):
+        contents = [json.loads(path.read_bytes()) for path in sorted(folder.glob("summary*.json"))]
         runs: dict[str, list[dict]] = {}
-        sweep = path.parent.name if isinstance(content, list) else ""
-        for summary in content if sweep else [content]:
+        sweep = folder.name if isinstance(contents[0], list) else ""
+        for summary in contents[0] if sweep else contents:
             name = summary.get("run", "")
             if "seed" in summary.get("overrides", {}):
                 name = re.sub(rf"-?{summary['seed']}$", "", name)
             runs.setdefault(name, []).append(summary)
         for name, summaries in runs.items():
-            yield Group(path.parent.name, sweep, name, summaries)
+            yield Group(folder.name, sweep, name, summaries)
 
 
 def selection_metric(config: str) -> str:

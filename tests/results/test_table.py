@@ -64,6 +64,15 @@ def test_full_table_has_the_selection_metric_and_all_printed_metrics(results):
     ]
 
 
+def test_further_seeds_of_a_run_share_its_row(results, tmp_path):
+    other = SUMMARY | {"seed": 4, "metrics": {"test/bleu": 36.14159}, "seconds": 3667}
+    (tmp_path / "single" / "summary_4.json").write_text(json.dumps(other))
+    assert table.full_table().splitlines()[2] == (
+        "| [single](single) | test/bleu | 35.64 ± 0.71 | – | – | 8,000 | 1:01:06 | 3, 4 "
+        "| test device |"
+    )
+
+
 def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
     metric = "test/bleu_tok_lc"
     headlines = (
