@@ -1,6 +1,7 @@
 """Command lines of the entry points; mistakes are reported as one sentence."""
 
 import ast
+import math
 import os
 import re
 import reprlib
@@ -36,7 +37,11 @@ FRACTIONS = {
 # momentum never decays.
 BELOW_ONE = {"b1", "b2", "decay", "dropout", "ema_decay", "momentum", "rho"}
 # A larger seed would give the same PRNG key as a smaller one.
-UPPER_BOUNDS = dict.fromkeys(FRACTIONS | BELOW_ONE, 1) | {"seed": 2**32 - 1}
+UPPER_BOUNDS = {
+    **dict.fromkeys(FRACTIONS, 1),
+    **dict.fromkeys(BELOW_ONE, math.nextafter(1, 0)),
+    "seed": 2**32 - 1,
+}
 
 # Command line for the argument `sys_argv` of ml_collections' flags: `parse_flags` sets it, because
 # ml_collections itself expands flag files when a flag is defined, before errors can be reported.
@@ -310,11 +315,10 @@ def check_number(key: str, default: float, value: Any) -> None:
     largest = LARGEST_INTEGER if isinstance(default, int) else sys.float_info.max
     least = int(positive) if bounded else -largest
     most = UPPER_BOUNDS.get(name, largest) if bounded else largest
-    excluded = bounded and name in BELOW_ONE and value == most
-    if excluded or not least <= value <= most:  # also if it is NaN
+    if not least <= value <= most:  # also if it is NaN
         bounds = f"at least {least}"
         if name in BELOW_ONE:
-            bounds = f"at least {least} and less than {most}"
+            bounds = f"at least {least} and less than 1"
         elif name in UPPER_BOUNDS:
             bounds = f"between {least} and {most}"
         elif value > most:

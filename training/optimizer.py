@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -86,8 +86,7 @@ def adam(
     else:
         rate = make_schedule(schedule, learning_rate, warmup_steps, steps)
     tx = optax.adam(rate, b1=b1, b2=b2, eps=eps)
-    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
-    return Optimizer(tx.init, tx.update, rate)
+    return _clipped(optax.clip_by_global_norm, clip, tx, rate)
 
 
 def rmsprop(
@@ -106,8 +105,7 @@ def rmsprop(
     tx = optax.rmsprop(
         rate, decay=decay, eps=eps, centered=True, momentum=momentum, eps_in_sqrt=True
     )
-    tx = optax.chain(optax.clip(clip), tx) if clip else tx
-    return Optimizer(tx.init, tx.update, rate)
+    return _clipped(optax.clip, clip, tx, rate)
 
 
 def sgd(
@@ -126,8 +124,7 @@ def sgd(
     """
     rate = exponential_decay(learning_rate, decay_rate, decay_start, decay_every)
     tx = optax.sgd(rate)
-    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
-    return Optimizer(tx.init, tx.update, rate)
+    return _clipped(optax.clip_by_global_norm, clip, tx, rate)
 
 
 def adadelta(*, learning_rate: float, rho: float, eps: float, clip: float) -> Optimizer:
@@ -141,7 +138,12 @@ def adadelta(*, learning_rate: float, rho: float, eps: float, clip: float) -> Op
     """
     rate = optax.constant_schedule(learning_rate)
     tx = optax.adadelta(rate, rho=rho, eps=eps)
-    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+    return _clipped(optax.clip_by_global_norm, clip, tx, rate)
+
+
+def _clipped(clipping: Callable[[float], Any], bound: float, tx: Any, rate: Any) -> Optimizer:
+    """Return the optimizer that clips gradients before a transformation; a bound of 0 does not."""
+    tx = optax.chain(clipping(bound), tx) if bound else tx
     return Optimizer(tx.init, tx.update, rate)
 
 

@@ -124,6 +124,7 @@ class ChoiceModel(nnx.Module):
 
         def unfinished(loop_state):
             position, last, *_ = loop_state
+            # The constant bound is redundant; it tells `training.flops` the largest number.
             within = (position < steps) & (position < length)
             if not has_end_token:
                 return within

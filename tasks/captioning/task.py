@@ -271,19 +271,19 @@ class Captioning(Supervised):
     def _read_all(self, params, images, tokens, key):
         """Return the summed NLL of captions `[N, K, T]`; for pointing, also the weights."""
         pointing, nll = self._has_pointing(images), 0.0
-        weights = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32)
+        weights = np.zeros((*tokens.shape, math.prod(self.grid)), np.float32) if pointing else None
 
         def read(indices):
             batch_key = None if key is None else jax.random.fold_in(key, int(indices[0]))
             with mesh.evaluation_mesh(params) as shard:
                 batch = shard({"image": images.inputs[indices], "caption": tokens[indices]})
-                nll, weights = self._read(params, batch, batch_key)
-                return indices, *jax.device_get((nll, weights if pointing else None))
+                batch_nll, batch_weights = self._read(params, batch, batch_key)
+                return indices, *jax.device_get((batch_nll, batch_weights if pointing else None))
 
         batches = evaluation_batches(len(tokens), self.config.batching.size)
         for indices, batch_nll, batch_weights in hosts.map_over_hosts(read, batches):
             nll += float(batch_nll[: len(np.unique(indices))].sum())
-            if pointing:
+            if weights is not None:
                 weights[indices] = batch_weights
         return nll, weights
 

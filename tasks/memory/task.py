@@ -135,7 +135,8 @@ class MemoryTask(Supervised):
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """Compute the mean metrics of a split, whose sequences are the same at every call."""
-        count, sums = self.config.evaluation.sequences, dict[str, float]()
+        count = self.config.evaluation.sequences
+        sums: dict[str, float] = {}
         for n in range(math.ceil(count / EVALUATION_BATCH)):
             key = jax.random.fold_in(evaluation_key(split, 2014), n)
             with mesh.evaluation_mesh(state.params) as shard:

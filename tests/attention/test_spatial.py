@@ -104,6 +104,16 @@ def test_max_pool_equals_hand_computed_values():
     np.testing.assert_array_equal(pooled, [[[5], [7]], [[13], [15]]])
 
 
+def test_max_pool_equals_numpy():
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
+    pooled = max_pool(jnp.asarray(x))
+    assert pooled.shape == (2, 2, 3, 3)
+    for y in range(2):
+        for u in range(3):
+            window = x[:, 2 * y : 2 * y + 2, 2 * u : 2 * u + 2]
+            np.testing.assert_array_equal(pooled[:, y, u], window.max((1, 2)))
+
+
 def test_gradient_of_max_pool_equals_gradient_of_max():
     """The windows have no ties."""
     rng = np.random.default_rng(3)

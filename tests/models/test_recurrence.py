@@ -77,9 +77,8 @@ def test_clipped_cotangents_of_a_doubling_recurrence():
 
     def loss(weight, start):
         weights = {"w": weight[None, None]}
-        return rnn_scan(clip_step(doubling, 10.0), weights, None, start[None, None], jnp.zeros(5))[
-            0
-        ][0, 0]
+        step = clip_step(doubling, 10.0)
+        return rnn_scan(step, weights, None, start[None, None], jnp.zeros(5))[0][0, 0]
 
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(jnp.float32(2), jnp.float32(1))
     assert (value, *gradients) == (32, 16 * 1 + 8 * 2 + 4 * 4 + 2 * 8 + 1 * 10, 10)
