@@ -52,5 +52,4 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.optimizer.update(learning_rate=2e-3, warmup_steps=100)
     config.train.update(steps=2_500, eval_every=500, checkpoint_every=500)
-    config.cpu_devices = 1
     return config

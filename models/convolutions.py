@@ -91,13 +91,18 @@ class ConvFunctions(NamedTuple):
     pooled: Callable[..., Array]
 
 
-def conv_functions() -> ConvFunctions:
-    """Return the fastest implementation: matrix products on a CPU, XLA's convolutions elsewhere.
+def is_on_cpu() -> bool:
+    """Return whether the program is for a CPU.
 
     The platform of the abstract mesh takes precedence, because plans are for other machines.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
-    if (device.platform if device else jax.default_backend()) == "cpu":
+    return (device.platform if device else jax.default_backend()) == "cpu"
+
+
+def conv_functions() -> ConvFunctions:
+    """Return the fastest implementation: matrix products on a CPU, XLA's convolutions elsewhere."""
+    if is_on_cpu():
         return ConvFunctions(
             matmul_convolutions.convolve,
             matmul_convolutions.convolve_upsampled,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
 from attention.spatial import max_pool
+from models.cache_blocking import map_images
 from models.convolutions import conv_functions
 from models.layers import LayerNorm, Remat, dropout, glorot, param, split_key
 from models.snail.network import Backbone
@@ -239,7 +240,7 @@ class FewShotClassifier(nnx.Module):
         """
         batch, support = labels.shape
         queries = images.shape[1] - support
-        x = self.embedding(images.reshape(-1, *images.shape[2:]), key)
+        x = map_images(self.embedding, images.reshape(-1, *images.shape[2:]), key)
         x = x.reshape(batch, support + queries, -1)
         shared = jnp.broadcast_to(x[:, None, :support], (batch, queries, support, x.shape[-1]))
         x = jnp.concatenate([shared, x[:, support:, None]], axis=2)

@@ -1,4 +1,4 @@
-"""Collectives of recurrent models and beam search on batches sharded over devices."""
+"""Collectives of models and beam search on batches sharded over devices."""
 
 import json
 
@@ -14,6 +14,8 @@ import jax, jax.numpy as jnp
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from models.beam_search import beam_search
+from models.cache_blocking import map_images
+from models.snail.few_shot import ConvolutionalEmbedding
 from tests.models.seq2seq import tiny
 from tests.models.tiny import unoptimized_jit
 from training import collectives
@@ -41,6 +43,15 @@ def gradients(choice):
     batch = jnp.ones((4, 6), jnp.int32), jnp.ones((4, 7), jnp.int32)
     return count(jax.grad(loss), params, *batch)
 
+def embedding():
+    key = jax.random.key(0)
+    create = lambda: ConvolutionalEmbedding(16, 1, 4, 6, dropout=0.0, key=key)
+    graphdef, params = nnx.split(nnx.eval_shape(create))
+    def loss(params, images):
+        return jnp.sum(map_images(nnx.merge(graphdef, params), images) ** 2)
+    with jax.set_mesh(mesh):
+        return count(jax.grad(loss), params, jnp.ones((16, 16, 16, 1)))
+
 def search(_, limits):
     table = jnp.zeros((len(limits), 2, 300))
     step = lambda last, cache, position: (table + last[..., None], cache)
@@ -51,6 +62,7 @@ def search(_, limits):
 
 print(json.dumps({
     "search": count(search, {}, jnp.ones(4, jnp.int32)),
+    "embedding": embedding(),
     **{" ".join(choice): gradients(choice) for choice in json.loads(sys.argv[1])},
 }))
 """
@@ -63,7 +75,7 @@ def collectives():
     return run_with_devices(2, "-c", COUNT_COLLECTIVES, json.dumps(MODELS))
 
 
-@pytest.mark.parametrize("model", [" ".join(model) for model in MODELS])
+@pytest.mark.parametrize("model", [*(" ".join(model) for model in MODELS), "embedding"])
 def test_gradients_are_reduced_after_the_loop(collectives, model):
     """A collective inside a loop is executed more often than it occurs in the program text."""
     ((kind, (executed, instructions)),) = collectives[model].items()
