@@ -40,6 +40,7 @@ from tasks.translation.unknown_words import known_pairs, read_dictionary, replac
 from tasks.vocabulary import is_trained
 from training import optimizer
 from training.errors import UserError, config_section
+from training.loop import check_best
 from training.prefetch import prefetch
 from training.state import TrainState
 
@@ -104,6 +105,7 @@ class Translation(Supervised):
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""
+        check_best(self, self.config.train.best)
         if self.replaces_unknown:
             read_dictionary(self.config.decode.dictionary)
         if not is_trained(self.workdir / VOCABULARY):
