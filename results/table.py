@@ -159,9 +159,9 @@ class Group(NamedTuple):
     def values(self, metric: str) -> list[float]:
         return [x["metrics"][metric] for x in self.summaries if metric in x["metrics"]]
 
-    def unique(self, key: str) -> str:
+    def unique(self, key: str, separator: str = ", ") -> str:
         """Join the distinct values of a key of the summaries."""
-        return ", ".join(dict.fromkeys(str(x[key]) for x in self.summaries))
+        return separator.join(dict.fromkeys(str(x[key]) for x in self.summaries))
 
     def link(self, prefix: str = "") -> str:
         """Return a Markdown link to the folder, followed by the name of the run in a sweep.
@@ -201,7 +201,7 @@ def headline_table() -> str:
                 format_values(group.values(metric)),
                 compare(group.values(metric), printed, metric),
                 group.link("results/"),
-                group.unique("device"),
+                group.unique("device", "; "),
                 format_duration(group.seconds),
             )
         )
@@ -225,7 +225,7 @@ def full_table() -> str:
                     f"{group.summaries[0]['steps']:,}",
                     format_duration(group.seconds),
                     group.unique("seed"),
-                    group.unique("device"),
+                    group.unique("device", "; "),
                 )
             )
     header = ("run", "metric", "ours", "printed", "difference", "steps", "time", "seeds")
