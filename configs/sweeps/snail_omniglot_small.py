@@ -3,7 +3,8 @@
 Lake et al. 2019, "The Omniglot challenge: a 3-year progress report": the prototypical network has
 an error of about 0.30, the mean of both sets.
 
-    python sweep.py --sweep=configs/sweeps/snail_omniglot_small.py --config.cpu_devices=1 --parallel=2
+    python sweep.py --sweep=configs/sweeps/snail_omniglot_small.py --parallel=2 \
+        --config.cpu_devices=1
 
 The archives named in configs/snail_omniglot_small.py are read from `data/omniglot`;
 `--config.data.data_dir=DIR` sets another directory.
