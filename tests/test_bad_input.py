@@ -106,6 +106,16 @@ def test_best_metric_that_is_not_evaluated_is_rejected_before_training(config, b
     assert {path.name for path in tmp_path.iterdir()} <= {".lock", "config.json"}
 
 
+def test_finished_run_is_evaluated_with_other_metrics_than_the_best(untrained_run):
+    """`train.best` is checked before training only."""
+    import tasks
+
+    config = tasks.read_config(str(untrained_run))
+    config.metrics = ("perplexity",)
+    assert config.train.best not in {f"dev/{name}" for name in config.metrics}
+    tasks.build(config, str(untrained_run))
+
+
 @pytest.mark.parametrize(
     "flag",
     ["--config.train.steps=many", "--config.model.heads=1.5", "--config.model=7", "--confg=x"],

@@ -105,10 +105,10 @@ class Translation(Supervised):
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""
-        check_best(self, self.config.train.best)
         if self.replaces_unknown:
             read_dictionary(self.config.decode.dictionary)
         if not is_trained(self.workdir / VOCABULARY):
+            check_best(self, self.config.train.best)
             self._check_metrics()
         size = len(self.vocabulary)
         if self.config.vocabulary.kind == "words":  # a small text may have fewer words
