@@ -36,7 +36,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)
     config.train.best = "dev/gap_n20"
-    config.reinforce = {"samples": 1, "baseline": {"kind": "critic", "steps": 3}}
+    config.reinforce = {
+        "samples": 1,
+        "starts": "first",
+        "baseline": {"kind": "critic", "steps": 3},
+    }
     config.model.update(
         decoder_inputs="annotations", glimpses=1, logit_clipping=10.0, init_limit=0.08
     )

@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = {"sizes": (20, 20)}
     config.evaluation.sizes = (20,)
     config.train.best = "dev/gap_n20"
-    config.reinforce = {"samples": 16, "baseline": {"kind": "leave_one_out"}}
+    config.reinforce = {"samples": 16, "starts": "first", "baseline": {"kind": "leave_one_out"}}
     if variant == "smoke":
         config.reinforce.update(samples=3)
     else:

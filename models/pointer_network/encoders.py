@@ -75,8 +75,8 @@ class SetEncoder(nnx.Module):
         return Encoded(x, (hidden, cell))
 
 
-class TransformerEncoder(nnx.Module):
-    """Transformer encoder without positional encodings; the decoder starts from the mean output.
+class TransformerPointEncoder(nnx.Module):
+    """Transformer encoder without positional encodings, equivariant to the order of the points.
 
     Source: Kool et al. 2019, "Attention, Learn to Solve Routing Problems!", sec. 3.1. Deviation:
     layer normalization instead of batch normalization, at the same positions (post-norm).
@@ -86,33 +86,57 @@ class TransformerEncoder(nnx.Module):
         layers: number of layers.
         heads: number of heads per layer.
         key: PRNG key of the weights.
+
+    Raises:
+        ValueError: if H is not a multiple of the number of heads.
     """
 
     def __init__(self, hidden: int, layers: int, heads: int, *, key: PRNGKeyArray):
         if hidden % heads:
             raise ValueError(f"hidden={hidden} must be a multiple of heads={heads}")
-        keys = jax.random.split(key, layers + 2)
+        # The second key initializes the summary of the subclass `TransformerEncoder`.
+        key_input, _, *layer_keys = jax.random.split(key, layers + 2)
         # The bias is initialized to the scale of the kernel, because without a bias the layer norm
         # removes the distance of a point from the origin.
         limit = 0.5**0.5
-        kernel_and_bias = jax.random.uniform(keys[0], (3, hidden), minval=-limit, maxval=limit)
+        kernel_and_bias = jax.random.uniform(key_input, (3, hidden), minval=-limit, maxval=limit)
         self.input = param(kernel_and_bias[:2], (None, "embed"))
         self.input_bias = param(kernel_and_bias[2], ("embed",))
-        self.summary = param(glorot(keys[1], (hidden, hidden), hidden, hidden), ("embed", None))
         head = hidden // heads
         sizes = (hidden, heads, head, head, 4 * hidden)
-        self.layers = nnx.List(EncoderLayer(*sizes, "post", 0.0, key=k) for k in keys[2:])
+        self.layers = nnx.List(EncoderLayer(*sizes, "post", 0.0, key=k) for k in layer_keys)
 
-    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Encoded:
-        """Encode the first `count` points; hidden and cell state of the decoder are equal."""
+    def annotate(
+        self, points: Float[Array, "B N 2"], count: Int[Array, ""]
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B H"]]:
+        """Encode the first `count` points; return their annotations and the mean of these.
+
+        The annotations of the other points are undefined.
+        """
         x = affine(points, self.input[...], self.input_bias[...])
         present = jnp.broadcast_to(jnp.arange(x.shape[1]) < count, x.shape[:2])
         mask = masks.padding(present)[:, None]
         for layer in self.layers:
             x, _ = layer(x, mask)
-        mean = jnp.sum(jnp.where(present[..., None], x, 0.0), axis=1) / count
+        return x, jnp.sum(jnp.where(present[..., None], x, 0.0), axis=1) / count
+
+
+class TransformerEncoder(TransformerPointEncoder):
+    """Transformer encoder for an LSTM decoder, which starts from a projection of the mean.
+
+    For arguments and errors, see the base class.
+    """
+
+    def __init__(self, hidden: int, layers: int, heads: int, *, key: PRNGKeyArray):
+        super().__init__(hidden, layers, heads, key=key)
+        key_summary = jax.random.split(key, layers + 2)[1]
+        self.summary = param(glorot(key_summary, (hidden, hidden), hidden, hidden), ("embed", None))
+
+    def __call__(self, points: Float[Array, "B N 2"], count: Int[Array, ""]) -> Encoded:
+        """Encode the first `count` points; hidden and cell state of the decoder are equal."""
+        annotations, mean = self.annotate(points, count)
         state = jnp.tanh(affine(mean, self.summary[...]))
-        return Encoded(x, (state, state))
+        return Encoded(annotations, (state, state))
 
 
 def make_encoder(

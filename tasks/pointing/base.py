@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 from attention.pointer import chosen_before
+from models.pointer_network.attention_model import AttentionModel
 from models.pointer_network.decoding import ChoiceModel
 from models.pointer_network.network import PointerNet
 from models.pointer_network.seq2seq import Seq2Seq
@@ -35,7 +36,7 @@ from training.run import make_writable_dir
 
 FIGURE_EXAMPLES = 5
 SAMPLE_EXAMPLES = 3
-MODELS = ("pointer", "seq2seq")  # values of `model.kind`
+MODELS = ("pointer", "attention_model", "seq2seq")  # values of `model.kind`
 
 
 class DeviceSolver(NamedTuple):
@@ -132,6 +133,8 @@ class PointerTask(Supervised):
             raise ValueError(f"kind must be one of {', '.join(MODELS)}, not {kind!r}")
         if kind == "seq2seq":
             return Seq2Seq(points=self.problem.high, **options, key=key)
+        if kind == "attention_model":
+            return AttentionModel(**options, key=key)
         return PointerNet(encoder=dict(options.pop("encoder")), **options, key=key)
 
     def model(self, params: nnx.State) -> ChoiceModel:

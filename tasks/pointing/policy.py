@@ -68,6 +68,7 @@ def decode_tours(
     key: PRNGKeyArray | None = None,
     samples: int = 1,
     temperature: float | Float[Array, ""] = 1.0,
+    starts: Int[Array, " W"] | None = None,
 ) -> Int[Array, "B W N"]:
     """Sample W tours per instance; without a key, W = 1 greedy tour.
 
@@ -78,10 +79,17 @@ def decode_tours(
         key: PRNG key of the samples.
         samples: W.
         temperature: T, by which the logits are divided.
+        starts: `[W]`, first city of each sample; None for city 0.
     """
     n = cities.shape[1]
     problem = Tour((n, n))
-    mask_fn = lambda chosen, position: problem.valid_mask(chosen, position, count)
+
+    def mask_fn(chosen, position):
+        valid = problem.valid_mask(chosen, position, count)
+        if starts is None:
+            return valid
+        return jnp.where(position == 0, jax.nn.one_hot(starts, n + 1, dtype=bool), valid)
+
     return model.decode(cities, count, count, n, mask_fn, False, key, samples, temperature)
 
 
@@ -100,6 +108,8 @@ def reinforce_loss(
 ) -> Float[Array, ""]:
     """Compute a loss whose gradient is the policy gradient (Bello et al. 2016, eq. 4).
 
+    The first city of each tour is given, not sampled, so its log-probability is not in the loss.
+
     Args:
         model: the network.
         problem: masks of the tours.
@@ -109,4 +119,5 @@ def reinforce_loss(
         advantages: length of each tour minus its baseline.
     """
     step_log_probs, mask = log_probs(model, problem, cities, count, tours, constrained=True)
-    return jnp.mean(advantages * sequence_log_prob(step_log_probs, tours, mask))
+    is_sampled = mask & (jnp.arange(mask.shape[-1]) > 0)
+    return jnp.mean(advantages * sequence_log_prob(step_log_probs, tours, is_sampled))

@@ -12,6 +12,11 @@ better). Baselines:
 - `critic`: prediction of a critic with `steps` processing steps, which is trained with the policy
   and the same optimizer on the mean squared error of its predictions (Bello et al. 2016, "Neural
   Combinatorial Optimization with Reinforcement Learning", algorithm 1).
+
+If `reinforce.starts` is `first`, every sampled tour starts at city 0. If it is `each`, sample i
+starts at city i mod n (Kwon et al. 2020, "POMO: Policy Optimization with Multiple Optima for
+Reinforcement Learning", sec. 4.1), so that the samples of an instance differ even if the policy is
+nearly deterministic.
 """
 
 from typing import Any, NamedTuple
@@ -33,6 +38,7 @@ BASELINE_OPTIONS = {
     "rollout": {"update_every", "instances"},
     "critic": {"steps"},
 }
+STARTS = ("first", "each")
 
 
 class ReinforceState(NamedTuple):
@@ -48,7 +54,7 @@ def build(config: Any, workdir: str) -> "TSPReinforce":
     """Build the task from a config.
 
     Raises:
-        UserError: for invalid sizes, baselines or model options.
+        UserError: for invalid sizes, starts, baselines or model options.
     """
     return TSPReinforce(config, workdir)
 
@@ -64,8 +70,18 @@ class TSPReinforce(TSP):
         baseline, samples = dict(config.reinforce.baseline), config.reinforce.samples
         check_options("reinforce.baseline", baseline, BASELINE_OPTIONS)
         kind = baseline["kind"]
+        if (starts := config.reinforce.starts) not in STARTS:
+            raise UserError(f"reinforce.starts must be 'first' or 'each', not {starts!r}.")
         if config.model.kind == "seq2seq":
-            raise UserError("model.kind must be 'pointer': REINFORCE samples tours of any length.")
+            raise UserError(
+                "model.kind must be 'pointer' or 'attention_model': REINFORCE samples tours of any "
+                "length."
+            )
+        if kind == "critic" and config.model.kind != "pointer":
+            raise UserError(
+                "model.kind must be 'pointer' for the critic baseline: the critic has the encoder "
+                "and the attention of the pointer network."
+            )
         if samples < (minimum := 2 if kind == "leave_one_out" else 1):
             raise UserError(
                 f"reinforce.samples must be at least {minimum} for the {kind} baseline, not "
@@ -175,9 +191,11 @@ class TSPReinforce(TSP):
         key: Array | None = None,
     ) -> Int[Array, "B W N"]:
         """Sample W = `reinforce.samples` tours per instance; without a key, W = 1 greedy tour."""
-        model = self.model(params)
-        samples = 1 if key is None else self.config.reinforce.samples
-        return policy.decode_tours(model, cities, count, key, samples)
+        model, options = self.model(params), self.config.reinforce
+        if key is None:
+            return policy.decode_tours(model, cities, count)
+        starts = jnp.arange(options.samples) % count if options.starts == "each" else None
+        return policy.decode_tours(model, cities, count, key, options.samples, starts=starts)
 
     def _better_policy(self, params, baseline_params, key):
         """Return `params` if their greedy tours are significantly shorter than the baseline's."""

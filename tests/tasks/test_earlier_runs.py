@@ -20,7 +20,7 @@ TRANSFORMER = {"model.positions": "sinusoidal", "model.max_length": 0, "model.re
 NEW_KEYS = {
     "ntm_copy": {"model.stay_bias": 0.0, "model.backward_clip": 0.0},
     "ptrnet_hull": POINTER,
-    "ptrnet_tsp20_rl": POINTER,
+    "ptrnet_tsp20_rl": POINTER | {"reinforce.starts": "first"},
     "sagan_digits": {"evaluation.intra_class_samples": 0},
     "seq2seq_g2p": RECURRENT | {"max_training_length": 0},
     "seq2seq_nmt": RECURRENT | TEXT,

@@ -1,4 +1,4 @@
-"""Pointer networks: decoding against the full pass and exhaustive search, and invariances."""
+"""Pointer networks and the Attention Model: decoding against the full pass, and invariances."""
 
 import functools
 import itertools
@@ -11,6 +11,7 @@ from flax import nnx
 
 from attention import log_soft
 from attention.pointer import chosen_before
+from models.pointer_network.attention_model import AttentionModel
 from models.pointer_network.network import PointerNet
 from tasks.pointing.instances import Hull, Tour
 from tests.commands import fast_compilation
@@ -44,6 +45,7 @@ NETWORKS = {
         "glimpses": 0,
         "logit_clipping": 1.0,
     },
+    "attention_model": {"layers": 1, "heads": 2, "logit_clipping": 10.0},
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -57,7 +59,11 @@ def _fast_compilation():
 @functools.cache
 def network(name):
     """Graph and parameters; large parameters give distributions that are far from uniform."""
-    create = lambda: PointerNet(hidden=H, width=5, key=KEY, **NETWORKS[name])
+    options = {"hidden": H, "key": KEY} | NETWORKS[name]
+    if name == "attention_model":
+        create = lambda: AttentionModel(**options)
+    else:
+        create = lambda: PointerNet(width=5, **options)
     graphdef, shapes = nnx.split(nnx.eval_shape(create))
     rng = np.random.default_rng(0)
     return graphdef, jax.tree.map(lambda x: rng.normal(0, 0.8, x.shape).astype(x.dtype), shapes)
@@ -157,7 +163,10 @@ def test_padding_does_not_change_probabilities(name):
         np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "is_invariant"), [("set", 1), ("transformer", 1), ("lstm", 0)])
+@pytest.mark.parametrize(
+    ("name", "is_invariant"),
+    [("set", True), ("transformer", True), ("attention_model", True), ("lstm", False)],
+)
 def test_probabilities_are_invariant_to_input_order(name, is_invariant):
     order = np.array([3, 0, 4, 1, 2])
     new_index = np.append(np.argsort(order), N)

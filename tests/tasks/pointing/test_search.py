@@ -163,19 +163,47 @@ def test_ensemble_takes_the_shortest_of_the_tours_of_its_policies(params):
     np.testing.assert_allclose(shortest, np.minimum(first, second), rtol=1e-6)
 
 
+def given_start_log_probs(model, tours):
+    """Log-probabilities of tours `[W, N]` of the first instance, given their first city."""
+    args = Tour((N, N)), jnp.asarray(CITIES[:1]), COUNT, tours[None]
+    log_probs, mask = policy.log_probs(model, *args, constrained=True)
+    mask = mask & (jnp.arange(N) > 0)
+    return policy.sequence_log_prob(log_probs, tours[None], mask)[0]
+
+
+def test_tours_start_at_the_given_cities(params):
+    """Given their start, the frequencies of tours are the probabilities of the policy."""
+    task, samples = make_task(ptrnet_tsp), 4_000
+    starts = jnp.repeat(jnp.array([2, 3]), samples)
+    sample = jax.jit(
+        lambda params, key: policy.decode_tours(
+            task.model(params), jnp.asarray(CITIES[:1]), COUNT, key, 2 * samples, starts=starts
+        )
+    )
+    sampled = np.asarray(sample(params, jax.random.key(1)))[0].reshape(2, samples, N)
+    log_probs = jax.jit(lambda params, tours: given_start_log_probs(task.model(params), tours))
+    for start, tours in zip((2, 3), sampled, strict=True):
+        possible = (TOURS + start) % N  # all tours from this city
+        expected = np.exp(log_probs(params, possible))
+        np.testing.assert_allclose(expected.sum(), 1.0, rtol=1e-5)
+        frequencies = np.mean(np.all(tours[:, None] == possible, axis=-1), axis=0)
+        error = (expected * (1 - expected) / samples) ** 0.5
+        assert (np.abs(frequencies - expected) < 5 * error + 1e-3).all()
+
+
 @pytest.mark.slow
-def test_policy_gradient_is_the_gradient_of_the_expected_length(params):
+@pytest.mark.parametrize("start", [0, 2])
+def test_policy_gradient_is_the_gradient_of_the_expected_length(start, params):
     """Weighted by their probabilities, all tours give the gradient of the expected length.
 
     The gradient of the loss is `Σ p(π) (L(π) - b) ∇ log p(π)`, for any baseline b.
     """
-    task, tours = make_task(ptrnet_tsp), jnp.asarray(TOURS)[None]
-    args = Tour((N, N)), jnp.asarray(CITIES[:1]), COUNT, tours
-    lengths = closed_lengths(CITIES[0], TOURS)
+    task, tours = make_task(ptrnet_tsp), (TOURS + start) % N  # all tours from this city
+    args = Tour((N, N)), jnp.asarray(CITIES[:1]), COUNT, jnp.asarray(tours)[None]
+    lengths = closed_lengths(CITIES[0], tours)
 
     def log_p(params):
-        log_probs, mask = policy.log_probs(task.model(params), *args, constrained=True)
-        return policy.sequence_log_prob(log_probs, tours, mask)[0]
+        return given_start_log_probs(task.model(params), jnp.asarray(tours))
 
     def expected_length(params):
         return jnp.sum(jnp.exp(log_p(params)) * lengths)
