@@ -17,6 +17,16 @@ from training.sweeps import Run
 
 ALIGNMENTS = {"soft": "global", "local_m": "local-m", "local_p": "local-p"}  # the paper's names
 METRICS = ("test/per", "test/wer")
+SMALL = {  # smaller and shorter than configs/seq2seq_g2p.py
+    "model.hidden": 256,
+    "model.encoder.width": 256,
+    "optimizer.learning_rate": 2e-3,
+    "train.steps": 7_600,
+    "train.eval_every": 760,
+    "train.checkpoint_every": 190,
+    "train.keep": 5,
+    "train.average": 5,
+}
 
 
 def runs():
@@ -25,7 +35,7 @@ def runs():
         yield Run(
             config="configs/seq2seq_g2p.py",
             labels={"alignment": alignment},
-            overrides={"model.attention.alignment": alignment},
+            overrides={**SMALL, "model.attention.alignment": alignment},
             rows=rows,
             paper=printed(rows),
         )
