@@ -92,10 +92,16 @@ HEADLINES = (
         "ptrnet_delaunay",
     ),
     Headline(
-        "kool2019/table 1/AM (greedy), n = 20",
+        "bello2016/table 2/TSP20, greedy",
         "TSP, 20 cities, REINFORCE",
         "test/length_n20",
         "ptrnet_tsp20_rl",
+    ),
+    Headline(
+        "kool2019/table 1/AM (greedy), n = 20",
+        "TSP, 20 cities, REINFORCE",
+        "test/length_n20",
+        "attention_model_tsp20",
     ),
     Headline(
         f"{MISHRA} 3/N = 10, K = 5, SNAIL",
