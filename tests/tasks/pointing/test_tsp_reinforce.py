@@ -45,12 +45,9 @@ def train(workdir, baseline, model=None, starts="first", learning_rate=2e-2):
 
 
 def assert_learned(lengths):
-    """Assert that the mean length decreases from random tours to within 10% of the optimum.
-
-    Only the first tours are from the untrained policy.
-    """
+    """Assert that the mean length decreases from random tours to within 10% of the optimum."""
     optimum = tour_lengths(CITIES, np.stack(reference_tours(CITIES))).mean()
-    assert lengths[0] > 1.3 * optimum and np.mean(lengths[-20:]) < 1.1 * optimum
+    assert np.mean(lengths[:5]) > 1.3 * optimum and np.mean(lengths[-20:]) < 1.1 * optimum
 
 
 def test_policy_learns_with_leave_one_out_baseline(tmp_path):
@@ -61,7 +58,7 @@ def test_policy_learns_with_leave_one_out_baseline(tmp_path):
 def test_attention_model_learns_with_tours_from_each_city(tmp_path):
     options = {"kind": "attention_model", "init_limit": 0.0, "hidden": 16, "layers": 1, "heads": 2}
     model = options | {"logit_clipping": 10.0}
-    lengths, _ = train(tmp_path, {"kind": "leave_one_out"}, model, "each", learning_rate=1e-3)
+    lengths, _ = train(tmp_path, {"kind": "leave_one_out"}, model, "each", learning_rate=7e-4)
     assert_learned(lengths)
 
 
