@@ -14,7 +14,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import attention
 from attention import KeyValues, affine, attend_heads, multihead, pointer
 from models.layers import param, shift_right
-from models.pointer_network.decoding import ChoiceModel, MaskFn, mark_chosen
+from models.pointer_network.decoding import (
+    ChoiceModel,
+    MaskFn,
+    append_end_token,
+    mark_chosen,
+    select_rows,
+)
 from models.pointer_network.encoders import TransformerPointEncoder
 
 
@@ -94,8 +100,7 @@ class AttentionModel(ChoiceModel):
             count: number of points of every example, at most N.
         """
         annotations, mean = self.encoder.annotate(points, count)
-        end = jnp.broadcast_to(self.end_token[...], (len(points), 1, annotations.shape[-1]))
-        annotations = jnp.concatenate([annotations, end], axis=1)
+        annotations = append_end_token(annotations, self.end_token[...])
         keys, values = jnp.split(affine(annotations, self.key_value[...]), 2, axis=-1)
         split = lambda x: multihead.split_heads(x, self.heads)
         return Memory(
@@ -126,8 +131,8 @@ class AttentionModel(ChoiceModel):
         """Compute the logits `[B, T, S]` of T queries with their previous and first choices."""
         queries = (
             memory.graph_query[:, None]
-            + _select(memory.previous_queries, previous)
-            + _select(memory.first_queries, first)
+            + select_rows(memory.previous_queries, previous)
+            + select_rows(memory.first_queries, first)
         )
         heads = multihead.split_heads(queries, self.heads)
         contexts, _ = attend_heads(heads, memory.glimpse, mask=mask[:, None])
@@ -160,8 +165,3 @@ class AttentionModel(ChoiceModel):
         first = jnp.where(position <= 1, choices, state.first)
         logits = self._logits(memory, choices, first, mask_fn(chosen, position))
         return logits, DecoderState(first, chosen)
-
-
-def _select(table: Float[Array, "B S H"], indices: Int[Array, "B T"]) -> Float[Array, "B T H"]:
-    """Select rows by a matmul with one-hot vectors; the gradient of a gather is a scatter."""
-    return jax.nn.one_hot(indices, table.shape[1], dtype=table.dtype) @ table

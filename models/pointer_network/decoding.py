@@ -26,6 +26,19 @@ def mark_chosen(chosen: Bool[Array, "B W S"], choices: Int[Array, "B W"]) -> Boo
     return chosen | jax.nn.one_hot(choices, size, dtype=bool) & (jnp.arange(size) < size - 1)
 
 
+def append_end_token(
+    annotations: Float[Array, "B N H"], end_token: Float[Array, " H"]
+) -> Float[Array, "B S H"]:
+    """Append the annotation of the end token, index N, to those of the points."""
+    end = jnp.broadcast_to(end_token, (len(annotations), 1, annotations.shape[-1]))
+    return jnp.concatenate([annotations, end], axis=1)
+
+
+def select_rows(table: Float[Array, "B S H"], indices: Int[Array, "B T"]) -> Float[Array, "B T H"]:
+    """Select rows by a matmul with one-hot vectors, whose gradient is a matmul, not a scatter."""
+    return jax.nn.one_hot(indices, table.shape[1], dtype=table.dtype) @ table
+
+
 class ChoiceModel(nnx.Module):
     """Base class of encoder-decoders whose outputs are indices of input points."""
 

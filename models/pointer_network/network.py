@@ -17,7 +17,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import attention
 from attention import affine, pointer
 from models.layers import glorot, param, shift_right
-from models.pointer_network.decoding import ChoiceModel, MaskFn, mark_chosen
+from models.pointer_network.decoding import (
+    ChoiceModel,
+    MaskFn,
+    append_end_token,
+    mark_chosen,
+    select_rows,
+)
 from models.pointer_network.encoders import make_encoder, run_lstm
 from models.recurrence import LSTM, make_matmul
 
@@ -146,8 +152,7 @@ class PointerNet(ChoiceModel):
             count: number of points of every example, at most N.
         """
         annotations, state = self.encoder(points, count)
-        end = jnp.broadcast_to(self.end_token[...], (len(points), 1, annotations.shape[-1]))
-        annotations = jnp.concatenate([annotations, end], axis=1)
+        annotations = append_end_token(annotations, self.end_token[...])
         *glimpses, pointer_keys = (scorer.project(annotations) for scorer in self.scorers)
         inputs = annotations if self.start_token is None else _append_indicators(points)
         return Memory(inputs, self._project_inputs(inputs), glimpses, pointer_keys, state)
@@ -187,11 +192,10 @@ class PointerNet(ChoiceModel):
     def _select_inputs(self, memory, choices):
         """Select the decoder inputs of choices `[B, T]`.
 
-        Annotations are selected by a matmul with one-hot vectors, so that their gradient is a
-        matmul and not a scatter. Points need no gradient.
+        Points need no gradient, so that they are gathered.
         """
         if self.start_token is None:
-            return jax.nn.one_hot(choices, memory.inputs.shape[1]) @ memory.inputs
+            return select_rows(memory.inputs, choices)
         return jnp.take_along_axis(memory.inputs, choices[..., None], axis=1)
 
     def _project_inputs(self, inputs):

@@ -24,15 +24,14 @@ def create(hidden, layers, heads):
 def log_probs(model, tour, annotations):
     """Log-probabilities of the cities of one tour, step by step (Kool et al., eq. 4 to 8)."""
     weight = lambda variable: np.asarray(variable[...], np.float64)
-    previous = first = weight(model.end_token)
-    visited, result = [], []
+    split = lambda x: np.split(x, M, axis=1)
+    mean, previous = annotations.mean(axis=0), weight(model.end_token)
+    first, visited, result = previous, [], []
     for t, city in enumerate(tour):
-        mean = annotations.mean(axis=0)
         query = mean @ weight(model.query_graph) + first @ weight(model.query_first)
         query += previous @ weight(model.query_previous)
         valid = [i for i in range(N) if i not in visited] if t else [0]
         keys, values = np.split(annotations[valid] @ weight(model.key_value), 2, axis=1)
-        split = lambda x: np.split(x, M, axis=1)
         heads = map(naive.attend, split(query[None]), split(keys), split(values))
         glimpse = np.concatenate(list(heads), axis=1)[0] @ weight(model.output)
         u = C * np.tanh(annotations[valid] @ weight(model.pointer_key) @ glimpse / H**0.5)

@@ -1,4 +1,4 @@
-"""Pointer networks and the Attention Model: decoding against the full pass, and invariances."""
+"""Networks that point: decoding against the full pass and exhaustive search, and invariances."""
 
 import functools
 import itertools
@@ -59,11 +59,8 @@ def _fast_compilation():
 @functools.cache
 def network(name):
     """Graph and parameters; large parameters give distributions that are far from uniform."""
-    options = {"hidden": H, "key": KEY} | NETWORKS[name]
-    if name == "attention_model":
-        create = lambda: AttentionModel(**options)
-    else:
-        create = lambda: PointerNet(width=5, **options)
+    model = AttentionModel if name == "attention_model" else functools.partial(PointerNet, width=5)
+    create = lambda: model(hidden=H, key=KEY, **NETWORKS[name])
     graphdef, shapes = nnx.split(nnx.eval_shape(create))
     rng = np.random.default_rng(0)
     return graphdef, jax.tree.map(lambda x: rng.normal(0, 0.8, x.shape).astype(x.dtype), shapes)
