@@ -153,8 +153,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         metrics = task.evaluate(state, split)
     elif isinstance(task, WordAligner):
         form = {"from_one": ALIGNMENTS_FROM_ONE.value, "reverse": ALIGNMENTS_REVERSED.value}
-        aer = task.alignment_error_rate(state, split, ALIGNMENTS.value, **form)
-        metrics = {"aer": aer}
+        metrics = {"aer": task.alignment_error_rate(state, split, ALIGNMENTS.value, **form)}
     else:
         raise UserError(f"The task '{config.task}' does not support --alignments.")
     result = {
@@ -171,8 +170,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> None:
         return
     console = Console(config.train.steps, task.unit)
     changes = "".join(f", {key}={value}" for key, value in result["overrides"].items())
-    checkpoint = f"{which}, step {result['step']:,}"
-    rows = {"config": f"{config.name}{changes}", "checkpoint": checkpoint}
+    rows = {"config": f"{config.name}{changes}", "checkpoint": f"{which}, step {result['step']:,}"}
     if "ensemble" in result:
         rows["ensemble"] = ", ".join(WORKDIR.value)
     console.header(rows | task.describe())
@@ -316,7 +314,7 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     abstract = mesh.evaluation_state(task.init)
     with explain_overrides(), open_checkpoints(config, workdir) as checkpoints:
-        restored = checkpoints and checkpoints.restore(abstract, which)
+        restored = checkpoints.restore(abstract, which) if checkpoints else None
         if restored is None and CHECKPOINT.value is None:
             return "weights", weights.restore(Path(workdir) / weights.FILE, abstract)
     if restored is None:
@@ -326,7 +324,9 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     return which, restored
 
 
-def open_checkpoints(config: ConfigDict, workdir: str) -> Any:
+def open_checkpoints(
+    config: ConfigDict, workdir: str
+) -> contextlib.AbstractContextManager[Checkpoints | None]:
     """Open the checkpoints of a run, or None if their directory does not exist."""
     if not (Path(workdir) / DIRECTORY).is_dir():
         return contextlib.nullcontext()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import attention_length, bound
-from results.table import format_rows, replace_table
-from training.console import format_bytes
+from results.table import replace_table
+from training.console import format_bytes, format_rows
 from training.run import read_json
 
 RESULTS = Path(__file__).parent / "results"

@@ -7,6 +7,7 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 from results import table
+from training.console import format_mean, format_rows
 
 plt.rcParams.update({"figure.dpi": 110, "font.size": 8})
 
@@ -67,9 +68,9 @@ def results_table(*folders: str) -> Markdown:
                         group.run or "–",
                         f"`{metric}`",
                         "–" if printed is None else f"{printed:.4g}",
-                        table.format_values(ours),
+                        format_mean(ours),
                         table.compare(ours, printed, metric),
                     )
                 )
     header = ("results", "run", "metric", "printed", "ours", "difference")
-    return Markdown(table.format_rows(header, rows))
+    return Markdown(format_rows(header, rows))

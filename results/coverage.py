@@ -14,6 +14,7 @@ from results import table
 from results.commands import Command, commands, module_names, reason_without_row
 from results.plans import PLANS_DIR
 from results.table import Group
+from training.console import format_mean, format_rows
 
 PAGE = table.RESULTS.parent / "docs" / "coverage.md"
 INTRODUCTION = """\
@@ -57,9 +58,9 @@ def page() -> str:
         parts.append(f"## {' '.join(title.split())}\n")
         if notes.strip():
             parts.append(f"{' '.join(notes.split())}\n")
-        parts.append(f"{table.format_rows(header, rows)}\n")
+        parts.append(f"{format_rows(header, rows)}\n")
     parts.append("## Configs and sweeps without a printed row\n")
-    parts.append(f"{table.format_rows(('file', 'reason'), list(without_row()))}\n")
+    parts.append(f"{format_rows(('file', 'reason'), list(without_row()))}\n")
     return "\n".join(parts)
 
 
@@ -101,7 +102,7 @@ def format_command(command: Command) -> str:
 
 def format_result(metric: str, printed: float, groups: list[Group]) -> str:
     """Format results with the printed value, such as 'length_n10 2.878 (2.88)'."""
-    ours = ", ".join(table.format_values(group.values(metric)) for group in groups) or "–"
+    ours = ", ".join(format_mean(group.values(metric)) for group in groups) or "–"
     return f"{metric.removeprefix('test/')} {ours} ({printed:.6g})"
 
 

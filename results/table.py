@@ -9,13 +9,13 @@ import importlib
 import json
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from configs import papers
 from results.commands import commands
-from training.console import format_duration
+from training.console import format_duration, format_mean, format_rows
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -204,7 +204,7 @@ def headline_table() -> str:
                 headline.task,
                 METRIC_NAMES[name],
                 f"{printed:.4g}",
-                format_values(group.values(metric)),
+                format_mean(group.values(metric)),
                 compare(group.values(metric), printed, metric),
                 group.link("results/"),
                 group.unique("device", "; "),
@@ -225,7 +225,7 @@ def full_table() -> str:
                 (
                     group.link(),
                     metric,
-                    format_values(ours),
+                    format_mean(ours),
                     "–" if printed is None else f"{printed:.4g}",
                     compare(ours, printed, metric),
                     f"{group.summaries[0]['steps']:,}",
@@ -278,18 +278,6 @@ def compare(ours: list[float], printed: float | None, metric: str) -> str:
         lower_is_better = not LOWER_IS_BETTER.isdisjoint(words)
         verdict = "better" if (difference < 0) == lower_is_better else "miss"
     return f"{difference:+.3g} ({verdict})"
-
-
-def format_values(values: list[float]) -> str:
-    """Format a value, or mean and standard deviation of several."""
-    if not values:
-        return "–"
-    mean = f"{statistics.fmean(values):.4g}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
-
-
-def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
 def replace_table(text: str, table: str) -> str:

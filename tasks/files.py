@@ -43,16 +43,6 @@ def list_files(directory: Path) -> list[Path]:
         return sorted(x for x in directory.iterdir() if x.is_file() and not is_hidden(x.name))
 
 
-def list_folders(directory: Path) -> list[Path]:
-    """List the visible folders of a directory, and links to folders, by name.
-
-    Raises:
-        UserError: if the directory cannot be read.
-    """
-    with _listing_errors(directory):
-        return sorted(x for x in directory.iterdir() if x.is_dir() and not is_hidden(x.name))
-
-
 def walk_files(root: Path) -> Iterator[Path]:
     """Yield the visible files below `root`, in no particular order.
 

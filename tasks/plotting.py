@@ -10,6 +10,8 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from training.learning_curve import set_style
+
 
 def literal_text(*groups: Iterable[str]) -> tuple[list[list[str]], dict[str, Any]]:
     """Make text of any language printable in a figure.
@@ -213,5 +215,4 @@ def _style_axes(axes: Axes, xlabel: str, ylabel: str) -> None:
     """Label the axes, restrict the x ticks to integers, and draw a light grid without a frame."""
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.locator_params(axis="x", integer=True)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    set_style(axes)

@@ -1,8 +1,9 @@
 """Terminal output of a run: a header, then a progress bar, or plain lines in a log file."""
 
+import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, cast
 
@@ -180,3 +181,16 @@ class StatusTable:
 
 
 STYLES = {"waiting": "dim", "running": "yellow", "finished": "green", "failed": "red"}
+
+
+def format_mean(values: Sequence[float]) -> str:
+    """Format a value as '0.98', several as '0.98 ± 0.01' (sample deviation), none as a dash."""
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
+
+
+def format_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))

@@ -51,7 +51,9 @@ def count(jaxpr: Any, while_steps: int | None = None) -> float:
     return sum(product.flops for product in find_products(jaxpr, while_steps))
 
 
-def find_products(jaxpr: Any, while_steps: int | None = None) -> list[Product]:
+def find_products(
+    jaxpr: Any, while_steps: int | None = None, used: Sequence[bool] | None = None
+) -> list[Product]:
     """Find the matrix products and convolutions in a jaxpr, with the number of their executions.
 
     Products whose results are unused are excluded, as XLA removes them. Rematerialized products
@@ -61,14 +63,8 @@ def find_products(jaxpr: Any, while_steps: int | None = None) -> list[Product]:
         jaxpr: closed jaxpr, such as `jax.make_jaxpr(f)(x)` or `jax.jit(f).trace(x).jaxpr`.
         while_steps: number of iterations of every `while` loop. By default, the largest number that
             its condition `i < n` with a constant n admits, or 1 if it has no constant.
+        used: whether each output is used; by default, all are.
     """
-    return _find_used(jaxpr, while_steps)
-
-
-def _find_used(
-    jaxpr: Any, while_steps: int | None, used: Sequence[bool] | None = None
-) -> list[Product]:
-    """Find the products that the used outputs of a jaxpr depend on; by default all are used."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     used = used or [True] * len(jaxpr.outvars)
     outputs = zip(jaxpr.outvars, used, strict=True)
@@ -82,7 +78,7 @@ def _find_used(
         if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
             products.append(Product(eqn, 1))
         elif eqn.primitive.name == "cond":
-            branches = [_find_used(x, while_steps, eqn_used) for x in eqn.params["branches"]]
+            branches = [find_products(x, while_steps, eqn_used) for x in eqn.params["branches"]]
             products += max(branches, key=lambda found: sum(x.flops for x in found))
         else:
             # An iteration of a loop may use outputs that the equation's consumers do not.
@@ -91,7 +87,7 @@ def _find_used(
             for inner in jaxprs_in_params(eqn.params):
                 # The outputs are those of the equation if their numbers agree.
                 agrees = len(eqn_used) == len(getattr(inner, "jaxpr", inner).outvars)
-                found = _find_used(inner, while_steps, inner_used if agrees else None)
+                found = find_products(inner, while_steps, inner_used if agrees else None)
                 products += [x._replace(repeats=repeats * x.repeats) for x in found]
     return products
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from training import cli, metric_writer, run
-from training.console import StatusTable, format_duration
+from training.console import StatusTable, format_duration, format_mean, format_rows
 from training.errors import Interrupted, UserError, first_line
 from training.launchers import Command, Job, Launcher
 from training.signals import catch_stop_signals
@@ -292,7 +292,7 @@ def markdown_table(results: Sequence[Result], metrics: Sequence[str]) -> str:
     paper_metrics = list(dict.fromkeys(name for x in results for name in x.run.paper))
     paper_columns = [f"paper {name}" for name in paper_metrics]
     header = [*labels, *metrics, *paper_columns, "runs", "steps", "time"]
-    rows = [header, ["---"] * len(header)]
+    rows = []
     for group in group_repetitions(results):
         item, done = group[0].run, [x.summary for x in group if x.summary]
         ours = ([x["metrics"][name] for x in done if name in x["metrics"]] for name in metrics)
@@ -300,21 +300,10 @@ def markdown_table(results: Sequence[Result], metrics: Sequence[str]) -> str:
         rows.append(
             [
                 *(str(item.labels.get(label, "")) for label in labels),
-                *map(_mean_and_deviation, (*ours, *paper)),
+                *map(format_mean, (*ours, *paper)),
                 str(len(done)),
                 f"{max(x['steps'] for x in done):,}" if done else "–",
                 format_duration(sum(x["seconds"] for x in done)) if done else "–",
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    """Format values as '0.98 ± 0.01', a single value as '0.98', and no values as a dash."""
-    if not values:
-        return "–"
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.4g}"
-    variance = sum((x - mean) ** 2 for x in values) / (len(values) - 1)
-    return f"{mean:.4g} ± {variance**0.5:.2g}"
+    return format_rows(header, rows)

@@ -1,6 +1,6 @@
 """Attention maps of captions, and figures: the image once per word with the weights over it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -76,18 +76,4 @@ def attention_over_words(
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
                 interpolation="bilinear",
             )
-    return figure
-
-
-def accuracy_by_class(values: Mapping[str, float], chance: float, title: str) -> Figure:
-    """Plot the pointing accuracy of each word class, with chance as a dashed line."""
-    figure = Figure(figsize=(4, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.bar(range(len(values)), [*values.values()], color="tab:blue", width=0.6)
-    axes.axhline(chance, color="k", linestyle="--", linewidth=1, label="chance")
-    axes.set_xticks(range(len(values)), [*values])
-    axes.set(ylabel="pointing accuracy", ylim=(0, 1))
-    axes.set_title(title, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
     return figure

@@ -57,23 +57,23 @@ class PointerTask(Supervised):
     Args:
         config: config of the run.
         workdir: run directory.
-        problem_type: class of the problem.
     """
 
     unit = "instances"
+    problem_type: type[Problem]
     polygon = 0  # number of choices that form a polygon, or 0 if all form one path
     device_solvers: Mapping[str, DeviceSolver]  # by name
     host_solvers: tuple[str, ...]  # names in `SOLVERS`; the first solves the test instances
     searches: tuple[str, ...] = ("beam",)  # names in `tasks.pointing.search.SEARCHES`
 
-    def __init__(self, config: Any, workdir: str, problem_type: type[Problem]):
+    def __init__(self, config: Any, workdir: str):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
-        self.config, self.problem_type = config, problem_type
+        self.config = config
         self.search = dict(config.search)
         check_search(self.search, self.searches)
         with config_section("data"):
-            self.problem = problem_type(config.data.sizes)
-        self.eval_problems = {n: problem_type((n, n)) for n in config.evaluation.sizes}
+            self.problem = self.problem_type(config.data.sizes)
+        self.eval_problems = {n: self.problem_type((n, n)) for n in config.evaluation.sizes}
         sizes = {*config.data.sizes, *config.evaluation.sizes}
         if config.model.kind == "seq2seq" and len(sizes) > 1:
             raise UserError(

@@ -20,7 +20,7 @@ def build(config: Any, workdir: str) -> "ConvexHull":
     Raises:
         UserError: for invalid sizes, labels or model options.
     """
-    return ConvexHull(config, workdir, Hull)
+    return ConvexHull(config, workdir)
 
 
 class ConvexHull(PointerTask):
@@ -31,6 +31,7 @@ class ConvexHull(PointerTask):
     fraction of the hull's area that simple polygons cover, omitted if too few outputs are simple.
     """
 
+    problem_type = Hull
     device_solvers = MappingProxyType(
         {"orientation_test": DeviceSolver(geometry.convex_hull, geometry.MAX_HULL_POINTS)}
     )

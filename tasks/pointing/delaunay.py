@@ -17,7 +17,7 @@ def build(config: Any, workdir: str) -> "Delaunay":
     Raises:
         UserError: for invalid sizes, labels or model options.
     """
-    return Delaunay(config, workdir, Triangulation)
+    return Delaunay(config, workdir)
 
 
 class Delaunay(PointerTask):
@@ -27,6 +27,7 @@ class Delaunay(PointerTask):
     as the reference; `coverage`, the mean fraction of the reference triangles in the output.
     """
 
+    problem_type = Triangulation
     polygon = 3
     device_solvers = MappingProxyType(
         {"in_circle_test": DeviceSolver(geometry.delaunay, geometry.MAX_DELAUNAY_POINTS)}
@@ -35,7 +36,7 @@ class Delaunay(PointerTask):
 
     def paths(self, choices):
         """Return the triangles."""
-        return choices[: len(choices) // 3 * 3].reshape(-1, 3)
+        return corners(choices)
 
     def metrics_for_size(self, state: Any, split: str, n: int) -> dict[str, Any]:
         choices = self.predict(state, self.eval_points(split, n))
@@ -49,6 +50,10 @@ class Delaunay(PointerTask):
 
 
 def triangles(choices: Int[np.ndarray, " _"]) -> frozenset[frozenset[int]]:
-    """Return the set of triangles of a solution; an incomplete last triangle is ignored."""
-    complete = choices[: len(choices) // 3 * 3].reshape(-1, 3)
-    return frozenset(frozenset(map(int, corners)) for corners in complete)
+    """Return the set of triangles of a solution; see `corners`."""
+    return frozenset(frozenset(map(int, x)) for x in corners(choices))
+
+
+def corners(choices: Int[np.ndarray, " _"]) -> Int[np.ndarray, "M 3"]:
+    """Return the corners of each triangle; an incomplete last triangle is ignored."""
+    return choices[: len(choices) // 3 * 3].reshape(-1, 3)

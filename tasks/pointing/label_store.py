@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from jaxtyping import Float, Int
 from tasks.pointing.solvers import Solver, pad_solutions
 from training import mesh
 from training.errors import UserError
+from training.files import atomic_write
 
 INSTANCES_PER_FILE = 5_120
 NUM_LENGTHS = 4  # array lengths for points and for choices; each pair compiles one program
@@ -157,10 +157,8 @@ class LabelStore:
         buffer = io.BytesIO()
         np.savez(buffer, points=points, choices=pad_solutions(self.solve(points)))
         content = buffer.getvalue()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        temporary = self.path(file).with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(hashlib.sha256(content).digest() + content)
-        temporary.replace(self.path(file))  # atomic: other processes read complete files only
+        with atomic_write(self.path(file)) as output:  # other processes read complete files only
+            output.write(hashlib.sha256(content).digest() + content)
 
     def read(self, file: int) -> LabeledInstances:
         """Read the instances of a file.

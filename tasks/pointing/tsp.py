@@ -40,15 +40,13 @@ class TSP(PointerTask):
     valid tours if decoding is unconstrained.
     """
 
+    problem_type = Tour
     solution_suffix = ".tour"
     device_solvers = MappingProxyType(
         {"held_karp": DeviceSolver(lambda *args: held_karp(*args)[0], MAX_POINTS)}
     )
     host_solvers = ("local_search", "greedy_edges", "nearest_neighbor", "christofides")
     searches = ("beam", "sampling", "active")
-
-    def __init__(self, config: Any, workdir: str):
-        super().__init__(config, workdir, Tour)
 
     def solve(self, points):
         return reference_tours(points)

@@ -36,7 +36,7 @@ from tasks.translation.data.tokenized import Lengths, TokenizedPairs, tokenize
 from tasks.translation.data.vocabulary import Vocabulary, select_vocabulary
 from tasks.translation.decoding import Decoded, Decoder, check_positions, cross_entropy
 from tasks.translation.figures import attention_figures, sentence_maps
-from tasks.translation.unknown_words import known_pairs, read_dictionary, replace_unknown, select
+from tasks.translation.unknown_words import known_pairs, read_dictionary, replace_unknown
 from tasks.vocabulary import is_trained
 from training import optimizer
 from training.errors import UserError, config_section
@@ -288,7 +288,7 @@ class Translation(Supervised):
             texts["replaced"] = self._replace_unknown(decoded, sources), references
         if "known" in variants and len(known := known_pairs(pairs)):
             outputs = self.decoder.decode(
-                state.params, select(pairs, known), width, key, allow_unknown=False
+                state.params, pairs.select(known), width, key, allow_unknown=False
             ).outputs
             hypotheses = self.vocabulary.target.decode(outputs)
             texts["known"] = hypotheses, [references[i] for i in known]

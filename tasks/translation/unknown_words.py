@@ -1,13 +1,13 @@
 """Unknown words: their replacement by the attention, and the sentences without them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
 
 from tasks.text import decode_lines, read_bytes
-from tasks.translation.data.tokenized import Sentences, TokenizedPairs
+from tasks.translation.data.tokenized import TokenizedPairs
 from tasks.translation.data.vocabulary import Vocabulary
 from tasks.vocabulary import EOS, SPECIAL, UNK
 from training.errors import UserError
@@ -71,13 +71,3 @@ def known_pairs(pairs: TokenizedPairs) -> Integer[np.ndarray, " M"]:
         for i in np.flatnonzero(known):
             known[i] = UNK not in side.tokens(np.array([i]))
     return np.flatnonzero(known)
-
-
-def select(
-    pairs: TokenizedPairs, indices: Sequence[int] | Integer[np.ndarray, " M"]
-) -> TokenizedPairs:
-    """Return some of the pairs."""
-    source, target = (
-        Sentences(side.ids, side.starts[indices], side.lengths[indices]) for side in pairs.sides
-    )
-    return TokenizedPairs(source, target)

@@ -1,12 +1,12 @@
 """Interface of the vocabularies."""
 
-import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import SupportsInt
 
+from tasks.files import digest
 from tasks.vocabulary import load_errors
 
 
@@ -23,7 +23,7 @@ class Vocabulary:
     """
 
     def __init__(self, model: bytes):
-        self.fingerprint = hashlib.blake2b(model, digest_size=16).hexdigest()
+        self.fingerprint = digest([model])
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Vocabulary":

@@ -1,7 +1,6 @@
 """Sequences of sentence pairs, in memory or read from disk."""
 
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -9,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Int
 
+from tasks.files import digest
 from training.errors import UserError
 
 Indices = range | Int[np.ndarray, " N"]
@@ -70,11 +70,7 @@ class TextPairs(Pairs):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for sentences in (self.sources, self.targets):
-            digest.update("\n".join(sentences).encode())
-            digest.update(b"\0")
-        return digest.hexdigest()
+        return digest("\n".join(x).encode() + b"\0" for x in (self.sources, self.targets))
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -90,19 +86,19 @@ class Splits(dict[str, Pairs]):
 
     Args:
         splits: the pairs.
-        passed_over: files beside the corpus that belong to no split, for `describe`.
+        ignored_files: files beside the corpus that belong to no split, for `describe`.
     """
 
-    def __init__(self, splits: Mapping[str, Pairs], passed_over: Sequence[str] = ()):
+    def __init__(self, splits: Mapping[str, Pairs], ignored_files: Sequence[str] = ()):
         super().__init__(splits)
-        self.passed_over = passed_over
+        self.ignored_files = ignored_files
 
     def describe(self, name: str) -> dict[str, str]:
         """Summarize the corpus `name`, in rows for the header of a run."""
         sizes = ", ".join(f"{len(pairs):,} {split}" for split, pairs in self.items())
         rows = {"data": f"{name}: {sizes}"}
-        if self.passed_over:
-            rows["passed over"] = ", ".join(self.passed_over)
+        if self.ignored_files:
+            rows["ignored"] = ", ".join(self.ignored_files)
         return rows
 
 

@@ -34,11 +34,11 @@ def read_directory(directory: Path, source: str, target: str) -> Splits:
             f"There is no directory {directory}: set data.dir to one with train.{source}, "
             f"train.{target} and the same for dev and test."
         )
-    stems, passed_over = _split_stems(directory, source, target)
+    stems, ignored_files = _split_stems(directory, source, target)
     splits = {
         split: open_split(directory, stem, source, target, split) for split, stem in stems.items()
     }
-    return Splits(splits, passed_over)
+    return Splits(splits, ignored_files)
 
 
 def read_globs(source: str, target: str, patterns: Mapping[str, str]) -> Splits:
@@ -178,5 +178,5 @@ def _split_stems(directory: Path, source: str, target: str) -> tuple[dict[str, s
     }
     splits |= {x: x for x in complete if x.startswith("test") and x not in splits.values()}
     languages = ((stem, x) for x in (source, target) for stem in stems[x])
-    passed_over = sorted(f"{stem}.{x}" for stem, x in languages if stem not in splits.values())
-    return splits, passed_over
+    ignored_files = sorted(f"{stem}.{x}" for stem, x in languages if stem not in splits.values())
+    return splits, ignored_files

@@ -1,7 +1,6 @@
 """Sentence pairs as token ids in flat arrays, encoded once and cached on disk."""
 
 import dataclasses
-import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Integer
 
+from tasks.files import digest
 from tasks.translation.data.pairs import Pairs
 from tasks.translation.data.vocabulary import Vocabulary
 from tasks.vocabulary import EOS
@@ -65,15 +65,20 @@ class TokenizedPairs:
         """Return the indices of the pairs with an empty side."""
         return np.flatnonzero((self.source.lengths <= 1) | (self.target.lengths <= 1))
 
+    def select(self, indices: Int[np.ndarray, " M"]) -> "TokenizedPairs":
+        """Return some of the pairs, without a `cache`."""
+        source, target = (
+            Sentences(side.ids, side.starts[indices], side.lengths[indices]) for side in self.sides
+        )
+        return TokenizedPairs(source, target)
+
     def within(self, limit: Lengths) -> tuple["TokenizedPairs", int]:
         """Drop pairs with an empty or too long side; return the others and the number dropped."""
         keep = np.ones(len(self), bool)
         for side, longest in zip(self.sides, limit, strict=True):
             keep &= (side.lengths > 1) & (side.lengths <= longest)
-        source, target = (
-            Sentences(side.ids, side.starts[keep], side.lengths[keep]) for side in self.sides
-        )
-        return TokenizedPairs(source, target, self.cache), int((~keep).sum())
+        kept = self.select(np.flatnonzero(keep))
+        return dataclasses.replace(kept, cache=self.cache), int((~keep).sum())
 
     def truncated(self, limit: Lengths) -> tuple["TokenizedPairs", int]:
         """Truncate sentences over the limit; return the pairs and how many were changed."""
@@ -101,9 +106,8 @@ def tokenize(
     """
     if cache is None:
         return _encode_in_memory(pairs, vocabulary)
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{len(pairs)} {pairs.fingerprint} {vocabulary.fingerprint}".encode())
-    path = Path(cache) / f"{digest.hexdigest()}.npy"
+    name = digest([f"{len(pairs)} {pairs.fingerprint} {vocabulary.fingerprint}".encode()])
+    path = Path(cache) / f"{name}.npy"
     try:
         return _load(path, len(pairs))
     except (OSError, ValueError, EOFError):  # missing or damaged

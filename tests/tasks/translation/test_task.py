@@ -153,7 +153,7 @@ def test_missing_tokenizer_is_found_before_training(text_config, tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
-def test_passed_over_files_and_empty_pairs_are_reported(text_config, tmp_path):
+def test_ignored_files_and_empty_pairs_are_reported(text_config, tmp_path):
     (tmp_path / "vocab.en").write_text("a\n\n")
     for language, empty in (("en", [3, 7]), ("de", [7, 20, 39])):
         lines = (tmp_path / f"train.{language}").read_text().splitlines()
@@ -161,7 +161,7 @@ def test_passed_over_files_and_empty_pairs_are_reported(text_config, tmp_path):
         (tmp_path / f"train.{language}").write_text("\n".join(lines) + "\n")
     task = tasks.build(text_config, str(tmp_path / "run"))
     rows = task.describe()
-    assert rows["passed over"] == "vocab.en"
+    assert rows["ignored"] == "vocab.en"
     assert rows["empty"] == "4 training pairs left out (lines 4, 8, 21)"
     long = int(rows["too long"].split()[0])
     assert len(task._training_pairs[0]) == 40 - 4 - long

@@ -91,7 +91,7 @@ def test_empty_lines_are_accepted_in_training_only(directory):
         read_directory(directory, "en", "de")
 
 
-def test_files_that_are_no_split_are_passed_over(directory):
+def test_files_that_are_no_split_are_ignored(directory):
     (directory / "vocab.en").write_text("a\nb\n\n")
     (directory / "vocab.de").write_text("a\n")
     (directory / "mono.de").write_bytes(b"\xff")
@@ -100,7 +100,7 @@ def test_files_that_are_no_split_are_passed_over(directory):
         (directory / name).write_bytes(b"\0\xff")
     splits = read_directory(directory, "en", "de")
     assert sorted(splits) == ["dev", "test", "test_b", "train"]
-    assert splits.passed_over == ["mono.de", "test_c.en", "vocab.de", "vocab.en"]
+    assert splits.ignored_files == ["mono.de", "test_c.en", "vocab.de", "vocab.en"]
 
 
 @pytest.mark.parametrize("name", ["\0", "x" * 5000, "~no-such-user/text", ""])
