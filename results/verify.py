@@ -94,7 +94,7 @@ def compare(
 ) -> Iterator[Difference]:
     """Yield the reported metrics that differ by more than the hardware explains.
 
-    Metrics that the run did not have are passed over, as are those of splits without `metrics`.
+    Metrics that the run did not have are ignored, and so are those of splits without `metrics`.
     """
     splits = {name.partition("/")[0] for name in metrics}
     for name, value in reported.items():

@@ -1,4 +1,4 @@
-"""Training loop, independent of the task: it uses only the `tasks.base.Task` protocol.
+"""Training loop, independent of the task: it uses only `tasks.base.Task` and the protocols below.
 
 While the device runs step n, the host transfers the batch of step n + 1 and reads the metrics of
 step n - 1, so neither waits for the other.

@@ -23,7 +23,7 @@ def read_directory(directory: Path, source: str, target: str) -> Splits:
 
     Split `train` is `train.*`; `dev` is `dev.*`, `val.*` or `valid.*`; `test` is `test.*`, or else
     the alphabetically first `test*.*` (such as `test_2016_flickr`). Any other `test*.*` with a file
-    in both languages is a split with that name. Other files of the languages are passed over.
+    in both languages is a split with that name. Other files of the languages are ignored.
 
     Raises:
         UserError: if the directory or a file is missing, or the content of another split than
