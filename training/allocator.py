@@ -16,8 +16,9 @@ def configure_malloc() -> None:
     XLA allocates its CPU temporaries again at every step. By default, glibc maps each large
     temporary with mmap, and the page faults of the first access can take a sixth of the step time.
     Threads wait for each other if they share one arena: with one device per core, products in loops
-    allocate at the same time. With the default number of arenas, memory is reused less.
-    benchmarks/README.md has the figures.
+    allocate at the same time. With the default number of arenas, memory is reused less. An arena
+    holds at most 64 MiB per allocation, except for the one of the main thread: larger temporaries
+    of other threads are mapped at every step. benchmarks/README.md has the figures.
 
     Has no effect without glibc.
     """

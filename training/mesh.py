@@ -44,10 +44,15 @@ def set_cpu_device_count(count: int) -> None:
     operations of a loop over time steps. With one device per core, each core computes its own part
     of the batch without synchronization. Has no effect on other backends, on a CPU with
     fewer than `count` cores, or if `XLA_FLAGS` already sets a device count.
+
+    A single device computes in the thread that calls it, because glibc maps large temporaries of
+    other threads anew at every step; see `training.allocator`.
     """
     forced = re.search(rf"{DEVICE_COUNT_FLAG}=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if not forced:
-        jax.config.update("jax_num_cpu_devices", count if count <= available_cpus() else 1)
+        devices = count if count <= available_cpus() else 1
+        jax.config.update("jax_num_cpu_devices", devices)
+        jax.config.update("jax_cpu_enable_async_dispatch", devices > 1)
     elif int(forced[1]) > available_cpus():
         # A device that waits in a collective blocks one or more threads of XLA's pool, which has
         # one thread per core by default. A larger pool prevents a deadlock.
