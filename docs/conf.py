@@ -51,7 +51,8 @@ nb_execution_timeout = 300
 # Outputs depend on the code, the templates of figures and the recorded results, too.
 inputs = [
     *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")),
-    *ROOT.glob("results/*/summary.json"),
+    *ROOT.glob("results/*/summary*.json"),
+    *ROOT.glob("results/*.py"),
     DOCS / "plots.py",
     ROOT / "tasks" / "viewer.html",
 ]

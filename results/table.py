@@ -250,7 +250,7 @@ def read_groups() -> Iterator[Group]:
         for summary in contents[0] if sweep else contents:
             name = summary.get("run", "")
             if "seed" in summary.get("overrides", {}):
-                name = re.sub(rf"-?{summary['seed']}$", "", name)
+                name = re.sub(rf"(^|-){summary['seed']}$", "", name)
             runs.setdefault(name, []).append(summary)
         for name, summaries in runs.items():
             yield Group(folder.name, sweep, name, summaries)
@@ -265,12 +265,13 @@ def selection_metric(config: str) -> str:
 def compare(ours: list[float], printed: float | None, metric: str) -> str:
     """Format the difference from the published result, as '-4.55 (miss)'.
 
-    A match is within `TOLERANCE`, or within the rounding of the published result.
+    A match is within `TOLERANCE`, or within the rounding of the published result. A fraction has at
+    least two decimals, as 0.30 is stored as 0.3.
     """
     if printed is None or not ours:
         return "–"
     difference = statistics.fmean(ours) - printed
-    decimals = len(f"{printed}".partition(".")[2])
+    decimals = max(2, len(f"{printed}".partition(".")[2])) if isinstance(printed, float) else 0
     if abs(difference) <= max(TOLERANCE * abs(printed), 0.5 * 10**-decimals):
         verdict = "match"
     else:

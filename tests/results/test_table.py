@@ -73,6 +73,17 @@ def test_further_seeds_of_a_run_share_its_row(results, tmp_path):
     )
 
 
+def test_seed_is_removed_from_the_name_of_a_run_only_after_a_hyphen(tmp_path, monkeypatch):
+    """A seed on the command line of a sweep is in the overrides of runs without seeds in names."""
+    names = ("n_5", "n_50", "5-0", "5-10", "0")
+    sweep = [SUMMARY | {"run": name, "overrides": {"seed": 0}, "seed": 0} for name in names]
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "summary.json").write_text(json.dumps(sweep))
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    found = [group.run for group in table.read_groups()]
+    assert found == ["n_5", "n_50", "5", "5-10", ""]
+
+
 def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
     metric = "test/bleu_tok_lc"
     headlines = (
@@ -104,6 +115,7 @@ def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
         (0.6, 0, "test/bits_per_sequence", "+0.6 (miss)"),
         (1.4, 2.0, "test/excess_bits", "-0.6 (better)"),
         (0.24, 0.31, "test/one_shot_error", "-0.07 (better)"),
+        (0.26, 0.30, "test/one_shot_error", "-0.04 (better)"),
     ],
 )
 def test_difference_from_the_printed_value_is_classified(ours, printed, metric, expected):
