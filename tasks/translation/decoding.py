@@ -151,11 +151,12 @@ class Decoder:
         return nnx.merge(self._graphdef, params).attention(source, target)
 
 
-def check_positions(model: Mapping[str, Any], length: int) -> None:
+def check_positions(model: Mapping[str, Any], source: int, length: int) -> None:
     """Check that a model has as many learned positions as the longest sequence.
 
     Args:
         model: options of the model.
+        source: largest number of source tokens.
         length: largest number of positions, in training or decoding.
 
     Raises:
@@ -165,6 +166,13 @@ def check_positions(model: Mapping[str, Any], length: int) -> None:
         raise UserError(
             f"model.max_length={model['max_length']} is less than the longest sequence: set it to "
             f"{length} or more."
+        )
+    attention = model.get("attention", {})
+    is_located = attention.get("score") == "location" and attention["alignment"] != "none"
+    if is_located and (limit := attention["max_source_length"]) < source:
+        raise UserError(
+            f"model.attention.max_source_length={limit} is less than the longest source sentence "
+            f"in batching.buckets: set it to {source} or more."
         )
 
 

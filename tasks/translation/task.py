@@ -101,7 +101,7 @@ class Translation(Supervised):
             self.longest[0] + decode.extra,
             *(self._row if config.packing else ()),
         )
-        check_positions(model_options, max(lengths))
+        check_positions(model_options, self.longest[0], max(lengths))
 
     def check_data(self) -> None:
         """Load the vocabulary and check the metrics, to report faulty data before training."""

@@ -117,6 +117,16 @@ def test_largest_batch_has_the_shapes_of_the_training_batches(tmp_path, module, 
     assert largest == {name: x.shape for name, x in task.largest_batch().items()}
 
 
+def test_location_score_must_have_a_row_for_each_source_position(tmp_path):
+    config = seq2seq_nmt.get_config("smoke")
+    config.model.attention.update(score="location", max_source_length=24)
+    config.batching.buckets = (16, 24)
+    build_abstract(config, str(tmp_path))
+    config.batching.buckets = (16, 32)
+    with pytest.raises(UserError, match=r"max_source_length=24 is .*: set it to 32 or more"):
+        build_abstract(config, str(tmp_path))
+
+
 @pytest.fixture
 def text_config(tmp_path):
     """Config of a small Transformer on parallel text in `tmp_path`."""
