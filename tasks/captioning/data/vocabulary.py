@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,9 @@ class WordVocabulary(WordList):
             return cls(without_special(path.read_text("utf-8").split("\n")))
 
     @classmethod
-    def load_or_train(cls, workdir: Path, captions: Captions, size: int) -> "WordVocabulary":
+    def load_or_train(
+        cls, workdir: Path, captions: Callable[[], Captions], size: int
+    ) -> "WordVocabulary":
         """Load the vocabulary of a run, or make it if neither its file nor a checkpoint exists.
 
         Raises:
@@ -51,7 +53,7 @@ class WordVocabulary(WordList):
         path = workdir / FILE
         if is_trained(path):
             return cls.load(path)
-        vocabulary = cls.train(captions, size)
+        vocabulary = cls.train(captions(), size)
         vocabulary.save(path)
         return vocabulary
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 import tasks
 from configs import captioning_scenes
+from tasks.captioning.task import Captioning
 from tests.commands import run_in_process
 from tests.models.tiny import unoptimized_jit
 from training import run
@@ -57,6 +58,14 @@ def test_file_and_folder_have_the_same_captions_and_a_figure_each(scenes_run, tm
     for figure in (tmp_path / "photos.attention.png", folder / "a.png.attention.png"):
         with Image.open(figure) as image:
             assert image.width > image.height > 100
+
+
+def test_captions_do_not_need_the_training_data(scenes_run, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
+    monkeypatch.setattr(Captioning, "dataset", property(lambda self: pytest.fail("data is read")))
+    done = caption(scenes_run, path)
+    assert (done.code, len(done.output.splitlines())) == (0, 1), done.errors
 
 
 @pytest.mark.parametrize(

@@ -34,18 +34,18 @@ def test_missing_captions_are_padding():
 
 
 def test_vocabulary_of_a_run_is_made_once(tmp_path):
-    vocabulary = WordVocabulary.load_or_train(tmp_path, CAPTIONS, 7)
-    assert WordVocabulary.load_or_train(tmp_path, [("x y",)], 100).words == vocabulary.words
+    vocabulary = WordVocabulary.load_or_train(tmp_path, lambda: CAPTIONS, 7)
+    assert WordVocabulary.load_or_train(tmp_path, lambda: [("x y",)], 100).words == vocabulary.words
     [path] = tmp_path.iterdir()
     path.write_text("\n".join([*SPECIAL, "a", "a"]))
     with pytest.raises(UserError, match=f"vocabulary {path} is missing or damaged: restore"):
-        WordVocabulary.load_or_train(tmp_path, CAPTIONS, 7)
+        WordVocabulary.load_or_train(tmp_path, lambda: CAPTIONS, 7)
 
 
 def test_vocabulary_is_not_replaced_beside_checkpoints(tmp_path):
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     with pytest.raises(UserError, match="missing or damaged"):
-        WordVocabulary.load_or_train(tmp_path, CAPTIONS, 7)
+        WordVocabulary.load_or_train(tmp_path, lambda: CAPTIONS, 7)
 
 
 @pytest.mark.parametrize(
