@@ -15,6 +15,7 @@ from attention.multihead import Implementation
 
 Axes = tuple[str | None, ...]
 Remat = Literal["none", "dots", "full"]
+FACTORS = {"gain", "key_strength"}  # names of the factors of layer norms and the content score
 
 
 def param(value: Array, axes: Axes) -> nnx.Param:
@@ -31,6 +32,11 @@ def glorot(
     """Sample from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
     limit = (6.0 / (fan_in + fan_out)) ** 0.5
     return jax.random.uniform(key, shape, jnp.float32, -limit, limit)
+
+
+def weight_names(path: tuple[Any, ...]) -> list[str]:
+    """Return the names in the path of a weight, as `jax.tree.flatten_with_path` has it."""
+    return [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
 
 
 def split_key(key: PRNGKeyArray | None, parts: int) -> list[PRNGKeyArray | None]:

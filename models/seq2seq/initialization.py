@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
+from models.layers import FACTORS, weight_names
+
 Initialization = Literal["glorot", "bahdanau", "luong"]
-FACTORS = {"gain", "key_strength"}
 
 
 def initialize(model: nnx.Module, name: Initialization, key: PRNGKeyArray) -> None:
@@ -33,7 +34,7 @@ def initialize(model: nnx.Module, name: Initialization, key: PRNGKeyArray) -> No
         return
 
     def sample(path, value):
-        names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
+        names = weight_names(path)
         if FACTORS & {*names}:
             return value
         leaf_key = jax.random.fold_in(key, _hash("/".join(names)))

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 from attention.pointer import chosen_before
+from models.layers import FACTORS, weight_names
 from models.pointer_network.attention_model import AttentionModel
 from models.pointer_network.decoding import ChoiceModel
 from models.pointer_network.network import PointerNet
@@ -157,14 +158,22 @@ class PointerTask(Supervised):
         return self.reinitialize(nnx.state(self.create(key)), key)
 
     def reinitialize(self, params: nnx.State, key: Array) -> nnx.State:
-        """Sample all parameters from U(-a, a) if `model.init_limit` a is positive."""
+        """Sample the parameters from U(-a, a) if `model.init_limit` a is positive.
+
+        The gains of layer norms and the key strength of the content score keep their values.
+        """
         limit = self.config.model.init_limit
         if not limit:
             return params
-        leaves, tree = jax.tree.flatten(params)
-        sample = lambda key, x: jax.random.uniform(key, x.shape, x.dtype, -limit, limit)
-        keys = jax.random.split(key, len(leaves))
-        return jax.tree.unflatten(tree, map(sample, keys, leaves))
+
+        def sample(path, x, key):
+            if FACTORS & {*weight_names(path)}:
+                return x
+            return jax.random.uniform(key, x.shape, x.dtype, -limit, limit)
+
+        tree = jax.tree.structure(params)
+        keys = jax.tree.unflatten(tree, list(jax.random.split(key, tree.num_leaves)))
+        return jax.tree.map_with_path(sample, params, keys)
 
     def loss(self, params, batch, key):
         """Compute the cross-entropy in nats, summed over the choices of each solution.

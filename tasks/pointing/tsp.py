@@ -106,7 +106,7 @@ class TSP(PointerTask):
 
     def solve_instance(self, state: Any, content: bytes) -> Solution:
         """Find a tour through the cities of a TSPLIB file."""
-        instance = read_instance(content)
+        instance = self.read_instance(content)
         n, (low, high) = len(instance.cities), self.config.data.sizes
         cities = tsplib.unit_square_points(instance)[None]
         [order] = np.asarray(self.decode(state.params, cities, 0, constrained=True))
@@ -116,11 +116,28 @@ class TSP(PointerTask):
             message += f" The model was trained on {low} to {high} cities; this instance has {n}."
         return Solution(message, tsplib.format_tour(instance, order))
 
+    def read_instance(self, content: bytes) -> tsplib.Instance:
+        """Parse a TSPLIB file.
+
+        Raises:
+            UserError: if the file is invalid, or the model does not support its number of cities.
+        """
+        instance = tsplib.parse(content)
+        n, low = len(instance.cities), Tour.min_points
+        if n < low:
+            raise UserError(f"{instance.name} has {n} cities: a tour needs at least {low}.")
+        if self.config.model.kind == "seq2seq" and n != self.problem.high:
+            raise UserError(
+                f"{instance.name} has {n} cities: a model of kind 'seq2seq' supports only the "
+                f"number of its training instances, {self.problem.high}."
+            )
+        return instance
+
     def attention_maps(self, state: Any, inputs: Any = None) -> list[AttentionMap]:
         """Return the pointer distributions of tours, by default of a few test instances."""
         if inputs is None:
             return super().attention_maps(state)
-        instance = read_instance(inputs)
+        instance = self.read_instance(inputs)
         cities = tsplib.unit_square_points(instance)[None]
         order = np.asarray(self.decode(state.params, cities, 0, constrained=True))
         return self.pointer_maps(state, cities, order, [instance.name])
@@ -137,18 +154,6 @@ class TSP(PointerTask):
             gaps.append(float(length / optimal - 1.0))
         figure = plotting.metric_by_size(sizes, gaps, "cities", "optimality gap", (low, high))
         return super().figures(state) | {"gap_by_size": figure}
-
-
-def read_instance(content: bytes) -> tsplib.Instance:
-    """Parse a TSPLIB file.
-
-    Raises:
-        UserError: if the file is invalid or has too few cities for a tour.
-    """
-    instance = tsplib.parse(content)
-    if (n := len(instance.cities)) < Tour.min_points:
-        raise UserError(f"{instance.name} has {n} cities: a tour needs at least {Tour.min_points}.")
-    return instance
 
 
 def tour_lengths(

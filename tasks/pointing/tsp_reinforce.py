@@ -19,6 +19,7 @@ Reinforcement Learning", sec. 4.1), so that the samples of an instance differ ev
 nearly deterministic.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,12 +32,14 @@ from models.pointer_network.critic import Critic
 from tasks.pointing import policy
 from tasks.pointing.options import check_options
 from tasks.pointing.tsp import TSP
+from training.cli import check_value
 from training.errors import UserError, config_section
 
-BASELINE_OPTIONS = {
-    "leave_one_out": set(),
-    "rollout": {"update_every", "instances"},
-    "critic": {"steps"},
+# Options of each baseline, by a valid value, which defines the type and the bounds.
+BASELINES: dict[str, dict[str, Any]] = {
+    "leave_one_out": {},
+    "rollout": {"update_every": 1, "instances": 1},
+    "critic": {"steps": 1},
 }
 STARTS = ("first", "each")
 
@@ -67,9 +70,7 @@ class TSPReinforce(TSP):
             raise UserError("mask_invalid must be True: REINFORCE samples only valid tours.")
         if config.train.accumulate != 1:
             raise UserError("train.accumulate must be 1: REINFORCE has no microbatches.")
-        baseline, samples = dict(config.reinforce.baseline), config.reinforce.samples
-        check_options("reinforce.baseline", baseline, BASELINE_OPTIONS)
-        kind = baseline["kind"]
+        kind, samples = check_baseline(dict(config.reinforce.baseline)), config.reinforce.samples
         if (starts := config.reinforce.starts) not in STARTS:
             raise UserError(f"reinforce.starts must be 'first' or 'each', not {starts!r}.")
         if config.model.kind == "seq2seq":
@@ -133,11 +134,16 @@ class TSPReinforce(TSP):
         cities, count = self.sample_points(batch, key_points)
         tours = self.decode_tours(state.params, cities, count, key_samples)
         lengths = policy.tour_lengths(cities, tours)
+        baseline_params = state.baseline_params
         if self._baseline == "rollout":
-            greedy_tours = self.decode_tours(state.baseline_params, cities, count)
+            # The first baseline is the first policy, which `train.init_from` may have replaced.
+            baseline_params = jax.lax.cond(
+                state.step == 0, lambda: state.params, lambda: state.baseline_params
+            )
+            greedy_tours = self.decode_tours(baseline_params, cities, count)
             baseline = policy.tour_lengths(cities, greedy_tours)
         elif self._baseline == "critic":
-            critic = nnx.merge(self.critic_graphdef, state.baseline_params)
+            critic = nnx.merge(self.critic_graphdef, baseline_params)
             baseline = critic(cities, count)[:, None]
         else:
             baseline = leave_one_out_mean(lengths)
@@ -155,7 +161,7 @@ class TSPReinforce(TSP):
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": self.optimizer.learning_rate(state.step),
         }
-        opt_state, baseline_params = state.opt_state, state.baseline_params
+        opt_state = state.opt_state
         if self._baseline == "critic":
             opt_state, critic_opt_state = opt_state
             critic_grads = jax.grad(self._critic_loss)(baseline_params, cities, count, lengths)
@@ -207,6 +213,22 @@ class TSPReinforce(TSP):
 
         better = is_significantly_less(greedy_lengths(params), greedy_lengths(baseline_params))
         return jax.lax.cond(better, lambda: params, lambda: baseline_params)
+
+
+def check_baseline(options: Mapping[str, Any]) -> str:
+    """Check the section `reinforce.baseline` of a config, and return the kind of the baseline.
+
+    Raises:
+        UserError: if the kind is unknown, an option is unknown or missing, or a value is invalid.
+    """
+    section = "reinforce.baseline"
+    check_options(section, options, {kind: set(known) for kind, known in BASELINES.items()})
+    kind = options["kind"]
+    for name, example in BASELINES[kind].items():
+        check_value(f"{section}.{name}", example, options[name])
+    if kind == "rollout" and options["instances"] < 2:
+        raise UserError(f"{section}.instances must be at least 2: the t-test compares means.")
+    return kind
 
 
 def leave_one_out_mean(x: Float[Array, "B W"]) -> Float[Array, "B W"]:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 import tasks
-from configs import ptrnet_delaunay, ptrnet_hull, ptrnet_hull_gpu, ptrnet_tsp, seq2seq_hull
+from configs import (
+    attention_model_tsp20,
+    ptrnet_delaunay,
+    ptrnet_hull,
+    ptrnet_hull_gpu,
+    ptrnet_tsp,
+    seq2seq_hull,
+)
 from tasks.pointing.instances import Instances
 from tests.commands import fast_compilation
 from tests.tasks.pointing.small import UNUSED_STATE, padded_solutions, small_config
@@ -151,6 +158,17 @@ def test_parameters_are_initialized_within_the_limit(tmp_path):
     values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(params)])
     assert 0.0799 < np.abs(values).max() < 0.08
     assert abs(values.mean()) < 3 * 0.08 / (3 * len(values)) ** 0.5
+
+
+def test_gains_of_layer_norms_are_not_sampled(tmp_path):
+    config = attention_model_tsp20.get_config("smoke")
+    config.model.init_limit = 0.08
+    params = jax.jit(tasks.build(config, str(tmp_path)).init_params)(jax.random.key(0))
+    leaves = jax.tree.leaves_with_path(params)
+    gains = [x for path, x in leaves if "gain" in jax.tree_util.keystr(path)]
+    others = [x for path, x in leaves if "gain" not in jax.tree_util.keystr(path)]
+    assert gains and all(np.all(x == 1) for x in gains)
+    assert all(0 < np.abs(x).max() < 0.08 for x in others)
 
 
 def test_fixed_output_layer_supports_one_size(tmp_path):

@@ -11,6 +11,7 @@ from tasks.pointing import solvers
 from tasks.pointing.tsp import reference_tours, tour_lengths
 from tests.commands import fast_compilation
 from tests.tasks.pointing.small import UNUSED_STATE, predict_references, small_config
+from training.errors import UserError
 from training.state import TrainState
 
 
@@ -56,3 +57,15 @@ def test_untrained_model_predicts_tours_only_if_constrained(tmp_path):
         assert task.metrics_for_size(state, "dev", 6)["valid"] < 0.5
         tours = np.sort(task.predict(state, task.eval_points("dev", 6)), axis=1)
     np.testing.assert_array_equal(tours, np.broadcast_to(np.arange(6), tours.shape))
+
+
+def test_fixed_output_layer_solves_instances_of_its_size_only(tmp_path):
+    config = small_config(ptrnet_tsp, sizes=(5, 5))
+    config.model = {"kind": "seq2seq", "init_limit": 0.0, "attends": True, "hidden": 8, "width": 8}
+    config.evaluation.sizes = (5,)
+    task = tasks.build(config, str(tmp_path))
+    lines = [f"{i} {i} {i * i}" for i in range(1, 5)]
+    header = ["NAME: four", "TYPE: TSP", "DIMENSION: 4", "EDGE_WEIGHT_TYPE: EUC_2D"]
+    content = "\n".join([*header, "NODE_COORD_SECTION", *lines, "EOF"]).encode()
+    with pytest.raises(UserError, match="four has 4 cities: .* training instances, 5"):
+        task.solve_instance(UNUSED_STATE, content)

@@ -71,6 +71,21 @@ def test_policy_learns_with_rollout_baseline_updated_at_its_interval(tmp_path):
     assert changed and all(step % 10 == 0 for step in changed)
 
 
+def test_first_rollout_baseline_is_the_policy_that_training_starts_with(tmp_path):
+    """`train.init_from` replaces the parameters of the initial state, and no others."""
+    config = small_config(ptrnet_tsp20_rl, sizes=(4, 4))
+    config.reinforce.baseline = {"kind": "rollout", "update_every": 100, "instances": 2}
+    task, key = tasks.build(config, str(tmp_path)), jax.random.key(0)
+    with fast_compilation():
+        pretrained = task.init(jax.random.key(1)).params
+        state = task.init(key)._replace(params=pretrained)
+        step = jax.jit(task.train_step)
+        for _ in range(2):
+            state, _ = step(state, {"index": jnp.arange(2)}, key)
+            assert jax.tree.all(jax.tree.map(np.array_equal, state.baseline_params, pretrained))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, state.params, pretrained))
+
+
 @pytest.mark.slow
 def test_policy_and_critic_learn_together(tmp_path):
     lengths, _ = train(tmp_path, {"kind": "critic", "steps": 2})
@@ -138,6 +153,18 @@ def test_baseline_comparison_is_a_one_sided_test_at_5_percent(mean, expected):
         (
             {"baseline": {"kind": "leave_one_out", "instances": 9}},
             "of kind 'leave_one_out' must have no other keys",
+        ),
+        (
+            {"baseline": {"kind": "rollout", "update_every": 0, "instances": 9}},
+            "reinforce.baseline.update_every must be at least 1, not 0",
+        ),
+        (
+            {"baseline": {"kind": "rollout", "update_every": 1, "instances": 1}},
+            "reinforce.baseline.instances must be at least 2",
+        ),
+        (
+            {"baseline": {"kind": "critic", "steps": 1.5}},
+            "reinforce.baseline.steps must be an integer, not 1.5",
         ),
         ({"samples": 1}, "samples must be at least 2 for the leave_one_out baseline, not 1"),
         ({"starts": "all"}, "reinforce.starts must be 'first' or 'each', not 'all'"),
