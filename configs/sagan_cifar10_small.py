@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.width = {"generator": 32, "discriminator": 32}
     config.optimizer.generator.learning_rate = 2e-4
     config.optimizer.discriminator.learning_rate = 8e-4
-    config.evaluation.update(samples=5_000, neighbor_samples=2_000)
+    config.evaluation.update(samples=5_000, neighbor_samples=2_000, intra_class_samples=0)
     config.evaluation.classifier.update(width=32, features=128, steps=2_000)
     config.train.update(
         steps=30_000, log_every=50, eval_every=3_000, checkpoint_every=1_000, keep=1

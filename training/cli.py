@@ -23,7 +23,10 @@ ZERO_ALLOWED = {
     "gpus",
     "heads",
     "held_out",
+    "intra_class_samples",
     "max_shift",
+    "max_training_length",
+    "sample",
     "warmup_steps",
 }
 FRACTIONS = {

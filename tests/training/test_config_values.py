@@ -53,6 +53,20 @@ def test_values_have_the_types_of_the_config(flag, value, monkeypatch):
     assert (parsed, type(parsed)) == (value, type(value))
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("sagan_imagenet128", "evaluation.intra_class_samples"),  # omits intra_fid
+        ("seq2seq_luong_wmt14", "max_training_length"),  # no limit
+        ("transformer_base_wmt14", "vocabulary.sample"),  # all sentences
+    ],
+)
+def test_zero_is_valid_where_it_has_a_meaning(name, key, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    flags = [f"--config=configs/{name}.py", f"--config.{key}=0"]
+    assert dict(cli.config_items(cli.parse_config(["train.py", *flags])))[key] == 0
+
+
 def test_sections_with_optional_keys_can_be_replaced(monkeypatch):
     monkeypatch.chdir(ROOT)
     config = cli.parse_config(["train.py", NMT, "--config.packing={}"])
