@@ -25,21 +25,23 @@ def map_images(
     images: Float[Array, "B P P C"],
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "B D"]:
-    """Compute `network(images, key)`: on a CPU in groups of images, elsewhere at once.
+    """Compute `network(images, keys)`: on a CPU in groups of images, elsewhere at once.
 
     Args:
         network: module (`nnx.Module`) that embeds each image independently of the others.
         images: batch. If devices cannot have equal parts of it, it is one group.
-        key: PRNG key of the dropout; each group has its own. None without dropout.
+        key: PRNG key of the dropout, from which each image has its own, so that groups have no
+            influence. None without dropout.
     """
+    keys = None if key is None else jax.random.split(key, len(images))
     mesh = jax.sharding.get_abstract_mesh()
     axes = tuple(axis for axis in BATCH_AXES if mesh.shape.get(axis, 1) > 1)
     count, rest = divmod(len(images), math.prod(mesh.shape[axis] for axis in axes))
     if rest or not is_on_cpu():
-        return network(images, key)
+        return network(images, keys)
     size = next(size for size in range(GROUP_SIZE, 0, -1) if count % size == 0)
     groups = images.reshape(-1, size, *images.shape[1:])
-    keys = None if key is None else jax.random.split(key, len(groups))
+    keys = None if keys is None else keys.reshape(-1, size)
     graphdef, params = nnx.split(network)
 
     def embed_groups(params, groups, keys):

@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from attention import affine
 from attention.spatial import max_pool
 from models.cache_blocking import map_images
 from models.convolutions import conv_functions
-from models.layers import LayerNorm, Remat, dropout, glorot, param, split_key
+from models.layers import LayerNorm, Remat, dropout, glorot, param
 from models.snail.network import Backbone
 
 BLOCKS = 4  # convolution blocks, each of which halves the resolution
@@ -66,16 +66,15 @@ class ConvolutionalEmbedding(nnx.Module):
         self.output_bias = param(jnp.zeros(width), ("embed",))
 
     def __call__(
-        self, images: Float[Array, "B P P C"], key: PRNGKeyArray | None = None
+        self, images: Float[Array, "B P P C"], keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B D"]:
-        """Embed images; `key` is the key of the dropout, None in evaluation."""
-        convolve = conv_functions().plain
-        x, keys = images, split_key(key, BLOCKS)
-        for kernel, norm, block_key in zip(self.kernels, self.norms, keys, strict=True):
+        """Embed images; each has a key of its dropout, and `keys` is None in evaluation."""
+        convolve, x = conv_functions().plain, images
+        for n, (kernel, norm) in enumerate(zip(self.kernels, self.norms, strict=True)):
             x = convolve(x, kernel[...])
             even = x.shape[1] // 2 * 2  # drops the last row and column of an odd size
             x = max_pool(jax.nn.relu(norm(x))[:, :even, :even])
-            x = dropout(x, self.dropout, block_key)
+            x = dropout_of_images(x, self.dropout, keys, n)
         return affine(x.reshape(len(x), -1), self.output[...], self.output_bias[...])
 
 
@@ -105,7 +104,7 @@ class ResidualBlock(nnx.Module):
 
 
 class ResidualEmbedding(nnx.Module):
-    """Four residual blocks, a wide 1x1 convolution, mean pooling and a linear layer.
+    """Four residual blocks, a wide 1x1 convolution, mean pooling, ReLU and a linear layer.
 
     This is the paper's network for mini-ImageNet, with 64, 96, 128 and 256 filters, a convolution
     of 2,048 channels, and a width of 384. It has layer normalization instead of batch
@@ -116,7 +115,7 @@ class ResidualEmbedding(nnx.Module):
         channels: C, channels of an image.
         filters: channels of the first block.
         width: D, width of the embedding.
-        dropout: rate of the dropout after each block; 0.1 in the paper.
+        dropout: rate of the dropout after each block and before the last layer; 0.1 in the paper.
         key: PRNG key of the initialization.
     """
 
@@ -146,13 +145,14 @@ class ResidualEmbedding(nnx.Module):
         self.output_bias = param(jnp.zeros(width), ("embed",))
 
     def __call__(
-        self, images: Float[Array, "B P P C"], key: PRNGKeyArray | None = None
+        self, images: Float[Array, "B P P C"], keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B D"]:
-        """Embed images; `key` is the key of the dropout, None in evaluation."""
+        """Embed images; each has a key of its dropout, and `keys` is None in evaluation."""
         x = images
-        for block, block_key in zip(self.blocks, split_key(key, BLOCKS), strict=True):
-            x = dropout(block(x), self.dropout, block_key)
-        x = affine(x, self.wide[...], self.wide_bias[...]).mean((1, 2))
+        for n, block in enumerate(self.blocks):
+            x = dropout_of_images(block(x), self.dropout, keys, n)
+        x = jax.nn.relu(affine(x, self.wide[...], self.wide_bias[...]).mean((1, 2)))
+        x = dropout_of_images(x, self.dropout, keys, BLOCKS)
         return affine(x, self.output[...], self.output_bias[...])
 
 
@@ -255,6 +255,15 @@ class FewShotClassifier(nnx.Module):
         logits = affine(x[:, -1], self.output[...], self.output_bias[...])
         split = lambda x: x.reshape(batch, queries, *x.shape[1:])
         return split(logits), [split(x) for x in weights]
+
+
+def dropout_of_images(
+    x: Float[Array, "B *D"], rate: float, keys: Key[Array, " B"] | None, layer: int
+) -> Float[Array, "B *D"]:
+    """Apply dropout after layer n = `layer`; masks depend only on the key of each image and n."""
+    if keys is None:
+        return x
+    return jax.vmap(lambda x, key: dropout(x, rate, jax.random.fold_in(key, layer)))(x, keys)
 
 
 def _conv_kernel(inputs: int, outputs: int, *, key: PRNGKeyArray) -> nnx.Param:

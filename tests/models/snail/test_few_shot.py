@@ -68,13 +68,22 @@ def test_residual_embedding_has_the_sizes_of_the_paper():
     assert jax.eval_shape(last_map, params, images).shape == (2, 6, 6, 256)
 
 
+def test_residual_embedding_has_a_nonlinearity_before_the_last_layer():
+    """Two linear layers would be one; with negative inputs, a ReLU leaves the bias only."""
+    embedding = create("residual").embedding
+    embedding.wide_bias[...] = jnp.full_like(embedding.wide_bias[...], -1e3)
+    embedding.output_bias[...] = jnp.arange(6.0)
+    images = jax.random.normal(KEY, (2, 16, 16, 1))
+    np.testing.assert_array_equal(embedding(images), [jnp.arange(6.0)] * 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["convolutional", "residual"])
 def test_dropout_needs_a_key(encoder):
     images = jnp.ones((1, 16, 16, 1))
     embed = create(encoder).embedding
     np.testing.assert_array_equal(embed(images), embed(images))
-    assert np.abs(embed(images, KEY) - embed(images)).max() > 0
+    assert np.abs(embed(images, KEY[None]) - embed(images)).max() > 0
 
 
 def test_tied_queries_and_keys_attend_to_equal_steps():
