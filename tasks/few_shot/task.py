@@ -5,6 +5,7 @@ images are augmented on the device. The loss is the cross-entropy of the queries
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -199,13 +200,23 @@ class FewShotClassification(Supervised):
 
     # Evaluation.
 
+    def has_metric(self, name: str) -> bool:
+        """Return whether the dev split has a metric; see `evaluate`."""
+        shots = "|".join(map(str, self._evaluated_shots))
+        pattern = rf"accuracy_({shots})_shot(_ci95)?|nearest_neighbor_({shots})_shot"
+        return "dev" in self.classes and re.fullmatch(pattern, name) is not None
+
+    @property
+    def _evaluated_shots(self) -> tuple[int, ...]:
+        shots = self.config.data.shots
+        return tuple(dict.fromkeys((min(shots), max(shots))))
+
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """Compute the metrics on fixed episodes, with the fewest and with the most shots."""
         metrics: dict[str, float] = {}
         episodes = self.config.evaluation.episodes
         size = min(episodes, EVALUATION_BATCH)
-        fewest, most = min(self.config.data.shots), max(self.config.data.shots)
-        for shots in dict.fromkeys((fewest, most)) if split in self.classes else ():
+        for shots in self._evaluated_shots if split in self.classes else ():
             batches = [
                 self._correct(
                     state.params, self._sample(split, self._rng(split, n), shots, size), n

@@ -122,11 +122,13 @@ class Evaluator:
             )
 
     def has_metric(self, name: str) -> bool:
-        """Return whether a metric belongs to Inception, or to the classifier, as configured."""
-        of_classifier = name == "class_accuracy" or name.endswith(
-            feature_extractors.CLASSIFIER_SUFFIX
-        )
-        return of_classifier != bool(self._inception_weights)
+        """Return whether the dev split may have a metric of the configured features."""
+        names = {"fid", "inception_score", "precision", "recall", "diversity"}
+        if self._inception_weights:
+            return name in names
+        if name == "class_accuracy":
+            return self.conditional
+        return name in {f"{x}{feature_extractors.CLASSIFIER_SUFFIX}" for x in names}
 
     def describe(self) -> str:
         """Summarize the features and the number of images."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tasks.attention_maps import AttentionMap, Patches
-from training.files import atomic_write
+from training.files import atomic_write, suppress_read_only
 
 MAX_WEIGHTS = 1_000_000  # limits the size of the page of the attention maps
 
@@ -28,9 +28,9 @@ def tile(images: Float[np.ndarray, "B R R C"], rows: int) -> UInt8[np.ndarray, "
 
 
 def save_png(pixels: UInt8[np.ndarray, "Y X C"], path: Path) -> None:
-    """Write pixels to a PNG file of the same size."""
+    """Write pixels to a PNG file of the same size, unless its directory is read-only."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    with atomic_write(path) as file:
+    with suppress_read_only(), atomic_write(path) as file:
         image.save(file, format="PNG")
 
 

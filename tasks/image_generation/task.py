@@ -28,7 +28,7 @@ from tasks.image_generation.data.batching import THREADS, RandomBatches
 from tasks.image_generation.evaluation import Evaluator
 from tasks.image_generation.sampler import GeneratorFunctions, Sampler
 from tasks.subsets import fixed_sample
-from training import optimizer
+from training import hosts, optimizer
 from training.errors import UserError, config_section
 from training.prefetch import prefetch
 
@@ -317,9 +317,9 @@ class ImageGeneration(ShowsAttention):
     # Evaluation.
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Compute the metrics of the EMA generator; for the dev split, also save sample images."""
+        """Compute the metrics of the EMA generator; for the dev split, also save images."""
         sampler = self.sampler(state)
-        if split == "dev":
+        if split == "dev" and hosts.is_primary():
             images = np.asarray(sampler.generate(*self._figure_inputs()).images)
             path = Path(self.workdir, "figures", f"samples_{int(state.step):06d}.png")
             figures.save_png(figures.tile(images, len(images) // COLUMNS), path)

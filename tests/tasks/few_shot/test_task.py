@@ -15,6 +15,7 @@ from tasks.few_shot.task import FewShotClassification, mean_and_interval
 from tests.commands import fast_compilation
 from tests.tasks.few_shot.archives import write_archives
 from training.errors import UserError
+from training.loop import check_best
 
 KEY = jax.random.key(0)
 
@@ -57,6 +58,15 @@ def test_test_episodes_do_not_depend_on_the_batch_size():
 def test_invalid_value_is_an_error(key, value, message):
     with pytest.raises(UserError, match=message):
         build(**{key: value})
+
+
+def test_best_metric_must_have_the_fewest_or_the_most_shots():
+    task = build(**{"data.shots": (2, 3, 5)})
+    for name in ("accuracy_2_shot", "accuracy_5_shot_ci95", "nearest_neighbor_5_shot"):
+        check_best(task, f"dev/{name}")
+    for name in ("accuracy_1_shot", "accuracy_3_shot", "accuracy_25_shot", "one_shot_error"):
+        with pytest.raises(UserError, match=f"train.best='dev/{name}' is not a metric"):
+            check_best(task, f"dev/{name}")
 
 
 def test_fingerprint_changes_if_an_image_is_edited_or_removed_from_a_training_or_dev_class():

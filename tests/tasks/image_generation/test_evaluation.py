@@ -137,9 +137,21 @@ def test_intra_fid_is_a_metric_of_the_test_split_only():
     )
     evaluator = make_evaluator(intra_class_samples=10)
     assert "intra_fid" not in evaluator.evaluate(sample, "dev")
+    assert not evaluator.has_metric("intra_fid_classifier")
     assert "intra_fid" in evaluator.evaluate(sample, "test")
     with pytest.raises(UserError, match="evaluation.intra_class_samples"):
         make_evaluator(intra_class_samples=1).validate()
+
+
+def test_metrics_of_the_dev_split_are_known_before_training():
+    sample = lambda key, labels: GeneratorOutput(
+        jnp.asarray(to_float(IMAGES["train"].images[:BATCH_SIZE])), (), None
+    )
+    evaluator = make_evaluator()
+    evaluator._extractor = FeatureExtractor(pixels, "_classifier", predicts_labels=True)
+    metrics = evaluator.evaluate(sample, "dev")
+    assert len(metrics) == 6 and all(map(evaluator.has_metric, metrics))
+    assert not any(map(evaluator.has_metric, ("fid", "fdi_classifier", "classifier_accuracy")))
 
 
 def test_references_are_a_sample_of_all_classes(tmp_path):
