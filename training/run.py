@@ -32,6 +32,8 @@ LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 MUTABLE_KEYS = re.compile(
     r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|rows|paper\..*"
 )
+# Files that may move when a run is resumed; a run with such a file must not resume without one.
+MOVABLE_KEYS = re.compile(r".*\.(inception|vgg)_weights")
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
 UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")
@@ -192,8 +194,9 @@ def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict
                 "extended: use a different --workdir."
             )
         extended = key == "train.steps" and _is_less(old, new)
+        moved = MOVABLE_KEYS.fullmatch(key) and old and new
         # Compared as JSON, where NaN equals itself.
-        if json.dumps(old) == json.dumps(new) or extended or MUTABLE_KEYS.fullmatch(key):
+        if json.dumps(old) == json.dumps(new) or extended or moved or MUTABLE_KEYS.fullmatch(key):
             continue
         raise UserError(
             f"{path} belongs to a run with a different config: {key} was {old!r} and is now "

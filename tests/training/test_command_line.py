@@ -257,6 +257,22 @@ def test_more_steps_other_devices_or_another_best_metric_are_accepted(tmp_path):
     assert written["steps"] == 50 and written["best"] == "dev/cost"
 
 
+def test_files_of_weights_may_move_but_not_disappear(tmp_path):
+    """With Inception's weights, the metrics are others than with a trained classifier."""
+
+    def config(path):
+        config = toy_config()
+        with config.unlocked():
+            config.evaluation = {"inception_weights": path}
+        return config
+
+    run.open_workdir(config("/a/inception.pth"), str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    run.open_workdir(config("/b/inception.pth"), str(tmp_path))
+    with pytest.raises(UserError, match="inception_weights was '/b/inception.pth' and is now ''"):
+        run.open_workdir(config(""), str(tmp_path))
+
+
 def test_directory_of_a_rejected_run_is_reused_while_another_host_writes(tmp_path):
     run.open_workdir(toy_config(), str(tmp_path))
     for name in (".writable", ".config.json.1234", "log.txt"):
