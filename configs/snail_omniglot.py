@@ -2,7 +2,8 @@
 
 Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", Table 1, Omniglot, 20-way:
 97.64 +- 0.30 with one shot and 99.36 +- 0.18 with five. The 5-way row, 99.07 +- 0.16 and 99.78 +-
-0.09, is `--config.data.ways=5`; configs/sweeps/snail_fewshot.py has both rows.
+0.09, is `--config.data.ways=5`, with which a run still shows the values of the 20-way row;
+configs/sweeps/snail_fewshot.py has both rows.
 
     python train.py --config=configs/snail_omniglot.py --config.data.data_dir=DIR \
         --workdir=runs/snail_omniglot

@@ -171,8 +171,8 @@ class PointerTask(Supervised):
                 return x
             return jax.random.uniform(key, x.shape, x.dtype, -limit, limit)
 
-        tree = jax.tree.structure(params)
-        keys = jax.tree.unflatten(tree, list(jax.random.split(key, tree.num_leaves)))
+        leaves, tree = jax.tree.flatten(params)
+        keys = jax.tree.unflatten(tree, list(jax.random.split(key, len(leaves))))
         return jax.tree.map_with_path(sample, params, keys)
 
     def loss(self, params, batch, key):
