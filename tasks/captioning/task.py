@@ -24,12 +24,12 @@ from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
 from tasks.captioning.data.dataset import CONTENT_CLASSES, WORD_CLASSES, CaptionedImages
 from tasks.captioning.data.features import vgg_encoder
 from tasks.captioning.data.image_files import ImageFiles
-from tasks.captioning.data.vocabulary import FILE, WordVocabulary
+from tasks.captioning.data.vocabulary import WordVocabulary
 from tasks.cross_entropy import linear_cross_entropy, log_probs
 from tasks.hard_attention import check_alignment
 from tasks.images import crop_and_resize, read_image
 from tasks.subsets import fixed_sample
-from tasks.vocabulary import BOS, EOS, PAD, is_trained
+from tasks.vocabulary import BOS, EOS, PAD
 from training import hosts, mesh, optimizer
 from training.errors import config_section
 from training.prefetch import prefetch
@@ -83,26 +83,26 @@ class Captioning(Supervised):
         )
 
     def check_data(self) -> None:
-        """Open the data of a new run, so that faulty data fails before training starts.
-
-        Raises:
-            UserError: for faulty data, or if the encoder cannot read its images or features.
-        """
-        if not is_trained(self.workdir / FILE):
-            inputs = self.dataset["train"].inputs[np.arange(1)]
-            encode = lambda x: self.create(key=jax.random.key(0)).encode(normalize(x))
-            with config_section("model"):
-                jax.eval_shape(encode, inputs)
+        """Load the vocabulary, for which a new run opens its data, to report faulty data early."""
         assert len(self.vocabulary) <= self.vocabulary_size
 
     @cached_property
     def dataset(self) -> Mapping[str, CaptionedImages]:
-        """Images with captions by split."""
+        """Images with captions by split.
+
+        Raises:
+            UserError: for faulty data, or if the encoder cannot read its images or features.
+        """
         options = {name: value for name, value in self.config.data.items() if name != "source"}
         load = lookup(
             DATASETS, self.config.data.source, key="data.source", section="data", options=options
         )
-        return load(**options)
+        dataset = load(**options)
+        inputs = dataset["train"].inputs[np.arange(1)]
+        encode = lambda x: self.create(key=jax.random.key(0)).encode(normalize(x))
+        with config_section("model"):
+            jax.eval_shape(encode, inputs)
+        return dataset
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
