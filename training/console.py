@@ -1,6 +1,5 @@
 """Terminal output of a run: a header, then a progress bar, or plain lines in a log file."""
 
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -187,8 +186,11 @@ def format_mean(values: Sequence[float]) -> str:
     """Format a value as '0.98', several as '0.98 ± 0.01' (sample deviation), none as a dash."""
     if not values:
         return "–"
-    mean = f"{statistics.fmean(values):.4g}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.4g}"
+    variance = sum((x - mean) ** 2 for x in values) / (len(values) - 1)  # also of NaN
+    return f"{mean:.4g} ± {variance**0.5:.2g}"
 
 
 def format_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

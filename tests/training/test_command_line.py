@@ -1,6 +1,7 @@
 """Validation of flags, configs, run directories and records; console output."""
 
 import json
+import math
 import os
 import sys
 
@@ -361,6 +362,20 @@ def test_throughput_excludes_pauses(monkeypatch):
 def test_format_bytes_uses_binary_units():
     sizes = (1.5 * 2**10, 1.5 * 2**20, 1.5 * 2**30)
     assert [console.format_bytes(size) for size in sizes] == ["1.5 KiB", "1.5 MiB", "1.50 GiB"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], "–"),
+        ([0.98765], "0.9877"),
+        ([1.0, 2.0, 3.0], "2 ± 1"),
+        ([1.0, math.nan], "nan ± nan"),
+        ([1.0, math.inf], "inf ± nan"),
+    ],
+)
+def test_mean_is_formatted_with_the_sample_deviation(values, expected):
+    assert console.format_mean(values) == expected
 
 
 def test_format_duration_omits_zero_hours():
