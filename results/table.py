@@ -271,7 +271,9 @@ def compare(ours: list[float], printed: float | None, metric: str) -> str:
     if printed is None or not ours:
         return "–"
     difference = statistics.fmean(ours) - printed
-    decimals = max(2, len(f"{printed}".partition(".")[2])) if isinstance(printed, float) else 0
+    decimals = len(f"{printed}".partition(".")[2])
+    if isinstance(printed, float) and abs(printed) <= 1:
+        decimals = max(2, decimals)
     if abs(difference) <= max(TOLERANCE * abs(printed), 0.5 * 10**-decimals):
         verdict = "match"
     else:

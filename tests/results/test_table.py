@@ -116,6 +116,7 @@ def test_headline_table_compares_results_with_the_papers(results, monkeypatch):
         (1.4, 2.0, "test/excess_bits", "-0.6 (better)"),
         (0.24, 0.31, "test/one_shot_error", "-0.07 (better)"),
         (0.26, 0.30, "test/one_shot_error", "-0.04 (better)"),
+        (2.04, 2.0, "test/bits_per_sequence", "+0.04 (match)"),  # rounds to 2.0
     ],
 )
 def test_difference_from_the_printed_value_is_classified(ours, printed, metric, expected):
