@@ -49,7 +49,7 @@ from tasks.base import (
 from tasks.files import is_writable
 from tasks.images import list_images
 from tasks.text import read_bytes, read_sentences
-from training import cli, mesh, run, weights, xla_flags
+from training import allocator, cli, mesh, run, weights, xla_flags
 from training.checkpoints import DIRECTORY, Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean, is_disk_full
@@ -109,9 +109,9 @@ ALIASES = {  # config keys that a flag overrides
 }
 
 
-def main(argv: list[str]) -> int:
+def main(_argv: list[str]) -> int:
     """Run the command that the flags select, and return the exit code."""
-    del argv
+    allocator.configure_malloc()
     run.enable_compilation_cache()
     run.disable_x64()
     xla_flags.set_xla_flags()

@@ -1,7 +1,8 @@
 """Training loop, independent of the task: it uses only `tasks.base.Task` and the protocols below.
 
 While the device runs step n, the host transfers the batch of step n + 1 and reads the metrics of
-step n - 1, so neither waits for the other.
+step n - 1, so neither waits for the other. With a single CPU device, the calling thread runs the
+step, without this overlap; see `training.mesh.set_cpu_device_count`.
 """
 
 import contextlib

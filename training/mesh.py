@@ -45,8 +45,8 @@ def set_cpu_device_count(count: int) -> None:
     of the batch without synchronization. Has no effect on other backends, on a CPU with
     fewer than `count` cores, or if `XLA_FLAGS` already sets a device count.
 
-    A single device computes in the thread that calls it, because glibc maps large temporaries of
-    other threads anew at every step; see `training.allocator`.
+    With a single device, computations run in the calling thread, because glibc maps large
+    temporaries of other threads at every step; see `training.allocator`.
     """
     forced = re.search(rf"{DEVICE_COUNT_FLAG}=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if not forced:

@@ -35,5 +35,8 @@ print(*faults)
         text=True,
         capture_output=True,
     )
+    assert done.returncode == 0, done.stderr
     first, *others = map(int, done.stdout.split())
-    assert max(others[1:]) < first / 10, done.stdout
+    if first < 20_000:
+        pytest.skip("pages are larger than 4 KiB")
+    assert max(others[1:]) < 2_000, done.stdout
