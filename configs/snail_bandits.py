@@ -11,9 +11,9 @@ as in the paper. The baseline policies are evaluated in the same trials.
 
 The network follows other implementations of the paper's bandit model: a linear layer of width 32,
 two TC blocks with 32 filters, and an attention block with key and value width 32. PPO replaces
-TRPO. `--config.model.blocks="GRU(256)"` gives the baseline RL², beside the printed values of SNAIL.
-For long trials, `--config.model.remat=dots` or `full` stores fewer intermediate results for the
-backward pass.
+TRPO. `--config.model.blocks="GRU(256)"` trains the baseline RL²; the run still prints the paper's
+results for SNAIL. For long trials, `--config.model.remat=dots` or `full` stores fewer intermediate
+results for the backward pass.
 
 Sized for a laptop: minutes on two CPU cores.
 """

@@ -14,9 +14,9 @@ model, `--config.model.blocks="TC(32) TC(32) Att(32,32)"`, reaches 0.753 on a GP
 therefore compared with `normalized_discounted`; `normalized` and `reward` are reported as well.
 
 configs/sweeps/snail_mdp.py has 10 to 100 episodes, and the paper's results for them.
-`--config.model.blocks="GRU(256)"` gives the baseline RL², beside the printed values of SNAIL. With
-the entropy weight and the number of updates of configs/snail_bandits.py the policy repeats the best
-single action and ignores the state.
+`--config.model.blocks="GRU(256)"` trains the baseline RL²; the run still prints the paper's results
+for SNAIL. With the entropy weight and the number of updates of configs/snail_bandits.py the policy
+repeats the best single action and ignores the state.
 
 Sized for a laptop: 15 minutes on one CPU core, far less than the training in the paper.
 """

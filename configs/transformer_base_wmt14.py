@@ -26,7 +26,7 @@ that takes the rest from this one:
 
 Sized for the paper: 63.1M parameters, for 8 accelerators or a TPU slice. Not yet trained. On NVIDIA
 GPUs `--config.model.implementation=cudnn` uses the fused kernel. If a batch does not fit into
-memory, `--config.train.accumulate=8` splits it into 8 microbatches with the same update, and
+memory, `--config.train.accumulate=8` splits it into 8 microbatches, and
 `--config.model.remat=dots` or `full` stores fewer intermediate results for the backward pass.
 """
 

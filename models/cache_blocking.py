@@ -30,8 +30,8 @@ def map_images(
     Args:
         network: module (`nnx.Module`) that embeds each image independently of the others.
         images: batch. If devices cannot have equal parts of it, it is one group.
-        key: PRNG key of the dropout, from which each image has its own, so that groups have no
-            influence. None without dropout.
+        key: PRNG key of the dropout, split into one per image, so that masks do not depend on the
+            groups. None without dropout.
     """
     keys = None if key is None else jax.random.split(key, len(images))
     mesh = jax.sharding.get_abstract_mesh()

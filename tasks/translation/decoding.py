@@ -152,7 +152,7 @@ class Decoder:
 
 
 def check_positions(model: Mapping[str, Any], source: int, length: int) -> None:
-    """Check that a model has as many learned positions as the longest sequence.
+    """Check that learned positions and a location-based score support the longest sequences.
 
     Args:
         model: options of the model.

@@ -71,7 +71,7 @@ def test_unknown_positions_are_an_error():
 def test_longest_sequence_must_have_a_position():
     """Sinusoids exist for every position."""
     for model in ({"positions": "sinusoidal", "max_length": 0}, {"dropout": 0.1}):
-        check_positions(model, 306)
-    check_positions({"positions": "learned", "max_length": 306}, 306)
+        check_positions(model, 300, 306)
+    check_positions({"positions": "learned", "max_length": 306}, 300, 306)
     with pytest.raises(UserError, match="model.max_length=305 is less .* set it to 306 or more"):
-        check_positions({"positions": "learned", "max_length": 305}, 306)
+        check_positions({"positions": "learned", "max_length": 305}, 300, 306)

@@ -43,10 +43,19 @@ def gradients(choice):
     batch = jnp.ones((4, 6), jnp.int32), jnp.ones((4, 7), jnp.int32)
     return count(jax.grad(loss), params, *batch)
 
+def create_embedding(dropout):
+    return ConvolutionalEmbedding(16, 1, 4, 6, dropout=dropout, key=jax.random.key(0))
+
+def dropout_difference():
+    network, images = create_embedding(0.5), jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
+    embed = lambda images: map_images(network, images, jax.random.key(2))
+    alone = unoptimized_jit(embed)(images)
+    with jax.set_mesh(mesh):
+        together = unoptimized_jit(embed)(images)
+    return float(jnp.abs(together - alone).max()), float(jnp.abs(alone - network(images)).max())
+
 def embedding():
-    key = jax.random.key(0)
-    create = lambda: ConvolutionalEmbedding(16, 1, 4, 6, dropout=0.0, key=key)
-    graphdef, params = nnx.split(nnx.eval_shape(create))
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: create_embedding(0.0)))
     def loss(params, images):
         return jnp.sum(map_images(nnx.merge(graphdef, params), images) ** 2)
     with jax.set_mesh(mesh):
@@ -63,6 +72,7 @@ def search(_, limits):
 print(json.dumps({
     "search": count(search, {}, jnp.ones(4, jnp.int32)),
     "embedding": embedding(),
+    "dropout": dropout_difference(),
     **{" ".join(choice): gradients(choice) for choice in json.loads(sys.argv[1])},
 }))
 """
@@ -86,3 +96,9 @@ def test_gradients_are_reduced_after_the_loop(collectives, model):
 def test_beam_search_has_no_collectives_in_its_loop_body(collectives):
     """The loop condition has an all-reduce, which `training.collectives` does not count."""
     assert not collectives["search"]
+
+
+def test_dropout_of_images_does_not_depend_on_the_devices(collectives):
+    """On two devices, four images are two groups of two instead of one group."""
+    across_devices, of_dropout = collectives["dropout"]
+    assert across_devices < 1e-5 < 0.1 < of_dropout

@@ -160,14 +160,21 @@ def test_parameters_are_initialized_within_the_limit(tmp_path):
     assert abs(values.mean()) < 3 * 0.08 / (3 * len(values)) ** 0.5
 
 
-def test_gains_of_layer_norms_are_not_sampled(tmp_path):
-    config = attention_model_tsp20.get_config("smoke")
-    config.model.init_limit = 0.08
+@pytest.mark.parametrize(
+    ("module", "changes", "name", "value"),
+    [
+        (attention_model_tsp20, {}, "gain", 1),
+        (ptrnet_tsp, {"score": "content"}, "key_strength", 10),
+    ],
+)
+def test_factors_are_not_sampled(module, changes, name, value, tmp_path):
+    config = module.get_config("smoke")
+    config.model.update(init_limit=0.08, **changes)
     params = jax.jit(tasks.build(config, str(tmp_path)).init_params)(jax.random.key(0))
     leaves = jax.tree.leaves_with_path(params)
-    gains = [x for path, x in leaves if "gain" in jax.tree_util.keystr(path)]
-    others = [x for path, x in leaves if "gain" not in jax.tree_util.keystr(path)]
-    assert gains and all(np.all(x == 1) for x in gains)
+    factors = [x for path, x in leaves if name in jax.tree_util.keystr(path)]
+    others = [x for path, x in leaves if name not in jax.tree_util.keystr(path)]
+    assert factors and all(np.all(x == value) for x in factors)
     assert all(0 < np.abs(x).max() < 0.08 for x in others)
 
 
