@@ -85,6 +85,20 @@ def run_with_devices(devices: int, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def run_without_xla_flags(code: str) -> str:
+    """Run Python code in a process with the CPU devices that it sets itself; return its output."""
+    env = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=env | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def xla_flags(devices: int) -> str:
     """Return the `XLA_FLAGS` of this process with another number of CPU devices."""
     return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"

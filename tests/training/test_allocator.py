@@ -1,12 +1,10 @@
 """Tests of `training.allocator`."""
 
-import os
-import subprocess
 import sys
 
 import pytest
 
-from tests.commands import ROOT
+from tests.commands import run_without_xla_flags
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="settings of glibc")
@@ -27,16 +25,7 @@ for _ in range(6):
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 print(*faults)
 """
-    env = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    done = subprocess.run(
-        [sys.executable, "-c", command],
-        env=env | {"JAX_PLATFORMS": "cpu"},
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stderr
-    first, *others = map(int, done.stdout.split())
+    first, *others = map(int, run_without_xla_flags(command).split())
     if first < 20_000:
         pytest.skip("pages are larger than 4 KiB")
-    assert max(others[1:]) < 2_000, done.stdout
+    assert max(others[1:]) < 2_000, others
