@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mask_invalid = True  # in training; decoding is always constrained
     config.model = {
         "kind": "pointer",
-        "init_limit": 0.0,  # a of an initialization of all parameters from U(-a, a); 0 for none
+        "init_limit": 0.0,  # a of an initialization from U(-a, a); 0 for none
         "hidden": 128,
         "encoder": {"kind": "lstm", "layers": 1, "heads": 1},
         "decoder_inputs": "points",
