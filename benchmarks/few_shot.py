@@ -153,15 +153,15 @@ def torch_model(config: Any) -> Any:
             self.output = nn.Linear(width, ways)
 
         def forward(self, images, labels, targets):
-            queries = targets.shape[1]
-            x = self.convs((images.flatten(0, 1).float() / 255).movedim(-1, 1))
+            queries, dtype = targets.shape[1], self.output.weight.dtype
+            x = self.convs((images.flatten(0, 1).to(dtype) / 255).movedim(-1, 1))
             x = self.embedding(x.movedim(1, -1).flatten(1)).unflatten(0, images.shape[:2])
             support, query = x.split([labels.shape[1], queries], 1)
             shared = support[:, None].expand(-1, queries, -1, -1)
             x = torch.cat([shared, query[:, :, None]], 2)
             variance, mean = torch.var_mean(x, 2, correction=0, keepdim=True)
             x = (x - mean) / (variance + 1e-6).sqrt()
-            one_hot = label_scale * functional.one_hot(labels, ways).float()
+            one_hot = label_scale * functional.one_hot(labels, ways).to(dtype)
             one_hot = functional.pad(one_hot, (0, 0, 0, 1))[:, None].expand(-1, queries, -1, -1)
             x = self.blocks(torch.cat([x, one_hot], -1).flatten(0, 1))
             return functional.cross_entropy(self.output(x[:, -1]), targets.flatten())
