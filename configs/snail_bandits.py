@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "epochs": 3,
         "minibatches": 2,
         "value_weight": 0.1,
-        "entropy_weight": 0.05,
+        "entropy_weight": 0.05,  # at step 0; decays linearly to 0 at `entropy_steps`
     }
     config.optimizer = {
         "method": "adam",
@@ -69,6 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "best_mode": "max",
         "init_from": "none",
     }
+    config.ppo.entropy_steps = config.train.get_oneway_ref("steps")
     epochs, minibatches = map(config.ppo.get_oneway_ref, ("epochs", "minibatches"))
     config.optimizer.steps = config.train.get_oneway_ref("steps") * epochs * minibatches
     config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}

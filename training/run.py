@@ -32,8 +32,8 @@ LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 MUTABLE_KEYS = re.compile(
     r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|rows|paper\..*"
 )
-# Files that may move when a run is resumed; a run with such a file must not resume without one.
-MOVABLE_KEYS = re.compile(r".*\.(inception|vgg)_weights")
+# Files of weights may move when a run is resumed; a run with such a file must not resume without one.
+MOVABLE_KEYS = re.compile(r".*_weights")
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
 UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")
@@ -184,16 +184,12 @@ def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict
     ours = flat_values(config)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         old, new = theirs.get(key, "absent"), ours.get(key, "absent")
-        if (
-            key == "optimizer.steps"
-            and old != new
-            and _is_less(theirs.get("train.steps"), ours["train.steps"])
-        ):
+        extended = key in ("train.steps", "optimizer.steps") and _is_less(old, new)
+        if extended and key == "optimizer.steps" and ours.get("optimizer.schedule") == "cosine":
             raise UserError(
                 f"The learning rate schedule of {path} ends at step {old}, so the run cannot be "
                 "extended: use a different --workdir."
             )
-        extended = key == "train.steps" and _is_less(old, new)
         moved = MOVABLE_KEYS.fullmatch(key) and old and new
         # Compared as JSON, where NaN equals itself.
         if json.dumps(old) == json.dumps(new) or extended or moved or MUTABLE_KEYS.fullmatch(key):

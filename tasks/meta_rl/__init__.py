@@ -8,5 +8,12 @@ __all__ = ["MetaRL", "build", "complete_config"]
 
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Add the rematerialization policy, which runs of version 0.1.0 did not have."""
-    return config | {"model": {"remat": "none"} | config["model"]}
+    """Add the rematerialization policy and the decay of the entropy weight.
+
+    Runs of version 0.1.0 do not have them; their entropy weight decays until the last step.
+    """
+    entropy_steps = config["train"]["steps"]
+    return config | {
+        "model": {"remat": "none"} | config["model"],
+        "ppo": {"entropy_steps": entropy_steps} | config["ppo"],
+    }

@@ -132,7 +132,7 @@ class MetaRL(ShowsAttention):
         # Trials are independent and identically distributed, so the split needs no shuffling.
         split = lambda x: microbatches(x, options.minibatches)
         minibatches = jax.tree.map(split, self._experience(trials))
-        progress = state.step / self.config.train.steps
+        progress = jnp.minimum(state.step / options.entropy_steps, 1.0)
         entropy_weight = options.entropy_weight * (1.0 - progress)
 
         def loss(params, minibatch):

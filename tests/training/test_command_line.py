@@ -291,6 +291,33 @@ def test_cosine_schedule_cannot_be_extended(tmp_path):
         run.open_workdir(config, str(tmp_path))
 
 
+def test_run_with_a_constant_learning_rate_can_be_extended(tmp_path):
+    """The config sets `optimizer.steps` to `train.steps`, but the schedule ignores it."""
+    from configs import transformer_nmt
+
+    config = transformer_nmt.get_config("smoke")
+    config.optimizer.schedule = "constant"
+    run.open_workdir(config, str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    config.train.steps += 2
+    run.open_workdir(config, str(tmp_path))
+    assert run.read_config(str(tmp_path)).optimizer.steps == config.train.steps
+
+
+def test_decay_of_the_entropy_weight_cannot_be_extended(tmp_path):
+    from configs import snail_bandits
+
+    config = snail_bandits.get_config("smoke")
+    config.optimizer.schedule = "constant"
+    run.open_workdir(config, str(tmp_path))
+    (tmp_path / "metrics.jsonl").touch()
+    config.train.steps += 2
+    with pytest.raises(UserError, match="ppo.entropy_steps was 4 and is now 6"):
+        run.open_workdir(config, str(tmp_path))
+    config.ppo.entropy_steps = 4
+    run.open_workdir(config, str(tmp_path))
+
+
 @pytest.mark.parametrize("workdir", ["/proc/run", "file/run"])
 def test_unwritable_directory_is_rejected(tmp_path, workdir, monkeypatch):
     monkeypatch.chdir(tmp_path)
