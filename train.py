@@ -42,6 +42,7 @@ from training import (
 )
 from training.cli import ARGV, parse_flags, run_main
 from training.console import Console
+from training.errors import UserError
 from training.loop import fit
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -58,8 +59,6 @@ PLAN = flags.DEFINE_string(
 UTILIZATION = flags.DEFINE_float(
     "utilization", 0.4, "Fraction of peak FLOP/s that --plan assumes.", lower_bound=1e-3
 )
-
-
 PROFILE = flags.DEFINE_integer(
     "profile", 0, "Number of steps to trace for TensorBoard and Perfetto.", lower_bound=0
 )
@@ -82,6 +81,9 @@ def main(argv: list[str]) -> int:
 
 def train() -> None:
     """Build the task and train it."""
+    connection = (COORDINATOR, PROCESSES, PROCESS_ID)
+    if not DISTRIBUTED.value and any(flag.value is not None for flag in connection):
+        raise UserError("--coordinator, --processes and --process_id need --distributed.")
     if DISTRIBUTED.value:
         hosts.initialize_distributed(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
     mesh.initialize_devices()

@@ -231,7 +231,7 @@ class InstanceSolver(Protocol):
 class Supervised(ShowsAttention):
     """Base class of tasks that are trained on a loss.
 
-    Subclasses define `init_params`, `loss` and `evaluate`.
+    Subclasses define `init_params`, `loss`, `batches` and `evaluate`.
 
     `loss` returns the sum over a batch and the sum of the weights, not their quotient: with
     `accumulate` microbatches of unequal weights, the gradient equals the gradient of the whole

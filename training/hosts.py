@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from training import mesh
 from training.errors import UserError
 from training.signals import catch_stop_signals, stop_signals
 from training.streams import detach_closed_streams
@@ -69,11 +70,12 @@ def barrier() -> None:
 
 
 def all_gather(tree: Any) -> Any:
-    """Gather arrays sharded over hosts into full copies on one local device."""
+    """Gather arrays sharded over hosts: every host has a copy, sharded over its own devices."""
     if jax.process_count() == 1:
         return tree
     gathered = multihost_utils.process_allgather(tree, tiled=True)
-    return jax.device_put(gathered, jax.local_devices()[0])
+    local = mesh.make_mesh(jax.local_devices(), data=1, fsdp=-1, tensor=1)
+    return jax.device_put(gathered, mesh.shardings(gathered, local))
 
 
 def map_over_hosts(fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

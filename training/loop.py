@@ -30,7 +30,8 @@ def fit(task: Any, config: Any, workdir: str, profile: int = 0) -> dict:
 
     Args:
         task: see `tasks.base.Task`.
-        config: config of the run; the loop reads `name`, `seed`, `paper`, `train` and `mesh`.
+        config: config of the run; the loop reads `name`, `task`, `seed`, `paper`, `train` and
+            `mesh`.
         workdir: run directory; the state of an interrupted run is restored exactly. A new run
             starts with the exported weights in `train.init_from`, unless it is 'none'.
         profile: number of steps to trace, see `training.profiler`.
@@ -223,6 +224,11 @@ class Trainer:
                     "command again to resume.",
                     signal,
                 )
+        if signal := stop(last + 1):  # a signal after the check of the last step
+            raise Interrupted(
+                f"Stopped after the last step, {last}; run the same command again to evaluate.",
+                signal,
+            )
 
     def next_batch(self, batches: Iterator) -> Any:
         """Transfer the next batch to the devices."""
@@ -274,18 +280,29 @@ class Trainer:
         """Evaluate the dev split, unless an earlier process has evaluated it at this step."""
         if not self.writer.metrics_at(self.step, "dev/"):
             with self.console.pause_timer("evaluating"):
-                metrics = self.evaluate(self.state, "dev")
-                # Copying the whole state to each host takes long. At the last step `finish` writes
-                # the examples of the evaluated parameters.
-                if jax.process_count() == 1 and self.step < self.config.train.steps:
-                    self.write_examples(self.state)
+                state = self.gather(self.state)
+                metrics = self.evaluate(state, "dev")
+                # At the last step `finish` writes the examples of the evaluated parameters.
+                if self.step < self.config.train.steps:
+                    self.write_examples(state)
             values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.console.print(f"step {self.step}/{self.config.train.steps} · {values}")
         self.checkpoints.record_metrics(self.step, self.writer.metrics_at(self.step, "dev/"))
 
+    def gather(self, state: Any) -> Any:
+        """Copy a state to each host without the optimizer state, which no evaluation reads."""
+        if hasattr(state, "opt_state"):
+            state = state._replace(opt_state=None)
+        return hosts.all_gather(state)
+
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
-        """Compute and log the metrics of a split, named 'split/metric'."""
-        values = self.task.evaluate(hosts.all_gather(state), split)
+        """Compute and log the metrics of a split, named 'split/metric'.
+
+        Args:
+            state: from `gather`.
+            split: name of the split.
+        """
+        values = self.task.evaluate(state, split)
         metrics = {f"{split}/{name}": float(value) for name, value in values.items()}
         self.writer.write(self.step, self.seconds(), metrics)
         return metrics
@@ -298,11 +315,11 @@ class Trainer:
             params, message = self.checkpoints.average(self.abstract)
             state = state._replace(params=params)
             self.console.print(message)
+        state = self.gather(state)
         for split in self.task.splits:
             # An earlier process may have evaluated the split.
             known = self.writer.metrics_at(self.step, f"{split}/")
             metrics |= known or self.evaluate(state, split)
-        state = hosts.all_gather(state)
         samples, maps = self.write_examples(state)
         self.write_figures(state, maps)
         summary = run.write_summary(self.workdir, self.config, metrics, self.step, self.seconds())

@@ -85,7 +85,7 @@ def metric_heatmap(results: Sequence[Result], metric: str, rows: str, columns: s
     center = np.nanmean([np.nanmin(means), np.nanmax(means)]) if np.isfinite(means).any() else 0
     for (r, c), value in np.ndenumerate(means):
         text = f"{value:.3g}" if np.isfinite(value) else "–"
-        axes.text(c, r, text, ha="center", va="center", color="k" if value > center else "w")
+        axes.text(c, r, text, ha="center", va="center", color="w" if value <= center else "k")
     axes.set_xticks(range(len(names[1])), names[1])
     axes.set_yticks(range(len(names[0])), names[0])
     axes.set(xlabel=columns, ylabel=rows, title=metric)

@@ -76,7 +76,8 @@ def restore(path: Path, abstract: Any) -> Restored:
     """
     weights, field = read_weights(path), evaluated_field(abstract)
     params = load_params(weights, getattr(abstract, field), path)
-    fields = dict.fromkeys(abstract._fields) | {"step": np.int32(weights.step), field: params}
+    known = {"step": np.int32(weights.step), field: params}
+    fields = {name: known.get(name) for name in abstract._fields}
     return Restored(type(abstract)(**fields), {"step": weights.step})
 
 

@@ -111,10 +111,12 @@ def repository_root(monkeypatch):
 
 @pytest.fixture(scope="module")
 def two_host_run(tmp_path_factory):
-    """Run directory and outputs of a toy run on two hosts."""
+    """Run directory and outputs of a toy run on two hosts with two devices each."""
     workdir, address = tmp_path_factory.mktemp("hosts") / "run", free_address()
     command = ("-m", "tests.training.two_hosts", address)
-    return workdir, wait([start_process(*command, str(i), str(workdir)) for i in range(2)])
+    return workdir, wait(
+        [start_process(*command, str(i), str(workdir), devices=2) for i in range(2)]
+    )
 
 
 def test_every_host_receives_mapped_and_gathered_results(two_host_run):
@@ -124,6 +126,7 @@ def test_every_host_receives_mapped_and_gathered_results(two_host_run):
         assert results["mapped"] == [[n % 2, list(range(n))] for n in range(5)]
         assert results["shards"] == ([0, 1, 2, 3] if i == 0 else [4, 5, 6, 7])
         assert results["gathered"] == list(range(8))
+        assert results["devices"] == [i, i]
 
 
 def test_training_on_two_hosts_equals_one_host(two_host_run, tmp_path):
@@ -179,6 +182,16 @@ def test_signal_to_one_process_stops_all_processes_at_the_same_step(tmp_path):
     assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2
     messages = {line for text in errors for line in text.splitlines() if "Stopped at" in line}
     assert len(messages) == 1 and "saved" in messages.pop()
+
+
+def test_connection_without_distributed_is_an_error(tmp_path):
+    process = start_process(
+        "train.py", SMOKE_CONFIG, f"--workdir={tmp_path}/run", "--coordinator=a:1"
+    )
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors == "error: --coordinator, --processes and --process_id need --distributed.\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_undetected_processes_are_an_error(tmp_path):

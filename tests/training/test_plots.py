@@ -49,6 +49,8 @@ def test_metric_heatmap_shows_values_and_missing_cells():
     ]
     axes = plots.metric_heatmap(results, "m", "score", "alignment").axes[0]
     assert [text.get_text() for text in axes.texts] == ["1", "0.5", "–", "–"]
+    # Dark cells have white text; missing cells are white.
+    assert [text.get_color() for text in axes.texts] == ["k", "w", "k", "k"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["soft", "hard"]
 
 

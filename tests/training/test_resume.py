@@ -147,6 +147,24 @@ def test_checkpoint_of_an_interrupted_run_is_not_averaged(uninterrupted, tmp_pat
     assert_runs_equal(tmp_path, uninterrupted)
 
 
+class InterruptedEvaluation(toy.Toy):
+    """Toy task that sends SIGINT to its own process in the dev evaluation of the last step."""
+
+    def evaluate(self, state, split):
+        if split == "dev" and state.step == self.config.train.steps:
+            signal.raise_signal(signal.SIGINT)
+        return super().evaluate(state, split)
+
+
+def test_signal_in_the_last_evaluation_stops_the_run_before_its_test(uninterrupted, tmp_path):
+    config = toy_config()
+    with pytest.raises(Interrupted, match="Stopped after the last step, 40"):
+        fit(InterruptedEvaluation(config), config, str(tmp_path))
+    assert not (tmp_path / "summary.json").exists()
+    train(config, tmp_path)
+    assert_runs_equal(tmp_path, uninterrupted)
+
+
 def test_finished_run_is_not_repeated_but_can_be_extended(uninterrupted, tmp_path, capsys):
     config = toy_config(train__steps=20)
     summary = train(config, tmp_path)

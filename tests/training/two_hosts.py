@@ -38,13 +38,15 @@ def train(workdir):
 def collectives():
     """Return this host's view of the collectives of `training.hosts` and `training.mesh`."""
     mapped = hosts.map_over_hosts(lambda i: (jax.process_index(), np.arange(i)), iter(range(5)))
-    batch = mesh.shard_batch({"x": np.arange(8)}, mesh.make_mesh(data=2, fsdp=1, tensor=1))
+    batch = mesh.shard_batch({"x": np.arange(8)}, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
+    gathered = hosts.all_gather(batch)["x"]
     shards = [x for shard in batch["x"].addressable_shards for x in shard.data.tolist()]
     return {
         "is_primary": hosts.is_primary(),
         "mapped": [(host, x.tolist()) for host, x in mapped],
         "shards": shards,
-        "gathered": hosts.all_gather(batch)["x"].tolist(),
+        "gathered": gathered.tolist(),
+        "devices": [device.process_index for device in gathered.devices()],
     }
 
 
