@@ -22,10 +22,13 @@ Implementation = Literal["xla", "cudnn", "blockwise"]
 
 
 class KeyValues(NamedTuple):
-    """Projected keys and values of one attention layer, or a partially filled cache of them."""
+    """Projected keys and values of one attention layer, or a partially filled cache of them.
 
-    keys: Float[Array, "*B H S K"]
-    values: Float[Array, "*B H S V"]
+    With several heads, the last of the batch axes is the head axis.
+    """
+
+    keys: Float[Array, "*B S K"]
+    values: Float[Array, "*B S V"]
 
 
 def project_heads(
@@ -85,7 +88,11 @@ def attend_heads(
             is_causal=causal,
             implementation="cudnn",
         )
-        return jnp.swapaxes(contexts, 1, 2), None
+        contexts = jnp.swapaxes(contexts, 1, 2)
+        if mask is not None:  # cuDNN returns the mean of the values for a fully masked query
+            allowed = mask & causal_mask(queries.shape[-2], keys.shape[-2]) if causal else mask
+            contexts *= allowed.any(-1, keepdims=True)
+        return contexts, None
     raise ValueError(
         f"attention implementation {implementation!r} is unknown; use 'xla', 'cudnn' or 'blockwise'"
     )

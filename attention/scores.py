@@ -52,8 +52,7 @@ def scaled_dot(
 ) -> Float[Array, "*B T S"]:
     """Scaled dot product, `q · k / sqrt(K)`.
 
-    Source: Vaswani et al. 2017, eq. 1. The queries are scaled instead of the logits: T·K
-    multiplications instead of T·S.
+    Source: Vaswani et al. 2017, eq. 1.
 
     Args:
         queries: `[*B, T, K]`.
@@ -64,7 +63,8 @@ def scaled_dot(
         Logits `[*B, T, S]` in float32.
     """
     del params
-    return dot(queries * jnp.asarray(queries.shape[-1] ** -0.5, queries.dtype), keys)
+    # The float32 logits are scaled: queries of 16 bits would be rounded unless K is a power of 4.
+    return dot(queries, keys) * queries.shape[-1] ** -0.5
 
 
 def general(
@@ -112,7 +112,7 @@ def location(
 def content(
     queries: Float[Array, "*B T K"],
     keys: Float[Array, "*B S K"],
-    params: Float[Array, "..."] | None = None,
+    params: Float[Array, "*#B"] | None = None,
 ) -> Float[Array, "*B T S"]:
     """Cosine similarity times key strength, `β q · k / (|q| |k|)`.
 
@@ -121,7 +121,7 @@ def content(
     Args:
         queries: `[*B, T, K]`.
         keys: `[*B, S, K]`.
-        params: β, a scalar or `[*B, T]`, one per query; `None` for 1.
+        params: β, a scalar; or `[*B]`, one per sequence; `None` for 1.
 
     Returns:
         Logits `[*B, T, S]` in float32.
@@ -129,7 +129,7 @@ def content(
     # The logits are divided by the norms, so that no normalized copy of the keys is made.
     scale = inverse_norm(queries, axis=-1)
     if params is not None:
-        scale *= params.astype(jnp.float32)
+        scale *= params.astype(jnp.float32)[..., None]
     return dot(queries, keys) * scale[..., None] * inverse_norm(keys, axis=-1)[..., None, :]
 
 

@@ -18,7 +18,8 @@ The rows of 50 and 100 cities are in configs/sweeps/bello_tables.py.
 
 Sized for the paper: not run to its end here. The paper does not give the number of updates; 200,000
 are assumed. Deviations: the linear embedding of the cities is merged with the input matrices of the
-LSTMs; tours start at the first city, where the paper's decoder chooses the start.
+LSTMs; tours start at the first city, where the paper's decoder chooses the start; the process block
+of the critic has no LSTM.
 """
 
 from ml_collections import ConfigDict

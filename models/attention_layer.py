@@ -41,7 +41,7 @@ class SamplingState(NamedTuple):
     """State of sampled alignments; without a state, as in evaluation, the argmax is used."""
 
     key: PRNGKeyArray
-    use_expectation: Bool[Array, " B"]  # examples with soft weights instead of samples
+    use_expectation: Bool[Array, " B"]  # hard alignment: examples with soft weights, not samples
 
 
 def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:
@@ -226,7 +226,7 @@ class AttentionLayer(nnx.Module):
 
     def _score_params(self, params):
         if self.score == "content":
-            return params["key_strength"][:, None]  # shared by all queries of a sentence
+            return params["key_strength"]
         return params.get("vector")
 
     def _centers(self, matmul, params, source, queries, positions):

@@ -33,7 +33,7 @@ def convolve(
     weights: Float[Array, "J I C D"],
     stride: int = 1,
     padding="SAME",
-) -> Float[Array, "B V U D"]:
+) -> Float[Array, "B _ _ D"]:
     """Cross-correlation with a kernel `[rows, columns, in, out]` and zero padding."""
     return lax.conv_general_dilated(
         x,
@@ -185,6 +185,7 @@ class BatchNorm(nnx.Module):
         """Normalize the map by `moments` or the moments of the batch; also return the moments."""
         x32 = x.astype(jnp.float32)
         if moments is None:
+            # Both means in one pass over the map, as in flax, although x32.var is more accurate.
             mean, square = x32.mean((0, 1, 2)), (x32 * x32).mean((0, 1, 2))
             moments = Moments(mean, jnp.maximum(square - mean * mean, 0.0))
         gain, bias = self.gain[...], self.bias[...]

@@ -52,7 +52,8 @@ class Transformer(nnx.Module):
             E), initialized from N(0, 1 / D), as in fairseq.
         max_length: number of learned positions; not used with sinusoids.
         dtype: dtype of the activations; weights, norms and softmax stay in float32.
-        implementation: see `attention.attend_heads`. Decoding steps use `xla`.
+        implementation: see `attention.attend_heads`. Decoding steps use `xla`. With `blockwise`,
+            the memory still has T·S booleans per example, the mask of segments.
         remat: rematerialization policy of each layer, see `models.layers.rematerialize`.
         key: PRNG key of the weights.
 

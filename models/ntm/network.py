@@ -73,7 +73,8 @@ class NTM(nnx.Module):
     is a linear function of the controller output and the read vectors. The initial read vectors and
     weightings are learned.
 
-    Source: Graves et al. 2014, fig. 1 and sec. 3.
+    Source: Graves et al. 2014, fig. 1 and sec. 3. The paper does not state whether the read heads
+    read before or after the write of the same step, or how keys and add vectors are bounded.
 
     Args:
         inputs: I, channels of the input.
@@ -224,7 +225,7 @@ class NTM(nnx.Module):
         return carry, (state, MemoryAccess(weightings, read_vectors, add))
 
     def _head_parameters(self, preactivations):
-        """Parameters of all heads, each mapped to its range (sec. 3.3)."""
+        """Parameters of all heads, in the ranges of sec. 3.3; key and add vectors in (-1, 1)."""
         shapes = self._interface_shapes().values()
         *ends, _ = itertools.accumulate(map(math.prod, shapes))
         parts = jnp.split(preactivations, ends, axis=-1)

@@ -21,7 +21,8 @@ class Critic(nnx.Module):
     """Encoder, processing steps that are glimpses at its annotations, and two dense layers.
 
     The first query is the encoder's hidden state, and the result of each glimpse is the next
-    query. All processing steps have the same weights.
+    query. All processing steps have the same weights. Deviation: the paper has an LSTM process
+    block; here no LSTM updates the query between glimpses.
 
     Args:
         hidden: H.

@@ -79,7 +79,8 @@ class TransformerPointEncoder(nnx.Module):
     """Transformer encoder without positional encodings, equivariant to the order of the points.
 
     Source: Kool et al. 2019, "Attention, Learn to Solve Routing Problems!", sec. 3.1. Deviation:
-    layer normalization instead of batch normalization, at the same positions (post-norm).
+    layer normalization instead of batch normalization, at the same positions (post-norm); Glorot
+    initialization, and biases in the attention.
 
     Args:
         hidden: H.

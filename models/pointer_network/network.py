@@ -252,5 +252,6 @@ def _append_indicators(points: Float[Array, "B N 2"]) -> Float[Array, "B S 4"]:
     """Append the zero vector of the start token, and indicators `[is point, is start token]`."""
     points = jnp.pad(points, ((0, 0), (0, 1), (0, 0)))
     is_start = jnp.arange(points.shape[1]) == points.shape[1] - 1
-    indicators = jnp.broadcast_to(jnp.stack([~is_start, is_start], axis=-1), points.shape)
+    indicators = jnp.stack([~is_start, is_start], axis=-1)
+    indicators = jnp.broadcast_to(indicators, (*points.shape[:-1], 2))
     return jnp.concatenate([points, indicators], axis=-1)

@@ -147,7 +147,7 @@ class DownBlock(nnx.Module):
         if position != "last":
             self.shortcut = Conv(inputs, outputs, 1, key=keys[2])
 
-    def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B V U D"]:
+    def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B _ _ D"]:
         """Downsample the map; the last block keeps its size."""
         h = jax.nn.relu(self.first_conv(x if self.position == "first" else jax.nn.relu(x)))
         if self.position == "last":

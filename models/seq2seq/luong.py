@@ -171,7 +171,7 @@ class Luong(Seq2Seq):
     def alignment(
         self, source: Int[Array, "B S"], target: Int[Array, "B T"]
     ) -> Float[Array, "B T S"]:
-        """Return the weights with which each target token is aligned (Luong et al. 2015, sec. 4.2).
+        """Return the weights with which each target token is aligned (Luong et al. 2015, sec. 5.3).
 
         The step that receives y_{t-1} and predicts y_t computes the alignment of y_t with a
         location-based score, but of y_{t-1} with a score that compares h_t, a function of y_{t-1},

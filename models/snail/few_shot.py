@@ -93,7 +93,7 @@ class ResidualBlock(nnx.Module):
             self.norms.append(LayerNorm(outputs))
         self.shortcut = param(glorot(keys[3], (inputs, outputs), inputs, outputs), (None, "mlp"))
 
-    def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B V U D"]:
+    def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B _ _ D"]:
         convolve = conv_functions().plain
         shortcut = affine(x, self.shortcut[...])
         for kernel, norm in zip(self.kernels, self.norms, strict=True):

@@ -19,7 +19,7 @@ def biased(queries, keys, params):
     return jnp.einsum("...tsk,k->...ts", hidden, params["v"])
 
 
-PARAM_SHAPES = {biased: {"v": (K,), "bias": (K,)}, additive: (K,), general: (K, K), content: ()}
+PARAM_SHAPES = {biased: {"v": (K,), "bias": (K,)}, additive: (K,), general: (K, K), content: (B,)}
 
 
 def normal(seed, *shape, dtype=jnp.float32):

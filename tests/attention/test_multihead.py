@@ -81,16 +81,35 @@ def test_implementation_equals_loops(implementation, causal, mask):
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="the cuDNN kernel needs an NVIDIA GPU")
 @pytest.mark.parametrize("causal", [False, True])
 def test_cudnn_equals_xla(causal):
-    shape, dtype = (2, 4, 64, 64), jnp.bfloat16
-    queries = normal(0, *shape, dtype=dtype)
-    memory = KeyValues(normal(1, *shape, dtype=dtype), normal(2, *shape, dtype=dtype))
-    mask = (np.arange(64) < np.array([[64], [40]]))[:, None, None]
+    queries, memory, mask = inputs_with_a_masked_sequence(jnp.bfloat16)
     run = jax.jit(attend_heads, static_argnames=("causal", "implementation"))
     contexts = [
         jax.device_get(run(queries, memory, mask=mask, causal=causal, implementation=name)[0])
         for name in ("xla", "cudnn")
     ]
     np.testing.assert_allclose(*(x.astype(np.float32) for x in contexts), atol=0.03)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_fused_kernel_equals_xla(causal, monkeypatch):
+    """JAX's kernel in XLA replaces cuDNN's; both read the mean value for a fully masked query."""
+    kernel = jax.nn.dot_product_attention
+    in_xla = lambda *args, **options: kernel(*args, **(options | {"implementation": "xla"}))
+    monkeypatch.setattr(jax.nn, "dot_product_attention", in_xla)
+    queries, memory, mask = inputs_with_a_masked_sequence(jnp.float32)
+    expected, actual = (
+        attend_heads(queries, memory, mask=mask, causal=causal, implementation=name)[0]
+        for name in ("xla", "cudnn")
+    )
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    assert not actual[2].any()
+
+
+def inputs_with_a_masked_sequence(dtype):
+    shape = (3, 4, 64, 64)
+    queries, keys, values = (jnp.asarray(normal(n, *shape, dtype=dtype)) for n in range(3))
+    mask = (jnp.arange(64) < jnp.array([[64], [40], [0]]))[:, None, None]
+    return queries, KeyValues(keys, values), mask
 
 
 @pytest.mark.usefixtures("disable_type_checks")

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention import additive, attend, blockwise, content, dot, general, local, location
+from attention import (
+    additive,
+    attend,
+    blockwise,
+    content,
+    dot,
+    general,
+    local,
+    location,
+    scaled_dot,
+)
 from tests import naive
 from tests.models.tiny import unoptimized_jit
 
@@ -27,7 +37,7 @@ SCORES = {
     "dot": (dot, naive.dot, ()),
     "location": (location, naive.dot, ()),
     "general": (general, naive.general, (normal(9, K, K),)),
-    "content": (content, naive.content, (normal(9, T) ** 2,)),
+    "content": (content, naive.content, (np.asarray(normal(9) ** 2),)),
     "additive": (additive, naive.additive, (normal(9, K),)),
 }
 for_each_score = pytest.mark.parametrize("score, loops, params", SCORES.values(), ids=SCORES)
@@ -76,6 +86,22 @@ def test_logits_of_bfloat16_inputs_are_float32(score, loops, params):
     assert logits.dtype == jnp.float32
     expected = loops(*(np.asarray(x, np.float64) for x in (queries, keys)), *params)
     np.testing.assert_allclose(logits, expected, atol=0.08)
+
+
+def test_scaled_dot_of_bfloat16_inputs_is_not_rounded_by_the_scale():
+    """The square root of K = 32 is not representable in bfloat16."""
+    queries, keys = (normal(n, T, 32).astype(jnp.bfloat16) for n in (1, 2))
+    logits = unoptimized_jit(scaled_dot)(queries, keys)
+    expected = naive.scaled_dot(np.float64(queries), np.float64(keys))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_key_strengths_of_sequences_scale_their_logits():
+    strengths = np.float32([0.5, 3.0])
+    logits = unoptimized_jit(content)(QUERIES, KEYS, strengths)
+    for b in range(B):
+        expected = naive.content(QUERIES[b], KEYS[b], strengths[b])
+        np.testing.assert_allclose(logits[b], expected, atol=1e-5)
 
 
 @for_each_score
