@@ -25,14 +25,14 @@ Every row of the papers that this repository reproduces, with its command: `NAME
 `python sweep.py --sweep=configs/sweeps/NAME.py`. The docstrings of these files state what the
 commands need and how they differ from the paper. `python -m results.coverage` writes this page.
 
-Proven: *trained* if runs are recorded in [results/](../results/README.md), otherwise *smoke*: the
-tests train and evaluate the config at a tiny size, and trace the training step of every run of a
-sweep. *Plan*: the training step at full size compiles for the hardware, with the given peak memory
-per device and an estimate of the training time at 40% of peak FLOP/s; small recurrent models take
-much longer ([results/plans](../results/plans/README.md)). Results are in the order of the
-recorded runs, the printed value is in parentheses. The prefix `test/` of a metric is omitted. A
-prefix such as `maze_3d/` names the paper's data, for which no results are recorded. A prefix such
-as `sampling/` names another evaluation of the same run.
+Status: *trained* if runs are recorded in [results/](../results/README.md); otherwise *smoke*, which
+means that the tests train and evaluate the config at a tiny size, and trace the training step of
+every run of a sweep. *Plan*: the training step at full size compiles for the hardware, with the
+given peak memory per device and an estimate of the training time at 40% of peak FLOP/s; small
+recurrent models take much longer ([results/plans](../results/plans/README.md)). Results are in the
+order of the recorded runs; the printed value is in parentheses. The prefix `test/` of a metric is
+omitted. A prefix such as `maze_3d/` names the paper's data, for which no results are recorded. A
+prefix such as `sampling/` names another evaluation of the same run.
 """
 
 
@@ -49,7 +49,7 @@ def page() -> str:
     for name, module in papers.modules().items():
         title, _, notes = (module.__doc__ or "").partition(".\n")
         title = title.removesuffix(".")
-        header = ("table or figure", "row", "command", "proven", "result (printed)")
+        header = ("table or figure", "row", "command", "status", "result (printed)")
         rows = [
             format_row(row, by_row.get(row, []), groups)
             for row in papers.rows()
@@ -80,15 +80,15 @@ def format_row(
     keys = [(x.sweep, x.run) if x.sweep else ("", x.config) for x in row_commands]
     recorded = [groups[key] for key in keys if key in groups]
     _, place, name = row.split("/", 2)
-    proven = [f"trained: [{x.folder}](../results/{x.folder})" for x in recorded] or ["smoke"]
-    proven += [plan for command in row_commands for plan in read_plans(command)]
+    status = [f"trained: [{x.folder}](../results/{x.folder})" for x in recorded] or ["smoke"]
+    status += [plan for command in row_commands for plan in read_plans(command)]
     values = papers.rows()[row]
     results = [format_result(metric, value, recorded) for metric, value in values.items()]
     return (
         place,
         name,
         "<br>".join(map(format_command, row_commands)),
-        "<br>".join(dict.fromkeys(proven)),
+        "<br>".join(dict.fromkeys(status)),
         "<br>".join(results) or ("figure" if place.startswith("figure") else "–"),
     )
 

@@ -59,7 +59,7 @@ def test_row_shows_commands_and_results(monkeypatch):
     swept = Command("transformer_base_wmt14", "grid", "big", tuple(rows), {})
     summaries = [{"metrics": {"test/bleu": x}} for x in (25.0, 26.0)]
     groups = {("grid", "big"): table.Group("folder", "grid", "big", summaries)}
-    place, name, command, proven, result = coverage.format_row(
+    place, name, command, status, result = coverage.format_row(
         "a2015/table 1/x", [own, swept], groups
     )
     assert (place, name) == ("table 1", "x")
@@ -67,7 +67,7 @@ def test_row_shows_commands_and_results(monkeypatch):
         "[transformer_base_wmt14](../configs/transformer_base_wmt14.py)<br>"
         "[grid](../configs/sweeps/grid.py): `big`"
     )
-    assert proven.startswith("trained: [folder](../results/folder)<br>plan: v5e:4x4, ")
+    assert status.startswith("trained: [folder](../results/folder)<br>plan: v5e:4x4, ")
     assert result == "bleu 25.5 ± 0.71 (27.3)<br>wmt14/bleu – (26)"
 
 
