@@ -106,7 +106,7 @@ class Steps:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TimeSteps:
-    """Time steps of a recurrent network with its inputs and outputs, both in [0, 1]."""
+    """Time steps of a recurrent network with its inputs and outputs, both scaled to [0, 1]."""
 
     title: str
     inputs: Float[np.ndarray, "T I"]

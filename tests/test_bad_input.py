@@ -97,6 +97,9 @@ def test_positional_argument_is_rejected(untrained_run):
         ("transformer_nmt", "dev/accuracy"),
         ("ptrnet_tsp", "dev/gap_n99"),
         ("sagan_digits", "dev/fid"),
+        ("ntm_copy", "dev/excess_bits"),
+        ("snail_bandits", "dev/reward_gittins"),
+        ("captioning_scenes", "dev/bleu"),
     ],
 )
 def test_best_metric_that_is_not_evaluated_is_rejected_before_training(config, best, tmp_path):

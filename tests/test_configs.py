@@ -312,8 +312,11 @@ def test_every_key_is_read(file, load_smoke, keys_of_the_loop, evaluate, tmp_pat
 @each_config
 def test_smoke_run_finishes(file, load_smoke, tmp_path):
     config, read = load_smoke(file)
-    summary = fit(tasks.build(config, str(tmp_path)), config, str(tmp_path))
+    task = tasks.build(config, str(tmp_path))
+    summary = fit(task, config, str(tmp_path))
     assert not keys(config) - read - KEYS_OF_TRAIN
+    dev = [name for name in summary["metrics"] if name.startswith("dev/")]
+    assert all(task.has_metric(name.removeprefix("dev/")) for name in dev)
     assert config.train.best in summary["metrics"]
     assert {name.split("/")[0] for name in summary["metrics"]} >= {"dev", "test"}
     assert summary["paper"].keys() - summary["metrics"].keys() <= OPTIONAL

@@ -5,6 +5,7 @@ installed as a package.
 """
 
 import itertools
+import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import sacrebleu
 from jaxtyping import Bool, Float, Int, Real
 
 References = Sequence[Sequence[str]]  # one or more for each caption
+NAMES = re.compile(r"bleu_([1-4]|4_brevity)|exact_match|perplexity|pointing(_\w+)?")
 
 
 def bleu(captions: Sequence[str], references: References) -> dict[str, float]:

@@ -19,7 +19,7 @@ from models.captioner import Captioner
 from tasks.attention_maps import AttentionMap
 from tasks.base import Supervised
 from tasks.captioning import figures, metrics
-from tasks.captioning.data import karpathy, scenes
+from tasks.captioning.data import datasets
 from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
 from tasks.captioning.data.dataset import CONTENT_CLASSES, WORD_CLASSES, CaptionedImages
 from tasks.captioning.data.features import vgg_encoder
@@ -32,16 +32,10 @@ from tasks.subsets import fixed_sample
 from tasks.vocabulary import BOS, EOS, PAD
 from training import hosts, mesh, optimizer
 from training.errors import config_section
+from training.loop import check_best
 from training.prefetch import prefetch
-from training.registry import lookup
 from training.state import TrainState
 
-DATASETS: dict[str, Callable[..., Mapping[str, CaptionedImages]]] = {
-    "scenes": scenes.load,
-    "flickr8k": partial(karpathy.load, "flickr8k"),
-    "flickr30k": partial(karpathy.load, "flickr30k"),
-    "coco": partial(karpathy.load, "coco"),
-}
 EXAMPLES = 3  # test images in figures
 IMAGES_SHOWN = 8  # the user's images whose attention is shown
 
@@ -84,6 +78,7 @@ class Captioning(Supervised):
 
     def check_data(self) -> None:
         """Load the vocabulary, for which a new run opens its data, to report faulty data early."""
+        check_best(self, self.config.train.best)  # before the vocabulary is written
         assert len(self.vocabulary) <= self.vocabulary_size
 
     @cached_property
@@ -93,11 +88,7 @@ class Captioning(Supervised):
         Raises:
             UserError: for faulty data, or if the encoder cannot read its images or features.
         """
-        options = {name: value for name, value in self.config.data.items() if name != "source"}
-        load = lookup(
-            DATASETS, self.config.data.source, key="data.source", section="data", options=options
-        )
-        dataset = load(**options)
+        dataset = datasets.load(**self.config.data)
         inputs = dataset["train"].inputs[np.arange(1)]
         encode = lambda x: self.create(key=jax.random.key(0)).encode(normalize(x))
         with config_section("model"):
@@ -178,6 +169,10 @@ class Captioning(Supervised):
         }
 
     # Evaluation.
+
+    def has_metric(self, name: str) -> bool:
+        """Return whether the dev split may have a metric; pointing requires boxes."""
+        return metrics.NAMES.fullmatch(name) is not None
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """Compute the metrics of a split.

@@ -133,6 +133,13 @@ class MemoryTask(Supervised):
 
     # Evaluation.
 
+    def has_metric(self, name: str) -> bool:
+        """Return whether the dev split has a metric."""
+        names = {"bits_per_sequence", "bit_errors", "exact_match"}
+        if self.config.data.task == "ngrams":
+            names |= {"optimal_bits", "excess_bits"}
+        return name in names
+
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """Compute the mean metrics of a split, whose sequences are the same at every call."""
         count = self.config.evaluation.sequences
@@ -219,12 +226,14 @@ def weighting_map(example: Example) -> AttentionMap:
     weightings = np.asarray(example.memory_access.weightings)
     weights = weightings[:, 0].swapaxes(0, 1)[None]  # [1, 2 * heads, T, N]
     heads = weights.shape[1] // 2
+    # Priorities and numbers of repeats may lie outside [0, 1].
+    low, high = np.minimum(example.inputs.min(0), 0.0), np.maximum(example.inputs.max(0), 1.0)
     numbers = [f" {n + 1}" if heads > 1 else "" for n in range(heads)]
     return AttentionMap(
         example.title,
         "addressing",
         weights,
-        TimeSteps("time steps", example.inputs, example.outputs),
+        TimeSteps("time steps", (example.inputs - low) / (high - low), example.outputs),
         MemoryRows("memory rows", weights.shape[-1]),
         [f"{kind}{n}" for kind in ("read", "write") for n in numbers],
     )

@@ -198,6 +198,11 @@ class MetaRL(ShowsAttention):
 
     # Evaluation.
 
+    def has_metric(self, name: str) -> bool:
+        """Return whether the dev split has a metric."""
+        two_episodes = self.environment.num_episodes == 2
+        return name == "reward" or (two_episodes and name in ("steps_1", "steps_2"))
+
     def evaluate(self, state: TrainState, split: str) -> dict[str, float]:
         """Compute the mean total reward of a trial over a fixed sample of tasks.
 
