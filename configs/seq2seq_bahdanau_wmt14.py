@@ -12,8 +12,9 @@ configs/sweeps/bahdanau_table1.py has the other models of Table 1 and Figure 2.
 
 Deviations: batches of about 80 x 25 tokens from buckets of similar lengths take the place of
 batches of 80 sentences, cut from 1,600 that are sorted by length; both limit padding. The loss is
-the mean over tokens. The paper's clipping norm is taken to be for the sum over the tokens of a
-sentence, so it is divided by 25, the mean length. See also `models.seq2seq.rnnsearch`.
+the mean over tokens; Adadelta and the paper's clipping norm are taken to be for the sum over the
+tokens of a sentence, so gradients are multiplied by 25, the mean length. See also
+`models.seq2seq.rnnsearch`.
 
 Sized for the paper: 252,000 updates, 5 days of a GPU of its time. Not yet trained.
 """
@@ -67,9 +68,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {
         "method": "adadelta",
         "learning_rate": 1.0,
+        "gradient_scale": MEAN_LENGTH,
         "rho": 0.95,
         "eps": 1e-6,
-        "clip": 1.0 / MEAN_LENGTH,
+        "clip": 1.0,
     }
     config.metrics = ("bleu_words", "bleu_words_known", "perplexity", "truncated")
     config.lengths = (11, 21, 31, 41, 51, 61, 101)  # intervals of ten words and the end token

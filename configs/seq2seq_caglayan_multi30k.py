@@ -8,9 +8,10 @@ seeds with a standard deviation of 0.8.
 
 `data.dir` contains train.en, train.de, val.*, test_2016_flickr.* (also .gz). If it is empty, the
 corpus is downloaded. The model has the paper's kind of layers: a bidirectional GRU encoder, the
-additive score, a GRU decoder, joint BPE of 10,000 tokens, Adam with a rate of 4e-4 and batches of
-32 sentences. Deviations: RNNsearch's decoder with one GRU instead of the conditional GRU with two,
-a maxout layer before the softmax, one rate of dropout, and untied target embeddings.
+additive score, a GRU decoder, joint BPE of 10,000 tokens, and Adam with a rate of 4e-4. Deviations:
+RNNsearch's decoder with one GRU instead of the conditional GRU with two, a maxout layer before the
+softmax, one rate of dropout, untied target embeddings, and batches of 20 sentences on average
+instead of 32: 8 to 32, by length.
 
 Expected: `test/bleu_tok_lc` of 37.1: results/seq2seq_caglayan_multi30k.
 

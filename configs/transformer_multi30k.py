@@ -4,7 +4,9 @@ Paper: Wu et al. 2021, "Good for Misconceived Reasons", Table 1, text-only Trans
 test2016: BLEU 41.02 of tokenized, lowercased text (`test/bleu_tok_lc`). The architecture follows
 Vaswani et al. 2017. Recipe of Wu et al.: 4 + 4 layers of width 128, joint BPE of 10,000 tokens on
 lowercased text, dropout 0.3, inverse square root schedule with peak 5e-3 after 2,000 updates, mean
-of the last 10 checkpoints, beam 5. Their updates use 4,096 tokens on each of two GPUs.
+of the last 10 checkpoints, beam 5. Their updates use 4,096 tokens on each of two GPUs. Deviations:
+BPE is learned from text without Moses tokenization, and the length penalty is that of Wu et al.
+2016, ((5 + n) / 6)^1, where fairseq's divides by n and prefers longer translations.
 
     python train.py --config=configs/transformer_multi30k.py --config.data.dir=FOLDER
 

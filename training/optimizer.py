@@ -127,18 +127,24 @@ def sgd(
     return _clipped(optax.clip_by_global_norm, clip, tx, rate)
 
 
-def adadelta(*, learning_rate: float, rho: float, eps: float, clip: float) -> Optimizer:
+def adadelta(
+    *, learning_rate: float, gradient_scale: float, rho: float, eps: float, clip: float
+) -> Optimizer:
     """Adadelta (Zeiler 2012, algorithm 1).
 
     Args:
         learning_rate: constant factor of the updates; 1 in the paper.
+        gradient_scale: factor of the gradient before clipping; updates depend on the scale of the
+            loss, because `eps` is added to squared gradients.
         rho: decay rate of the moving averages of the squared gradient and of the squared update.
         eps: constant added to both under the square root.
         clip: maximum global norm of the gradient; 0 disables clipping.
     """
     rate = optax.constant_schedule(learning_rate)
     tx = optax.adadelta(rate, rho=rho, eps=eps)
-    return _clipped(optax.clip_by_global_norm, clip, tx, rate)
+    clipped = _clipped(optax.clip_by_global_norm, clip, tx, rate)
+    tx = optax.chain(optax.scale(gradient_scale), optax.GradientTransformation(*clipped[:2]))
+    return Optimizer(tx.init, tx.update, rate)
 
 
 def _clipped(clipping: Callable[[float], Any], bound: float, tx: Any, rate: Any) -> Optimizer:

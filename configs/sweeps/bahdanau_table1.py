@@ -1,6 +1,7 @@
 """Table 1 and Figure 2 of Bahdanau et al. 2015: fixed vector and attention, two training lengths.
 
-RNNencdec is RNNsearch with one fixed vector for the source. The figure shows BLEU by source length.
+RNNencdec is RNNsearch with a forward encoder and one fixed vector for the source. The figure shows
+BLEU by source length.
 
     python sweep.py --sweep=configs/sweeps/bahdanau_table1.py --config.data.dir=DIRECTORY
 
@@ -25,6 +26,8 @@ ROWS = {  # alignment, longest training sentence, updates
     "RNNsearch-50": ("soft", 50, 252_000),
     "RNNsearch-50*": ("soft", 50, 667_000),
 }
+# The encoder of RNNencdec has one direction.
+FORWARD = {"model.encoder.direction": "forward", "model.encoder.width": 1_000}
 METRICS = ("test/bleu_words", "test/bleu_words_known")
 
 
@@ -36,6 +39,7 @@ def runs():
             labels={"model": row.replace("*", " long")},
             overrides={
                 "model.attention.alignment": alignment,
+                **(FORWARD if alignment == "none" else {}),
                 "max_training_length": longest,
                 "train.steps": steps,
             },

@@ -11,6 +11,9 @@ Paper: perplexity and BLEU 10.6 and 11.3 (base), 9.9 and 12.6 (reversed source),
 general), 20.9 with replacement of unknown words. Ensemble of 8 models with different attention,
 with and without dropout: 23.0, by `eval.py` with `--workdir` of each.
 
+Deviation: without attention, every decoder step reads the summary of the source; in the paper's
+base, only the initial state depends on the source.
+
 Sized for the paper: 6 runs of days on one accelerator, see configs/seq2seq_luong_wmt14.py.
 """
 

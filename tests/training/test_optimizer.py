@@ -81,7 +81,7 @@ def test_rmsprop_equals_equations_38_to_41_of_graves_2013():
     "options",
     [
         {"method": "rmsprop", "decay": 0.0, "momentum": 0.0, "eps": 1.0},
-        {"method": "adadelta", "rho": 0.0, "eps": 1.0},
+        {"method": "adadelta", "gradient_scale": 1.0, "rho": 0.0, "eps": 1.0},
         {"method": "sgd", "decay_rate": 1.0, "decay_start": 1, "decay_every": 1},
         {"schedule": "constant", "warmup_steps": 0, **ADAM},
     ],
@@ -127,9 +127,12 @@ def test_exponential_schedule_of_adam_decays_every_5000_updates():
             optimizer.build(**options | change)
 
 
-def test_adadelta_equals_algorithm_1_of_zeiler_2012():
+@pytest.mark.parametrize("scale", [1.0, 0.04])
+def test_adadelta_equals_algorithm_1_of_zeiler_2012(scale):
+    """The gradient of a scaled loss is scaled back before it is clipped."""
     rho, eps = 0.95, 1e-6
-    adadelta = optimizer.build(method="adadelta", learning_rate=1.0, rho=rho, eps=eps, clip=1.0)
+    options = {"learning_rate": 1.0, "rho": rho, "eps": eps, "clip": 1.0}
+    adadelta = optimizer.build(method="adadelta", gradient_scale=1 / scale, **options)
     state = adadelta.init(jnp.zeros(2))
     squared_gradient = squared_update = np.zeros(2)
     for gradient in ([0.3, -0.4], [3.0, 4.0], [-0.1, 0.0], [0.2, -0.9]):
@@ -137,7 +140,7 @@ def test_adadelta_equals_algorithm_1_of_zeiler_2012():
         squared_gradient = rho * squared_gradient + (1 - rho) * g**2
         update = -np.sqrt(squared_update + eps) / np.sqrt(squared_gradient + eps) * g
         squared_update = rho * squared_update + (1 - rho) * update**2
-        updates, state = adadelta.update(jnp.array(gradient), state, jnp.zeros(2))
+        updates, state = adadelta.update(scale * jnp.array(gradient), state, jnp.zeros(2))
         np.testing.assert_allclose(updates, update, rtol=1e-4)
 
 
