@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clip": 0.2,
         "epochs": 3,
         "minibatches": 2,
-        "value_weight": 0.1,
+        "value_weight": 0.5,
         "entropy_weight": 0.05,  # at step 0; decays linearly to 0 at `entropy_steps`
     }
     config.optimizer = {

@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.name = "snail_maze"
     config.rows, config.paper = (), {}
     config.environment = {"kind": "maze", "sizes": {"cells": 4, "horizon": 40}}
-    config.ppo.update(gae_lambda=0.95, entropy_weight=0.02)
+    config.ppo.update(gae_lambda=0.95, value_weight=0.1, entropy_weight=0.02)
 
     if variant == "smoke":
         config.environment.sizes.update(cells=2, horizon=4)

@@ -174,7 +174,9 @@ class MetaRL(ShowsAttention):
         Returns depend mostly on the number of remaining steps, which is the same in all trials. The
         baseline is therefore the batch mean at each step plus the network's value, which predicts
         the deviation from that mean in standard deviations. Learning is thus invariant to the scale
-        of the rewards, and the network need not count steps.
+        of the rewards, and the network need not count steps. The targets of the values are the
+        returns themselves: with a small λ, targets by temporal differences pass on the later
+        benefit of exploration too slowly.
         """
         options = self.config.ppo
         trials = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), trials)
@@ -193,7 +195,7 @@ class MetaRL(ShowsAttention):
             trials.actions,
             log_probs,
             normalized,
-            values + advantages / scale,
+            (returns - mean) / scale,
         )
 
     # Evaluation.

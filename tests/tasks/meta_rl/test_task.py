@@ -96,6 +96,15 @@ def test_log_probs_of_rollout_match_whole_sequence(training, to_experience):
     assert abs(metrics["kl"]) < 1e-6 and metrics["clip_fraction"] == 0
 
 
+def test_targets_of_the_values_are_normalized_discounted_returns(training, to_experience):
+    rewards, returns = np.asarray(training.after.rewards), []
+    for reward in rewards[::-1]:
+        returns.insert(0, reward + training.task.config.ppo.discount * np.sum(returns[:1], 0))
+    deviations = np.stack(returns) - np.mean(returns, axis=1, keepdims=True)
+    expected = deviations.T / deviations.std()
+    np.testing.assert_allclose(to_experience(training.after).returns, expected, atol=1e-4)
+
+
 def test_experience_is_invariant_to_reward_scale_and_offset_by_step(training, to_experience):
     trials = training.after
     offset = jnp.arange(len(trials.rewards), dtype=jnp.float32)[:, None]
