@@ -198,7 +198,7 @@ class Trainer:
             self.evaluate_dev()  # in case the process ended between saving and evaluating
         batches = self.task.batches("train", self.step) if self.step < last else iter(())
         batch = self.next_batch(batches) if self.step < last else None
-        in_flight = None
+        in_flight, signal = None, 0
         while self.step < last:
             train_step, step_flops = self.compile(batch)
             with profiler.step(self.step, wait=lambda: jax.block_until_ready(self.state)):
@@ -224,7 +224,8 @@ class Trainer:
                     "command again to resume.",
                     signal,
                 )
-        if signal := stop(last + 1):  # a signal after the check of the last step
+        # After the last step, so that a signal in its evaluation stops the run before the tests.
+        if signal := signal or stop(last + 1):
             raise Interrupted(
                 f"Stopped after the last step, {last}; run the same command again to evaluate.",
                 signal,

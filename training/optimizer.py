@@ -141,9 +141,8 @@ def adadelta(
         clip: maximum global norm of the gradient; 0 disables clipping.
     """
     rate = optax.constant_schedule(learning_rate)
-    tx = optax.adadelta(rate, rho=rho, eps=eps)
-    clipped = _clipped(optax.clip_by_global_norm, clip, tx, rate)
-    tx = optax.chain(optax.scale(gradient_scale), optax.GradientTransformation(*clipped[:2]))
+    clipping = optax.clip_by_global_norm(clip) if clip else optax.identity()
+    tx = optax.chain(optax.scale(gradient_scale), clipping, optax.adadelta(rate, rho=rho, eps=eps))
     return Optimizer(tx.init, tx.update, rate)
 
 

@@ -32,8 +32,7 @@ LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 MUTABLE_KEYS = re.compile(
     r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|rows|paper\..*"
 )
-# Keys of weight files, which may move when a run is resumed; a run with such a file must not resume
-# without one.
+# Keys of weight files, which may move when a run is resumed. A key that had a file must keep one.
 MOVABLE_KEYS = re.compile(r".*_weights")
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
@@ -191,12 +190,12 @@ def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict
                 f"The learning rate schedule of {path} ends at step {old}, so the run cannot be "
                 "extended: use a different --workdir."
             )
-        moved = MOVABLE_KEYS.fullmatch(key) and old and new
+        moved = MOVABLE_KEYS.fullmatch(key) and all(isinstance(x, str) and x for x in (old, new))
         # Compared as JSON, where NaN equals itself.
         if json.dumps(old) == json.dumps(new) or extended or moved or MUTABLE_KEYS.fullmatch(key):
             continue
-        trained = any(path.glob("checkpoints/[0-9]*"))
-        remedy = "use" if trained else "remove it, because it has no checkpoint, or use"
+        trained = any(any(path.glob(x)) for x in ("checkpoints/[0-9]*", "*.safetensors"))
+        remedy = "use" if trained else "the run has no checkpoint: remove the directory, or use"
         raise UserError(
             f"{path} belongs to a run with a different config: {key} was {old!r} and is now "
             f"{new!r}; {remedy} a different --workdir, or the previous value."

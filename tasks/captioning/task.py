@@ -171,7 +171,9 @@ class Captioning(Supervised):
     # Evaluation.
 
     def has_metric(self, name: str) -> bool:
-        """Return whether the dev split may have a metric; pointing requires boxes."""
+        """Return whether the dev split may have a metric; datasets without boxes lack pointing."""
+        if name.startswith("pointing") and self.config.model.attention.alignment == "none":
+            return False
         return metrics.NAMES.fullmatch(name) is not None
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:

@@ -174,9 +174,9 @@ class MetaRL(ShowsAttention):
         Returns depend mostly on the number of remaining steps, which is the same in all trials. The
         baseline is therefore the batch mean at each step plus the network's value, which predicts
         the deviation from that mean in standard deviations. Learning is thus invariant to the scale
-        of the rewards, and the network need not count steps. The targets of the values are the
-        returns themselves: with a small λ, targets by temporal differences pass on the later
-        benefit of exploration too slowly.
+        of the rewards, and the network need not count steps. The value targets are these
+        normalized deviations of the discounted returns. TD(λ) targets with a small λ would
+        propagate the later rewards of exploration too slowly.
         """
         options = self.config.ppo
         trials = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), trials)

@@ -92,7 +92,7 @@ def test_cudnn_equals_xla(causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_fused_kernel_equals_xla(causal, monkeypatch):
-    """JAX's kernel in XLA replaces cuDNN's; both read the mean value for a fully masked query."""
+    """JAX's XLA kernel replaces cuDNN's; it returns the mean of the values for a masked query."""
     kernel = jax.nn.dot_product_attention
     in_xla = lambda *args, **options: kernel(*args, **(options | {"implementation": "xla"}))
     monkeypatch.setattr(jax.nn, "dot_product_attention", in_xla)

@@ -242,9 +242,9 @@ def test_different_config_is_rejected_naming_the_key_and_both_values(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(UserError, match="optimizer.learning_rate was 0.01 and is now 0.5"):
         run.open_workdir(toy_config(optimizer__learning_rate=0.5), str(tmp_path))
-    with pytest.raises(UserError, match="30; remove it, because it has no checkpoint, or use a"):
+    with pytest.raises(UserError, match="30; the run has no checkpoint: remove the directory"):
         run.open_workdir(toy_config(train__steps=30), str(tmp_path))
-    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    (tmp_path / "weights.safetensors").touch()
     with pytest.raises(UserError, match="train.steps was 40 and is now 30; use a different"):
         run.open_workdir(toy_config(train__steps=30), str(tmp_path))
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.01

@@ -21,10 +21,10 @@ def load(source: str, **options: Any) -> Mapping[str, CaptionedImages]:
 
     Args:
         source: name of the dataset.
-        options: the other values of `config.data`, the arguments of its function.
+        options: the other values of `config.data`, passed to the function of the dataset.
 
     Raises:
         UserError: if the dataset or an option is unknown, or the data are faulty.
     """
-    load = lookup(DATASETS, source, key="data.source", section="data", options=options)
-    return load(**options)
+    read = lookup(DATASETS, source, key="data.source", section="data", options=options)
+    return read(**options)
