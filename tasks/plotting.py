@@ -207,7 +207,7 @@ def line_plot(
     if optimum is not None:
         axes.axhline(optimum, color="k", linestyle="--", linewidth=1, label="optimum")
     _style_axes(axes, xlabel, ylabel)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)  # not over the optimum
     return figure
 
 
