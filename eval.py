@@ -37,6 +37,7 @@ from ml_collections import ConfigDict, config_flags
 
 import tasks
 from tasks import attention_maps, viewer
+from tasks.attention_kernel import replace_unavailable_kernel
 from tasks.base import (
     ImageCaptioner,
     InstanceSolver,
@@ -44,7 +45,6 @@ from tasks.base import (
     SupportsEnsemble,
     Translator,
     WordAligner,
-    replace_unavailable_kernel,
 )
 from tasks.files import is_writable
 from tasks.images import list_images

@@ -1,6 +1,5 @@
 """Interface between a task and the training loop, and the base class of supervised tasks."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -15,12 +14,9 @@ from matplotlib.figure import Figure
 
 from tasks import viewer
 from tasks.attention_maps import AttentionMap
-from training import cli
 from training.errors import UserError
 from training.optimizer import Optimizer
 from training.state import TrainState
-
-CUDNN_WIDTH = 256  # of a head; 128 before the Hopper generation
 
 Batch = Any  # a pytree of arrays with the same leading dimension, the batch size
 Metrics = dict[str, Float[Array, ""]]
@@ -107,37 +103,6 @@ def largest_batch(task: Any) -> Batch:
         return task.largest_batch()
     first = next(task.batches("train", 0))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), first)
-
-
-def check_kernel(model: Any) -> None:
-    """Check that this machine has the attention kernel of a config's `model` section.
-
-    Raises:
-        UserError: if `implementation` is 'cudnn' without an NVIDIA GPU or a 16-bit `dtype`, or with
-            widths of the heads that the kernel does not support.
-    """
-    if model.get("implementation") != "cudnn":
-        return
-    if jax.default_backend() != "gpu" or model["dtype"] not in ("bfloat16", "float16"):
-        raise UserError(
-            "model.implementation='cudnn' needs an NVIDIA GPU and model.dtype='bfloat16' or "
-            "'float16': pass --config.model.implementation=xla, or such a dtype."
-        )
-    widths = {model["key_width"], model["value_width"]}
-    if len(widths) > 1 or max(widths) > CUDNN_WIDTH or max(widths) % 8:
-        raise UserError(
-            "model.implementation='cudnn' needs model.key_width equal to model.value_width, a "
-            f"multiple of 8, and at most {CUDNN_WIDTH}: pass --config.model.implementation=xla, or "
-            "such widths."
-        )
-
-
-def replace_unavailable_kernel(config: Any) -> None:
-    """Replace the fused attention of NVIDIA GPUs on other hardware; results differ by rounding."""
-    implementation = dict(cli.config_items(config)).get("model.implementation")
-    if implementation == "cudnn" and jax.default_backend() != "gpu":
-        config.model.implementation = "xla"
-        print("note: Without an NVIDIA GPU, model.implementation is 'xla'.", file=sys.stderr)
 
 
 @runtime_checkable

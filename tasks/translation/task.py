@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from models import EncoderDecoder
 from models.encoder_decoder import Segments
+from tasks.attention_kernel import check_kernel
 from tasks.attention_maps import AttentionMap
-from tasks.base import Supervised, check_kernel
+from tasks.base import Supervised
 from tasks.hard_attention import check_alignment
 from tasks.subsets import fixed_sample
 from tasks.translation import ensemble, metrics

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import tasks
-from tasks.base import check_kernel
+from tasks.attention_kernel import check_kernel
 from tests import toy
 from training.errors import UserError
 
