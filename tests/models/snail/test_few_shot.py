@@ -31,7 +31,7 @@ def test_queries_do_not_depend_on_each_other():
     images = jax.random.uniform(KEY, (3, 4 + 2, 16, 16, 1))
     labels = jnp.array([[0, 0, 1, 1], [0, 1, 1, 0], [1, 0, 1, 0]])
 
-    @jax.jit
+    @unoptimized_jit
     def classify():
         params = jax.tree.map(lambda x: x + 0.1, nnx.state(create()))  # the output starts at zero
         classifier = nnx.merge(graphdef, params)
