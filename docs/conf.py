@@ -36,6 +36,8 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = False
 html_math_renderer = "mathml"
+# Otherwise `problem_type = Triangulation` of a task links the source of the class to the task.
+viewcode_follow_imported_members = False
 
 # Cross-references must resolve, except for types in signatures, which belong to other libraries.
 nitpicky = True
