@@ -81,11 +81,11 @@ def main(argv: list[str]) -> int:
 
 def train() -> None:
     """Build the task and train it."""
-    connection = (COORDINATOR, PROCESSES, PROCESS_ID)
-    if not DISTRIBUTED.value and any(flag.value is not None for flag in connection):
-        raise UserError("--coordinator, --processes and --process_id need --distributed.")
+    connection = COORDINATOR.value, PROCESSES.value, PROCESS_ID.value
     if DISTRIBUTED.value:
-        hosts.initialize_distributed(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value)
+        hosts.initialize_distributed(*connection)
+    elif connection != (None, None, None):
+        raise UserError("--coordinator, --processes and --process_id need --distributed.")
     mesh.initialize_devices()
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)

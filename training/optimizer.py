@@ -141,9 +141,9 @@ def adadelta(
         clip: maximum global norm of the gradient; 0 disables clipping.
     """
     rate = optax.constant_schedule(learning_rate)
-    clipping = optax.clip_by_global_norm(clip) if clip else optax.identity()
-    tx = optax.chain(optax.scale(gradient_scale), clipping, optax.adadelta(rate, rho=rho, eps=eps))
-    return Optimizer(tx.init, tx.update, rate)
+    tx = optax.chain(optax.scale(gradient_scale), optax.adadelta(rate, rho=rho, eps=eps))
+    # The bound is for the scaled gradient.
+    return _clipped(optax.clip_by_global_norm, clip / gradient_scale, tx, rate)
 
 
 def _clipped(clipping: Callable[[float], Any], bound: float, tx: Any, rate: Any) -> Optimizer:

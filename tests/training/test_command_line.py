@@ -19,6 +19,12 @@ TOY = "--config=tests/toy.py"
 NMT = "--config=configs/transformer_nmt.py:smoke"
 
 
+def start_run(config, workdir):
+    """Create a run directory with the first file that training writes."""
+    run.open_workdir(config, str(workdir))
+    (workdir / "metrics.jsonl").touch()
+
+
 # Flags.
 
 
@@ -121,8 +127,7 @@ def test_errors_in_a_flag_file_are_one_line(lines, message, tmp_path):
 
 
 def test_flag_file_sets_config_and_values(tmp_path):
-    run.open_workdir(toy_config(), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(toy_config(), tmp_path)
     (file := tmp_path / "flags.txt").write_text(f"{TOY}\n--config.seed=7\n--workdir={tmp_path}\n")
     done = run_in_process("train.py", f"--flagfile={file}")
     assert "seed was 0 and is now 7" in done.errors
@@ -204,8 +209,7 @@ def test_directory_without_results_may_be_reused_with_any_config(tmp_path):
 
 
 def test_config_of_an_earlier_run_is_completed(tmp_path):
-    run.open_workdir(toy_config(), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(toy_config(), tmp_path)
     config = toy_config()
     with config.unlocked():
         config.option = "new"
@@ -217,8 +221,7 @@ def test_config_of_an_earlier_run_is_completed(tmp_path):
 
 
 def test_run_of_another_task_is_rejected_without_completing_it(tmp_path):
-    run.open_workdir(toy_config(), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(toy_config(), tmp_path)
     config = toy_config()
     config.task = "memory"
     with pytest.raises(UserError, match="task was 'tests.toy' and is now 'memory'"):
@@ -227,8 +230,7 @@ def test_run_of_another_task_is_rejected_without_completing_it(tmp_path):
 
 def test_run_without_rows_and_with_other_printed_values_is_resumed(tmp_path):
     """Both are for the reader and do not affect the training."""
-    run.open_workdir(toy_config(), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(toy_config(), tmp_path)
     config = toy_config()
     with config.unlocked():
         config.rows = ("a2017/table 1/x",)
@@ -238,8 +240,7 @@ def test_run_without_rows_and_with_other_printed_values_is_resumed(tmp_path):
 
 
 def test_different_config_is_rejected_naming_the_key_and_both_values(tmp_path):
-    run.open_workdir(toy_config(), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(toy_config(), tmp_path)
     with pytest.raises(UserError, match="optimizer.learning_rate was 0.01 and is now 0.5"):
         run.open_workdir(toy_config(optimizer__learning_rate=0.5), str(tmp_path))
     with pytest.raises(UserError, match="30; the run has no checkpoint: remove the directory"):
@@ -251,8 +252,7 @@ def test_different_config_is_rejected_naming_the_key_and_both_values(tmp_path):
 
 
 def test_more_steps_other_devices_or_another_best_metric_are_accepted(tmp_path):
-    run.open_workdir(toy_config(), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(toy_config(), tmp_path)
     changes = {"train__best": "dev/cost", "train__best_mode": "max", "train__log_every": 9}
     run.open_workdir(toy_config(train__steps=50, mesh__fsdp=2, **changes), str(tmp_path))
     written = json.loads((tmp_path / "config.json").read_text())["train"]
@@ -268,8 +268,7 @@ def test_files_of_weights_may_move_but_not_disappear(tmp_path):
             config.evaluation = {"inception_weights": path}
         return config
 
-    run.open_workdir(config("/a/inception.pth"), str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(config("/a/inception.pth"), tmp_path)
     run.open_workdir(config("/b/inception.pth"), str(tmp_path))
     with pytest.raises(UserError, match="inception_weights was '/b/inception.pth' and is now ''"):
         run.open_workdir(config(""), str(tmp_path))
@@ -287,8 +286,7 @@ def test_cosine_schedule_cannot_be_extended(tmp_path):
     from configs import transformer_nmt
 
     config = transformer_nmt.get_config("smoke")
-    run.open_workdir(config, str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(config, tmp_path)
     config.train.steps = 6
     with pytest.raises(UserError, match="ends at step 4, so the run cannot be extended"):
         run.open_workdir(config, str(tmp_path))
@@ -300,8 +298,7 @@ def test_run_with_a_constant_learning_rate_can_be_extended(tmp_path):
 
     config = transformer_nmt.get_config("smoke")
     config.optimizer.schedule = "constant"
-    run.open_workdir(config, str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(config, tmp_path)
     config.train.steps += 2
     run.open_workdir(config, str(tmp_path))
     assert run.read_config(str(tmp_path)).optimizer.steps == config.train.steps
@@ -312,8 +309,7 @@ def test_decay_of_the_entropy_weight_cannot_be_extended(tmp_path):
 
     config = snail_bandits.get_config("smoke")
     config.optimizer.schedule = "constant"
-    run.open_workdir(config, str(tmp_path))
-    (tmp_path / "metrics.jsonl").touch()
+    start_run(config, tmp_path)
     config.train.steps += 2
     with pytest.raises(UserError, match="ppo.entropy_steps was 4 and is now 6"):
         run.open_workdir(config, str(tmp_path))
