@@ -18,8 +18,8 @@ Without the weights of Inception, add `--config.evaluation.inception_weights=
 --config.train.best=dev/fid_classifier`: the metrics then have the suffix `_classifier`.
 
 Not yet run.
-Sized for one accelerator. A step has 181 GFLOP; `--config.train.steps=100_000` takes an hour if a
-GPU reaches 5 TFLOP/s, an estimate.
+Sized for one accelerator. A step has 280 GFLOP (results/plans/sagan_cifar10.md);
+`--config.train.steps=100_000` takes an hour and a half if a GPU reaches 5 TFLOP/s, an estimate.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Soft, hard, straight-through and no attention in captions of scenes of digits.
 
 After Xu et al. 2015, Table 1; and every score with soft attention. No printed row: the scenes are
-generated. The doubly stochastic penalty is used with soft attention only, as in the paper. Without
+generated. The doubly stochastic penalty is not used (see configs/captioning_scenes.py). Without
 attention every word reads the mean annotation.
 
     python sweep.py --sweep=configs/sweeps/captioning_attention.py --parallel=2

@@ -2,7 +2,7 @@
 
     python sweep.py --sweep=configs/sweeps/luong_table1.py --config.data.dir=DIRECTORY
 
-`results` of the runs: perplexity, BLEU (`bleu_words`) and BLEU after the replacement of unknown
+`paper` of the runs: perplexity, BLEU (`bleu_words`) and BLEU after the replacement of unknown
 words. The learning curves of Figure 5 are `dev/perplexity` in the `metrics.jsonl` of the runs. The
 figure of the sweep is Figure 6, BLEU by source length.
 

@@ -4,7 +4,7 @@ RNNsearch is compared with the encoder-decoder of Cho et al. 2014, which has one
 the source. In the paper, the BLEU of RNNsearch does not depend on the sentence length, and the BLEU
 of the control decreases from about 20 words. Here the metric is exact match of English-German
 number words by source length in tokens. No printed row: the corpus is generated. Dashed lines are
-numbers with more digits than in training.
+numbers with more nonzero digits than in training.
 
     python sweep.py --sweep=configs/sweeps/sentence_length.py --parallel=2
 

@@ -5,7 +5,7 @@ confidence intervals of SNAIL are +- 0.6 to 1.0 for 100 pulls, 2.5 to 4.9 for 50
 
     python sweep.py --sweep=configs/sweeps/snail_bandits_large.py --parallel=2
 
-A batch contains 100,000 pulls. The runs with 500 and 1,000 pulls have not been trained yet.
+A batch contains 100,000 pulls. Only SNAIL with 100 pulls of 5 and 10 arms has recorded results.
 
 Sized for one GPU shared by many runs: 42 runs; with 100 pulls, a few minutes each on an idle GPU.
 """
