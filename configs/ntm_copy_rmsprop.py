@@ -8,7 +8,7 @@ the sequences.
     python train.py --config=configs/ntm_copy_rmsprop.py --workdir=runs/ntm_copy_rmsprop
 
 Expected: `test/bits_per_sequence` of 0.002, and below 0.1 after 200,000 sequences; no errors up to
-length 50, and `test_120/bit_errors` of 71 of 960: results/ntm_copy_rmsprop.
+length 50, and `test_120/bit_errors` of 71 of 1,080: results/ntm_copy_rmsprop.
 
 Sized for a laptop: eleven minutes on an idle CPU core. `model.stay_bias` is 0; values not stated
 here are those of configs/ntm_copy.py.

@@ -139,7 +139,12 @@ def adadelta(
         rho: decay rate of the moving averages of the squared gradient and of the squared update.
         eps: constant added to both under the square root.
         clip: maximum global norm of the gradient; 0 disables clipping.
+
+    Raises:
+        UserError: if `gradient_scale` or `eps` is 0.
     """
+    if not (gradient_scale and eps):
+        raise UserError("optimizer.gradient_scale and optimizer.eps of adadelta must not be 0.")
     rate = optax.constant_schedule(learning_rate)
     tx = optax.chain(optax.scale(gradient_scale), optax.adadelta(rate, rho=rho, eps=eps))
     # The bound is for the scaled gradient.

@@ -125,6 +125,9 @@ class FeedForwardController(nnx.Module):
     """Controller with one hidden layer, `tanh(W x_t + U r_{t-1} + b)`, and no state.
 
     Args: as for `LSTMController`.
+
+    Raises:
+        ValueError: if `layers` is not 1.
     """
 
     def __init__(

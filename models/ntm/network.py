@@ -21,7 +21,7 @@ from models.recurrence import append_bias, append_one, rnn_scan
 
 MemoryInit = Literal["constant", "learned", "random"]
 INITIAL_CONSTANT = 1e-6  # every memory cell of the "constant" initialization (Collier & Beel 2018)
-INITIAL_STDDEV = 0.5  # of memory cells of the "learned" and "random" initializations
+INITIAL_STDDEV = 0.5  # of memory cells, for "learned" and (before truncation) "random"
 INITIAL_FOCUS = 10.0  # initial logit of row 0 in the learned initial weightings
 
 
@@ -94,6 +94,10 @@ class NTM(nnx.Module):
         backward_clip: bound of the gradient components of a step's state and products during the
             backward pass (10 in sec. 4.6); 0 for none.
         key: PRNG key of the initial weights.
+
+    Raises:
+        ValueError: if `controller`, `layers` or `memory_init` is invalid, or the memory has fewer
+            rows than there are shifts.
     """
 
     def __init__(

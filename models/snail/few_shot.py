@@ -186,7 +186,7 @@ class FewShotClassifier(nnx.Module):
         key: PRNG key of the initialization.
 
     Raises:
-        ValueError: if the encoder is unknown.
+        ValueError: if the encoder is unknown, or a block, `remat` or the image size is invalid.
     """
 
     def __init__(

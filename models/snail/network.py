@@ -246,27 +246,30 @@ def parse_blocks(blocks: str) -> list[tuple[str, tuple[int, ...]]]:
     """Parse blocks: 'TC(32) Att(32,16)' becomes `[("TC", (32,)), ("Att", (32, 16))]`.
 
     Raises:
-        ValueError: if the string does not have this form.
+        ValueError: if the string does not have this form, has no block, or a size is 0.
     """
     num_sizes = {"TC": 1, "Att": 2, "GRU": 1}
     parsed = []
     for block in blocks.split():
         match = re.fullmatch(r"(TC|Att|GRU)\((\d+(?:,\d+)*)\)", block)
         sizes = tuple(map(int, match[2].split(","))) if match else ()
-        if not match or len(sizes) != num_sizes[match[1]]:
+        if not match or 0 in sizes or len(sizes) != num_sizes[match[1]]:
             raise ValueError(
                 f"invalid block {block!r}: write blocks like 'TC(32) Att(32,16)' or 'GRU(256)', "
-                "without spaces inside the parentheses"
+                "with positive sizes and without spaces inside the parentheses"
             )
         parsed.append((match[1], sizes))
+    if not parsed:
+        raise ValueError("blocks is empty: write blocks like 'TC(32) Att(32,16)'")
     return parsed
 
 
 class SNAIL(nnx.Module):
     """Policy and value function: an embedding, a backbone, and output heads.
 
-    With the single block `GRU(256)`, the model is RL². In both papers the value function is a
-    separate model. Here the value function shares the backbone of the policy.
+    With the single block `GRU(256)`, the model is RL², except for the linear embedding of the
+    inputs. In both papers the value function is a separate model. Here the value function shares
+    the backbone of the policy.
 
     Args:
         inputs: I, input channels of a step.
@@ -276,6 +279,9 @@ class SNAIL(nnx.Module):
         max_length: T, length of a trial in steps.
         remat: see `Backbone`.
         key: PRNG key of the initialization.
+
+    Raises:
+        ValueError: if a block or `remat` is invalid.
     """
 
     def __init__(

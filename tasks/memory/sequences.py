@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from training.errors import UserError
-
 Sizes = Mapping[str, Any]  # integers, concrete or traced
 
 
@@ -32,7 +30,7 @@ class SequenceTask:
         ranges: smallest and largest value of each size, by name.
 
     Raises:
-        UserError: if a size is unknown or missing, or a range is empty.
+        ValueError: if a size is unknown or missing, or a range is empty.
     """
 
     size_names: tuple[str, ...]
@@ -41,15 +39,15 @@ class SequenceTask:
 
     def __init__(self, **ranges: tuple[int, int]):
         if set(ranges) != set(self.size_names):
-            raise UserError(
-                f"The sizes of {type(self).__name__} are {', '.join(self.size_names)}, "
-                f"not {', '.join(ranges) or 'none'}."
+            raise ValueError(
+                f"the sizes of {type(self).__name__} are {', '.join(self.size_names)}, "
+                f"not {', '.join(ranges) or 'none'}"
             )
-        for name, (low, high) in ranges.items():
-            if not 0 < low <= high:
-                raise UserError(
-                    f"The range of '{name}' must have 0 < low <= high, not ({low}, {high})."
-                )
+        for name, bounds in ranges.items():
+            match bounds:
+                case (int(low), int(high)) if 0 < low <= high:
+                    continue
+            raise ValueError(f"{name} must be (low, high) with 0 < low <= high, not {bounds}")
         self.ranges = ranges
         self.max_sizes = {name: high for name, (_, high) in ranges.items()}
 
@@ -164,7 +162,7 @@ class Recall(SequenceTask):
         super().__init__(**ranges)
         low, _ = self.ranges["items"]
         if low < 2:
-            raise UserError(f"Associative recall needs at least 2 items, not {low}.")
+            raise ValueError(f"associative recall needs at least 2 items, not {low}")
 
     def steps(self, sizes):
         return (self.item + 1) * sizes["items"] + 2 * self.item + 2
@@ -258,7 +256,7 @@ class PrioritySort(SequenceTask):
         super().__init__(**ranges)
         top_k, items = self.max_sizes["top_k"], self.ranges["items"][0]
         if top_k > items:
-            raise UserError(f"Priority sort cannot return the top {top_k} of {items} items.")
+            raise ValueError(f"priority sort cannot return the top {top_k} of {items} items")
 
     def steps(self, sizes):
         return sizes["items"] + 1 + sizes["top_k"]

@@ -6,6 +6,7 @@ exactly as many steps as the batch needs.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -67,8 +68,9 @@ class MemoryTask(Supervised):
 
     Metrics, averaged over sequences: `bits_per_sequence`, the cross-entropy of the targets, which
     is the cost that the paper reports; `bit_errors`, the number of wrong output bits after
-    rounding; `exact_match`, the fraction of sequences without a bit error; and for dynamic n-grams
-    `optimal_bits`, the cost of the optimal estimator, and `excess_bits`, the difference of both.
+    rounding, including those of delimiter channels; `exact_match`, the fraction of sequences
+    without a bit error; and for dynamic n-grams `optimal_bits`, the cost of the optimal estimator,
+    and `excess_bits`, the difference of both.
     """
 
     unit = "sequences"
@@ -86,8 +88,10 @@ class MemoryTask(Supervised):
         create = functools.cache(SEQUENCE_TASKS[name])  # equal splits share a compiled program
         with config_section("data"):
             self.tasks: dict[str, SequenceTask] = {"train": create(**sizes), "dev": create(**sizes)}
-        with config_section("evaluation"):
-            for split, changes in config.evaluation.splits.items():
+        for split, changes in config.evaluation.splits.items():
+            if split in self.tasks:
+                raise UserError(f"evaluation.splits cannot have a split named {split!r}.")
+            with config_section(f"evaluation.splits.{split}"):
                 self.tasks[split] = create(**(sizes | dict(changes)))
         self._jit_metrics = jax.jit(self._metrics, static_argnames="task")
         with config_section("model"):
@@ -99,6 +103,10 @@ class MemoryTask(Supervised):
         channels: dict[str, Any] = {"inputs": task.inputs, "outputs": task.outputs}
         if sizes["heads"]:
             return NTM(**channels, **sizes, key=key)
+        # Unknown keys are errors.
+        inspect.signature(NTM.__init__).bind(self, **channels, **sizes, key=key)
+        if sizes["controller"] != "lstm":
+            raise ValueError("a model without heads needs the controller 'lstm'")
         sizes = {name: sizes[name] for name in ("hidden", "layers", "backward_clip")}
         return LSTMBaseline(**channels, **sizes, key=key)
 

@@ -12,6 +12,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+class Options(NamedTuple):
+    """Hyperparameters of training.
+
+    Attributes:
+        discount: γ.
+        gae_lambda: λ of the advantages.
+        clip: largest deviation of the probability ratio from 1.
+        epochs: passes over the trials of a step.
+        minibatches: parts of a batch; each gives one optimizer update per epoch.
+        value_weight: factor of the squared error of the values in the loss.
+        entropy_weight: factor of the entropy bonus at step 0; decays linearly to 0.
+        entropy_steps: step at which `entropy_weight` reaches 0.
+    """
+
+    discount: float
+    gae_lambda: float
+    clip: float
+    epochs: int
+    minibatches: int
+    value_weight: float
+    entropy_weight: float
+    entropy_steps: int
+
+
 class Experience(NamedTuple):
     """Training data collected by the behavior policy."""
 

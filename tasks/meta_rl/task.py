@@ -63,10 +63,14 @@ class MetaRL(ShowsAttention):
             )
         with config_section("environment"):
             self.environment: Environment = ENVIRONMENTS[kind](**config.environment.sizes)
-        if config.batch % config.ppo.minibatches:
+        with config_section("ppo"):
+            self.options = ppo.Options(**config.ppo)
+        if config.batch < 2:
+            raise UserError("batch must be at least 2 trials, because the baseline is their mean.")
+        if config.batch % self.options.minibatches:
             raise UserError(
                 f"A batch of {config.batch} trials cannot be split into ppo.minibatches="
-                f"{config.ppo.minibatches} equal parts: make the batch size a multiple of it."
+                f"{self.options.minibatches} equal parts: make the batch size a multiple of it."
             )
         with config_section("model"):
             self.graphdef = nnx.graphdef(nnx.eval_shape(lambda: self.create(jax.random.key(0))))
@@ -127,7 +131,7 @@ class MetaRL(ShowsAttention):
 
     def train_step(self, state: TrainState, batch, key: Array):
         """Run a batch of trials, then update the policy for several epochs of minibatches."""
-        options = self.config.ppo
+        options = self.options
         trials = self.rollout(state.params, trial_keys(key, batch["index"]))
         # Trials are independent and identically distributed, so the split needs no shuffling.
         split = lambda x: microbatches(x, options.minibatches)
@@ -178,7 +182,7 @@ class MetaRL(ShowsAttention):
         normalized deviations of the discounted returns. TD(λ) targets with a small λ would
         propagate the later rewards of exploration too slowly.
         """
-        options = self.config.ppo
+        options = self.options
         trials = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), trials)
         log_probs, values = trials.outputs
         returns = ppo.generalized_advantages(
@@ -210,9 +214,10 @@ class MetaRL(ShowsAttention):
 
         On the test split the baselines run in the same trials (`reward_gittins`), and `optimum` is
         the expected reward of the optimal policy. For Markov decision processes, `normalized` is
-        the mean reward divided by the mean optimum. If a trial has two episodes, `steps_1` and
-        `steps_2` are their lengths; in mazes, `steps_optimum` is the length of the shortest path,
-        at most the horizon.
+        the mean reward divided by the mean optimum, and `normalized_discounted` the mean reward
+        divided by `optimum_discounted`, the discounted optimum. If a trial has two episodes,
+        `steps_1` and `steps_2` are their lengths; in mazes, `steps_optimum` is the length of the
+        shortest path, at most the horizon.
         """
         test = split == "test"
         rewards, scalars = self._test_rewards(state) if test else self._mean_rewards(state, split)

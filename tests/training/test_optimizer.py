@@ -154,4 +154,7 @@ def test_invalid_options_are_errors():
         rate(1, schedule="inverse_sqr", **options)
     with pytest.raises(UserError, match="'cosine' needs optimizer.steps"):
         rate(1, schedule="cosine", **options)
+    zero = {"learning_rate": 1.0, "gradient_scale": 0.0, "rho": 0.95, "eps": 1e-6, "clip": 1.0}
+    with pytest.raises(UserError, match="of adadelta must not be 0"):
+        optimizer.build(method="adadelta", **zero)
     assert rate(20, schedule="constant", **options, steps=10) == 1.0

@@ -148,8 +148,14 @@ def test_step_flops_of_dense_block_do_not_depend_on_dilation():
 
 
 @pytest.mark.parametrize(
-    "blocks", ["TC", "TC(3,4)", "Att(32)", "TC(8),TC(8)", "Conv(3)", "Att(3, 4)"]
+    "blocks",
+    ["TC", "TC(3,4)", "Att(32)", "TC(8),TC(8)", "Conv(3)", "Att(3, 4)", "TC(0)", "Att(0,4)"],
 )
 def test_invalid_block_is_rejected(blocks):
     with pytest.raises(ValueError, match="invalid block '.*': write blocks like"):
         parse_blocks(blocks)
+
+
+def test_model_without_blocks_is_rejected():
+    with pytest.raises(ValueError, match="blocks is empty"):
+        parse_blocks(" ")

@@ -20,7 +20,6 @@ from tasks.memory.sequences import (
     sample_sizes,
 )
 from tests.models.tiny import unoptimized_jit
-from training.errors import UserError
 
 SIZES = {
     "copy": {"length": (1, 5)},
@@ -179,12 +178,14 @@ def test_sizes_are_uniform_with_both_bounds_included():
 @pytest.mark.parametrize(
     ("create", "message"),
     [
-        (lambda: Copy(lengths=(1, 2)), "The sizes of Copy are length, not lengths"),
-        (lambda: Copy(length=(3, 2)), "'length' must have 0 < low <= high, not .3, 2"),
+        (lambda: Copy(lengths=(1, 2)), "the sizes of Copy are length, not lengths"),
+        (lambda: Copy(length=(3, 2)), "length must be .* with 0 < low <= high, not .3, 2"),
+        (lambda: Copy(length=5), "length must be .low, high. with 0 < low <= high, not 5"),
         (lambda: PrioritySort(items=(4, 4), top_k=(2, 5)), "cannot return the top 5 of 4 items"),
         (lambda: Recall(items=(1, 3)), "needs at least 2 items, not 1"),
     ],
 )
+@pytest.mark.usefixtures("disable_type_checks")
 def test_invalid_sizes_are_rejected(create, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         create()

@@ -11,6 +11,7 @@ from tasks.memory.sequences import SequenceBatch, sample_batch
 from tasks.memory.task import cross_entropy
 from tests.commands import fast_compilation
 from tests.models.tiny import unoptimized_jit
+from training.errors import UserError
 
 KEY, BATCH = jax.random.key(0), {"index": jnp.asarray([0, 1, 2])}
 TARGET_BITS = 2 * 9  # two vectors of nine channels
@@ -105,3 +106,21 @@ def test_uniform_predictions_cost_one_bit_per_target(task, batch, metrics):
     nats, weight, sums = unoptimized_jit(lambda logits: task.loss(logits, BATCH, KEY))(logits)
     np.testing.assert_allclose(nats / weight, TARGET_BITS * np.log(2), rtol=1e-6)
     np.testing.assert_allclose(sums["bits_per_sequence"] / weight, TARGET_BITS, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation.splits.test.length": 5}, "'evaluation.splits.test': length must be"),
+        ({"evaluation.splits.train": {}}, "cannot have a split named 'train'"),
+        ({"model.heads": 0, "model.foo": 1}, "config section 'model': .* argument 'foo'"),
+        ({"model.heads": 0, "model.controller": "lsmt"}, "needs the controller 'lstm'"),
+    ],
+)
+@pytest.mark.usefixtures("disable_type_checks")
+def test_invalid_config_is_rejected(changes, message):
+    config = ntm_copy.get_config("smoke")
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=message):
+        tasks.build(config, "")

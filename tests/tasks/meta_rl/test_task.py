@@ -172,7 +172,10 @@ def test_episode_lengths_count_the_steps_of_finished_episodes():
         ),
         ({"environment.sizes.arms": 0}, "environment.sizes.arms must be at least 1"),
         ({"model.blocks": "TC32"}, "config section 'model': invalid block 'TC32'"),
+        ({"model.blocks": ""}, "config section 'model': blocks is empty"),
         ({"ppo.minibatches": 3}, "cannot be split into ppo.minibatches=3 equal parts"),
+        ({"ppo.clp": 0.2}, "config section 'ppo': .* unexpected keyword argument 'clp'"),
+        ({"batch": 1, "ppo.minibatches": 1}, "batch must be at least 2 trials"),
     ],
 )
 def test_invalid_config_is_rejected(changes, message):
