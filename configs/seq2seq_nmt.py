@@ -7,7 +7,7 @@ Translate", at a small size. No printed row: the corpus is generated. The alignm
 
     python train.py --config=configs/seq2seq_nmt.py --workdir=runs/seq2seq
 
-Expected: `test/exact_match` 1.000, and `test_long/exact_match` 0.994 (results/seq2seq_nmt).
+Expected: `test/exact_match` 0.999, and `test_long/exact_match` 0.998 (results/seq2seq_nmt).
 
 `model.attention` accepts any combination of score and alignment, for example
 `--config.model.attention.score=general --config.model.attention.alignment=local_p`.
