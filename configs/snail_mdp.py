@@ -7,7 +7,7 @@ planner.
     python train.py --config=configs/snail_mdp.py --workdir=runs/snail_mdp
 
 Expected: `test/normalized_discounted` of 0.760 (results/snail_mdp_laptop), above the best planner
-in the same trials, UCRL2 with 0.716. The model has half of the paper's blocks; the paper's model,
+in the same trials, UCRL2 with 0.716. The model has one of the paper's two `TC` blocks; the paper's,
 `--config.model.blocks="TC(32) TC(32) Att(32,32)"`, had 0.753 with earlier value targets
 (results/snail_mdp). The paper appears to normalize by a discounted optimum: its random policy has
 0.482, whereas a random policy earns 0.460 of the undiscounted optimum. The paper's results are

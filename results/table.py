@@ -114,10 +114,15 @@ HEADLINES = (
         f"{MISHRA} 3/N = 100, K = 5, SNAIL",
         "bandits, 5 arms, 100 pulls",
         "test/reward",
-        "snail_bandits_large",
-        "100-5-SNAIL",
+        "snail_bandits_k5",
     ),
-    Headline(f"{MISHRA} 4/N = 10, SNAIL", "MDPs, 10 episodes", RETURN, "snail_mdp", "10-SNAIL"),
+    Headline(
+        f"{MISHRA} 3/N = 100, K = 10, SNAIL",
+        "bandits, 10 arms, 100 pulls",
+        "test/reward",
+        "snail_bandits_k10",
+    ),
+    Headline(f"{MISHRA} 4/N = 10, SNAIL", "MDPs, 10 episodes", RETURN, "snail_mdp_laptop"),
     Headline(f"{MISHRA} 4/N = 25, SNAIL", "MDPs, 25 episodes", RETURN, "snail_mdp", "25-SNAIL"),
 )
 METRIC_NAMES = {
