@@ -28,7 +28,7 @@ def build(*, method: str, **options) -> Optimizer:
         options: all keyword arguments of the function with that name.
 
     Raises:
-        UserError: if the method is unknown, or an option is unknown or missing.
+        UserError: if the method is unknown, an option is unknown or missing, or a divisor is 0.
     """
     if method not in METHODS:
         raise UserError(
@@ -39,6 +39,9 @@ def build(*, method: str, **options) -> Optimizer:
         inspect.signature(METHODS[method]).bind(**options)
     except TypeError as error:
         raise UserError(f"Invalid options for optimizer.method {method!r}: {error}.") from error
+    for divisor in ("eps", "gradient_scale"):
+        if options.get(divisor) == 0:
+            raise UserError(f"optimizer.{divisor} of {method} must not be 0.")
     return METHODS[method](**options)
 
 
@@ -139,12 +142,7 @@ def adadelta(
         rho: decay rate of the moving averages of the squared gradient and of the squared update.
         eps: constant added to both under the square root.
         clip: maximum global norm of the gradient; 0 disables clipping.
-
-    Raises:
-        UserError: if `gradient_scale` or `eps` is 0.
     """
-    if not (gradient_scale and eps):
-        raise UserError("optimizer.gradient_scale and optimizer.eps of adadelta must not be 0.")
     rate = optax.constant_schedule(learning_rate)
     tx = optax.chain(optax.scale(gradient_scale), optax.adadelta(rate, rho=rho, eps=eps))
     # The bound is for the scaled gradient.

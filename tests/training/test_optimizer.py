@@ -144,6 +144,18 @@ def test_adadelta_equals_algorithm_1_of_zeiler_2012(scale):
         np.testing.assert_allclose(updates, update, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["adam", "rmsprop", "adadelta"])
+def test_eps_of_0_is_rejected(method):
+    """The update of a weight whose gradients are all zero would be 0 / 0."""
+    methods = {
+        "adam": {"schedule": "constant", "warmup_steps": 0, "b1": 0.9, "b2": 0.98},
+        "rmsprop": {"decay": 0.95, "momentum": 0.9},
+        "adadelta": {"gradient_scale": 1.0, "rho": 0.95},
+    }
+    with pytest.raises(UserError, match=f"optimizer.eps of {method} must not be 0"):
+        optimizer.build(method=method, learning_rate=1.0, clip=0.0, eps=0.0, **methods[method])
+
+
 def test_invalid_options_are_errors():
     options = {"learning_rate": 1.0, "warmup_steps": 1}
     with pytest.raises(UserError, match="Did you mean 'adam'"):
