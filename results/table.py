@@ -145,12 +145,15 @@ class Group(NamedTuple):
         sweep: name of the sweep, or empty.
         run: name in a sweep, without the seed; empty outside of sweeps.
         summaries: contents of `summary.json`, one per seed.
+        first_run: contents of `first_run.json`, the summary of the run whose weights the run
+            started from (`train.init_from`), or `None`.
     """
 
     folder: str
     sweep: str
     run: str
     summaries: list[dict]
+    first_run: dict | None = None
 
     @property
     def config(self) -> str:
@@ -183,9 +186,18 @@ class Group(NamedTuple):
         return f"[{self.folder}]({prefix}{self.folder})" + f" {self.run}" * bool(self.run)
 
     @property
-    def seconds(self) -> float:
-        """Mean training time of a run."""
-        return statistics.fmean(x["seconds"] for x in self.summaries)
+    def steps(self) -> str:
+        """Number of steps, with the first run's before it."""
+        runs = [self.first_run] * bool(self.first_run) + self.summaries[:1]
+        return " + ".join(f"{run['steps']:,}" for run in runs if run)
+
+    @property
+    def time(self) -> str:
+        """Mean training time of a run, including its first run."""
+        seconds = statistics.fmean(x["seconds"] for x in self.summaries)
+        if self.first_run:
+            return f"{format_duration(self.first_run['seconds'] + seconds)} (two runs)"
+        return format_duration(seconds)
 
 
 def main() -> None:
@@ -213,7 +225,7 @@ def headline_table() -> str:
                 compare(group.values(metric), printed, metric),
                 group.link("results/"),
                 group.unique("device", "; "),
-                format_duration(group.seconds),
+                group.time,
             )
         )
     header = ("paper", "task", "metric", "printed", "ours", "difference", "run", "hardware")
@@ -233,8 +245,8 @@ def full_table() -> str:
                     format_mean(ours),
                     "–" if printed is None else f"{printed:.4g}",
                     compare(ours, printed, metric),
-                    f"{group.summaries[0]['steps']:,}",
-                    format_duration(group.seconds),
+                    group.steps,
+                    group.time,
                     group.unique("seed"),
                     group.unique("device", "; "),
                 )
@@ -246,7 +258,8 @@ def full_table() -> str:
 def read_groups() -> Iterator[Group]:
     """Read all summaries, grouped by run.
 
-    The summary of a sweep lists its runs. For other runs, `summary_1.json` is that of seed 1.
+    The summary of a sweep lists its runs. Otherwise `summary_1.json` is the one of seed 1, and
+    `first_run.json` the one of the run whose weights the run started from.
     """
     for folder in sorted({path.parent for path in RESULTS.glob("*/summary*.json")}):
         contents = [json.loads(path.read_bytes()) for path in sorted(folder.glob("summary*.json"))]
@@ -257,8 +270,10 @@ def read_groups() -> Iterator[Group]:
             if "seed" in summary.get("overrides", {}):
                 name = re.sub(rf"(^|-){summary['seed']}$", "", name)
             runs.setdefault(name, []).append(summary)
+        first = folder / "first_run.json"
+        first_run = json.loads(first.read_bytes()) if first.exists() else None
         for name, summaries in runs.items():
-            yield Group(folder.name, sweep, name, summaries)
+            yield Group(folder.name, sweep, name, summaries, first_run)
 
 
 def selection_metric(config: str) -> str:

@@ -291,7 +291,7 @@ def markdown_table(results: Sequence[Result], metrics: Sequence[str]) -> str:
     labels = list(dict.fromkeys(k for x in results for k in x.run.labels if k != "seed"))
     paper_metrics = list(dict.fromkeys(name for x in results for name in x.run.paper))
     paper_columns = [f"paper {name}" for name in paper_metrics]
-    header = [*labels, *metrics, *paper_columns, "runs", "steps", "time"]
+    header = [*labels, *metrics, *paper_columns, "runs", "steps", "total time"]
     rows = []
     for group in group_repetitions(results):
         item, done = group[0].run, [x.summary for x in group if x.summary]

@@ -73,6 +73,15 @@ def test_further_seeds_of_a_run_share_its_row(results, tmp_path):
     )
 
 
+def test_time_and_steps_include_the_run_whose_weights_a_run_started_from(results, tmp_path):
+    first = SUMMARY | {"steps": 2000, "seconds": 35}
+    (tmp_path / "single" / "first_run.json").write_text(json.dumps(first))
+    assert table.full_table().splitlines()[2] == (
+        "| [single](single) | test/bleu | 35.14 | – | – | 2,000 + 8,000 | 1:01:40 (two runs) | 3 "
+        "| test device |"
+    )
+
+
 def test_seed_is_removed_from_the_name_of_a_run_only_after_a_hyphen(tmp_path, monkeypatch):
     """A seed on the command line of a sweep is in the overrides of runs without seeds in names."""
     names = ("n_5", "n_50", "5-0", "5-10", "0")

@@ -135,7 +135,7 @@ def test_requeued_runs_equal_local_runs(make_sweep):
     local = make_sweep(widths, *overrides, folder="local")
     assert local.run("--parallel=2")[0] == 0
     assert sweep.table() == local.table()
-    assert "| width | test/error | dev/error | runs | steps | time |" in output
+    assert "| width | test/error | dev/error | runs | steps | total time |" in output
 
 
 def test_restarted_sweep_finds_and_cancels_its_jobs(make_sweep):

@@ -261,7 +261,7 @@ def test_report_averages_seeds_and_lists_every_run(tmp_path):
     results = [item.result() for item in scheduled]
     table = sweeps.write_report(results, ("test/error",), tmp_path)
     assert table.splitlines() == [
-        "| width | test/error | paper test/error | runs | steps | time |",
+        "| width | test/error | paper test/error | runs | steps | total time |",
         "| --- | --- | --- | --- | --- | --- |",
         "| 4 | 0.5 ± 0.14 | 3 | 2 | 40 | 2:10 |",
         "| 8 | – | 3 | 0 | – | – |",
