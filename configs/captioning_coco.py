@@ -1,4 +1,4 @@
-"""Soft attention of Xu et al. 2015 on COCO.
+r"""Soft attention of Xu et al. 2015 on COCO.
 
 "Show, Attend and Tell: Neural Image Caption Generation with Visual Attention", Table 1, COCO, soft
 attention: BLEU-1 to BLEU-4 without brevity penalty of 70.7, 49.2, 34.4 and 24.3. With

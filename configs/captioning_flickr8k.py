@@ -1,4 +1,4 @@
-"""Soft attention of Xu et al. 2015 on Flickr8k.
+r"""Soft attention of Xu et al. 2015 on Flickr8k.
 
 "Show, Attend and Tell: Neural Image Caption Generation with Visual Attention", Table 1, Flickr8k,
 soft attention: BLEU-1 to BLEU-4 without brevity penalty of 67, 44.8, 29.9 and 19.5. With

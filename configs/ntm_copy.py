@@ -8,8 +8,8 @@ of 1 to 20 random vectors, and copies of length 120 with few errors.
 Expected: `test/bits_per_sequence` below 0.01, and at length 120 less than one wrong bit of 1,080,
 the end delimiter's channel included; see results/ntm_copy. Eight of ten seeds learn the task, and
 all eight have less than ten wrong bits; with a feed-forward controller and without the bias, ten
-seeds learn it, and five have less than ten (results/ntm_copy_seeds). Random vectors have 480, and
-an LSTM has 444.
+seeds learn it, and five have less than ten (results/ntm_copy_seeds). Random outputs have 480 wrong
+bits, and an LSTM has 444.
 
 At the end of the input the read head must be at the first row of the copy. With `model.stay_bias`,
 many seeds learn to wait there. Without this bias, heads often drift, or look the row up by its

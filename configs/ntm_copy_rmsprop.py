@@ -10,8 +10,8 @@ the sequences.
 Expected: `test/bits_per_sequence` of 0.002, and below 0.1 after 200,000 sequences; no errors up to
 length 50, and `test_120/bit_errors` of 71 of 1,080: results/ntm_copy_rmsprop.
 
-Sized for a laptop: eleven minutes on an idle CPU core. `model.stay_bias` is 0; values not stated
-here are those of configs/ntm_copy.py.
+Sized for a laptop: eleven minutes on an idle CPU core. `model.stay_bias` is 0; other values
+are from configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,8 @@ to 134 bits per sequence by the NTM, 137 by an LSTM, and 131 to 132 by the optim
 Expected: `test/excess_bits` 1.4, from `test/bits_per_sequence` 135.3 and `test/optimal_bits` 133.9:
 results/ntm_tasks.
 
-Sized for a laptop: a quarter of an hour on one CPU core. `model.stay_bias` is 0; values not stated
-here are those of configs/ntm_copy.py.
+Sized for a laptop: a quarter of an hour on one CPU core. `model.stay_bias` is 0; other values
+are from configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

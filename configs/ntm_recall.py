@@ -10,8 +10,8 @@ the feed-forward controller has less than 1 bit.
 Expected: `test/bits_per_sequence` below 0.001, and 0.11 for 20 items, three times as many as in
 training: results/ntm_tasks.
 
-Sized for a laptop: a quarter of an hour on one CPU core. `model.stay_bias` is 0; values not stated
-here are those of configs/ntm_copy.py.
+Sized for a laptop: a quarter of an hour on one CPU core. `model.stay_bias` is 0; other values
+are from configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,8 @@ not to more than ten repeats. The vectors have six bits: see `RepeatCopy`.
 Expected: `test/bits_per_sequence` 0.02, and `test_length_20/exact_match` 0.5 for 20 vectors and ten
 repeats. As in the paper, it does not generalize to more than ten repeats: results/ntm_tasks.
 
-Sized for a laptop: a quarter of an hour on one CPU core. `model.stay_bias` is 0; values not stated
-here are those of configs/ntm_copy.py.
+Sized for a laptop: a quarter of an hour on one CPU core. `model.stay_bias` is 0; other values
+are from configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

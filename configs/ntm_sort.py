@@ -8,8 +8,8 @@ about 10 to 20 bits per sequence after a million sequences; an LSTM has about 50
 Expected: `test/bits_per_sequence` 38 after 960,000 sequences: results/ntm_sort. After 320,000
 sequences it is 69, and 51 with the feed-forward controller of configs/sweeps/ntm_tasks.py.
 
-Sized for a laptop: an hour on one CPU core. `model.stay_bias` is 0; values not stated here are
-those of configs/ntm_copy.py.
+Sized for a laptop: an hour on one CPU core. `model.stay_bias` is 0; other values are from
+configs/ntm_copy.py.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Pointer network on the traveling salesman problem with 20 cities, by actor-critic training.
+r"""Pointer network on the traveling salesman problem with 20 cities, by actor-critic training.
 
 Paper: Bello et al. 2016, "Neural Combinatorial Optimization with Reinforcement Learning", table 2,
 TSP20, "RL pretraining": greedy 3.89, sampling 3.82, Active Search 3.82 (optimum 3.82).

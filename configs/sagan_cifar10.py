@@ -1,4 +1,4 @@
-"""Self-attention GAN on CIFAR-10.
+r"""Self-attention GAN on CIFAR-10.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. No printed row: the
 paper has no results on CIFAR-10. Sizes follow StudioGAN's SAGAN (attention at 16 x 16 in both

@@ -1,4 +1,4 @@
-"""Self-attention GAN on CIFAR-10, of a size for a CPU.
+r"""Self-attention GAN on CIFAR-10, of a size for a CPU.
 
 Zhang et al. 2019, "Self-Attention Generative Adversarial Networks", at 32 x 32. No printed row: the
 paper has no results on CIFAR-10. The networks have half of the width of configs/sagan_cifar10.py;

@@ -1,4 +1,4 @@
-"""Grapheme-to-phoneme conversion at the size of Toshniwal & Livescu.
+r"""Grapheme-to-phoneme conversion at the size of Toshniwal & Livescu.
 
 Paper: Toshniwal & Livescu 2016 (Toshniwal et al. 2016), "Jointly Learning to Align and Convert
 Graphemes to Phonemes with Neural Attention Models", table 1, one model with global attention: PER

@@ -1,4 +1,4 @@
-"""Luong's encoder-decoder on WMT 2014 English-German, at the size of the paper.
+r"""Luong's encoder-decoder on WMT 2014 English-German, at the size of the paper.
 
 Paper: Luong et al. 2015, "Effective Approaches to Attention-based Neural Machine Translation",
 Table 1, local-p attention with the general score and input feeding, newstest2014: perplexity 5.9,

@@ -9,7 +9,7 @@ index and 49.9 for a random policy.
 Expected: `test/reward` of 82.7 on 5,000 test bandits, and 82.8 after a second run that starts from
 these weights (results/snail_bandits_k10). In the same trials the Gittins index has 83.6.
 
-Sized for a laptop: 40 minutes on one CPU core. Values not stated here are those of
+Sized for a laptop: 40 minutes on one CPU core. Other values are from
 configs/snail_bandits_k5.py.
 """
 

@@ -1,4 +1,4 @@
-"""SNAIL on mini-ImageNet: 5-way classification from one to five examples of each class.
+r"""SNAIL on mini-ImageNet: 5-way classification from one to five examples of each class.
 
 Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", Table 2, 5-way mini-ImageNet:
 55.71 +- 0.99 with one shot and 68.88 +- 0.92 with five.

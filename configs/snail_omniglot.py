@@ -1,4 +1,4 @@
-"""SNAIL on Omniglot: 20-way classification from one to five examples of each character.
+r"""SNAIL on Omniglot: 20-way classification from one to five examples of each character.
 
 Paper: Mishra et al. 2018, "A simple neural attentive meta-learner", Table 1, Omniglot, 20-way:
 97.64 +- 0.30 with one shot and 99.36 +- 0.18 with five. The 5-way row, 99.07 +- 0.16 and 99.78 +-

@@ -1,4 +1,4 @@
-"""SNAIL on the one-shot classification task of Omniglot, trained on a small background set.
+r"""SNAIL on the one-shot classification task of Omniglot, trained on a small background set.
 
 Paper: Lake et al. 2019, "The Omniglot challenge: a 3-year progress report", the 20 runs of 20-way
 one-shot classification within alphabets, trained on five alphabets: an error of about 0.30 of the

@@ -1,4 +1,4 @@
-"""Pictures and tables of the executed pages."""
+"""Figures and tables of the executed pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -5,8 +5,8 @@ import textwrap
 from unittest import mock
 
 import pytest
+from ml_collections import ConfigDict
 
-from tests import toy
 from tests.commands import ROOT, fast_compilation
 from training.loop import fit
 
@@ -35,10 +35,11 @@ def test_example_task_of_contributing_trains(tmp_path, monkeypatch):
     (example,) = [x for x in python_examples("CONTRIBUTING.md") if "Supervised" in x]
     (tmp_path / "example_task.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)
-    config = toy.get_config()
+    (config_example,) = [x for x in python_examples("CONTRIBUTING.md") if "ConfigDict" in x]
+    namespace = {"ConfigDict": ConfigDict}
+    exec(config_example, namespace)
+    config = namespace["config"]
     config.task = "example_task"
-    config.optimizer.learning_rate = 0.1
-    config.train.update(steps=100, average=1)
     workdir = str(tmp_path / "run")
     task = tasks.build(config, workdir)
     assert type(task).__module__ == "example_task"

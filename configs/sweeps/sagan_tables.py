@@ -1,4 +1,4 @@
-"""Self-attention at four resolutions, a residual block with as many weights, or neither.
+r"""Self-attention at four resolutions, a residual block with as many weights, or neither.
 
 Zhang et al. 2019, Table 1, FID and Inception Score on ImageNet at 128 x 128. The run without
 attention is also the projection-based SNGAN of Table 2 (27.62 / 36.8 there), trained with this

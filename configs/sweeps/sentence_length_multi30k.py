@@ -1,4 +1,4 @@
-"""BLEU by sentence length with and without attention on Multi30k; see `sentence_length`.
+r"""BLEU by sentence length with and without attention on Multi30k; see `sentence_length`.
 
 No printed row: figure 2 of Bahdanau et al. 2015 is on WMT 2014 English-French. Lengths are in
 tokens of the source, including the end of the sentence.

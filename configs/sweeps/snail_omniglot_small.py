@@ -1,4 +1,4 @@
-"""SNAIL on the official one-shot runs of Omniglot, trained on each of the small background sets.
+r"""SNAIL on the official one-shot runs of Omniglot, trained on each of the small background sets.
 
 Lake et al. 2019, "The Omniglot challenge: a 3-year progress report": the prototypical network has
 an error of about 0.30, the mean of both sets.
