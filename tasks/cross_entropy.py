@@ -1,5 +1,6 @@
 """Cross-entropy of a softmax output layer, computed in chunks."""
 
+import math
 from functools import partial
 
 import jax
@@ -27,7 +28,8 @@ def linear_cross_entropy(
 
     The logits `[*B, V]` are never stored: a loop computes them for `chunk` positions at a time. The
     forward loop also computes the derivatives of the loss. The loss is a scalar, so the backward
-    pass only multiplies them by a scalar cotangent and does not recompute the logits.
+    pass only multiplies them by a scalar cotangent and does not recompute the logits. Each device
+    loops over its part of the batch; if devices cannot have equal parts, all loop over the whole.
 
     Args:
         states: `[*B, D]`, input of the output layer.
@@ -40,7 +42,7 @@ def linear_cross_entropy(
     loss = partial(_flat_cross_entropy, smoothing, chunk)
     mesh = jax.sharding.get_abstract_mesh()
     axes = tuple(axis for axis in BATCH_AXES if mesh.shape.get(axis, 1) > 1)
-    if not axes:
+    if not axes or len(labels) % math.prod(mesh.shape[axis] for axis in axes):
         return loss(states, table, labels, valid)
 
     def per_device(states, table, labels, valid):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.cross_entropy import linear_cross_entropy
 from tests import naive
+from tests.commands import run_with_devices
 
 # Compilation dominates the time of these tests; the optimization level does not change results.
 unoptimized_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -22,6 +23,34 @@ def inputs(shape, d, v, seed=0, dtype=jnp.float32):
     states, table = (jnp.asarray(rng.normal(size=s), dtype) for s in ((*shape, d), (v, d)))
     valid = rng.random(shape) < rng.choice([0.0, 0.3, 0.7, 1.0])
     return states, table, jnp.asarray(rng.integers(0, v, shape)), jnp.asarray(valid)
+
+
+INDIVISIBLE_BATCH = """
+import json
+import jax
+import numpy as np
+from tasks.cross_entropy import linear_cross_entropy
+from training import mesh
+
+rng = np.random.default_rng(0)
+table = mesh.replicate(rng.normal(size=(7, 4)), mesh.make_mesh(data=1, fsdp=-1, tensor=1))
+losses = {}
+for size in (8, 9):
+    states, labels = rng.normal(size=(size, 5, 4)), rng.integers(0, 7, (size, 5))
+    expected = linear_cross_entropy(states, np.asarray(table), labels, labels > 1)
+    with mesh.evaluation_mesh(table) as shard:
+        batch = shard((states, labels, labels > 1))
+        loss = jax.jit(lambda table, x: linear_cross_entropy(x[0], table, *x[1:]))(table, batch)
+    losses[size] = [float(loss), float(expected)]
+print(json.dumps(losses))
+"""
+
+
+def test_the_batch_need_not_be_a_multiple_of_the_devices():
+    losses = run_with_devices(3, "-c", INDIVISIBLE_BATCH)
+    assert losses.keys() == {"8", "9"}
+    for loss, expected in losses.values():
+        assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def plain(states, table, labels, valid, smoothing=0.0):
