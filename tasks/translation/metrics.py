@@ -48,10 +48,11 @@ def bleu_words(hypotheses: Sequence[str], references: References, language: str)
     """Compute corpus BLEU of the words between spaces, cased, as `multi-bleu.perl` does.
 
     This is the metric of Bahdanau et al. 2015 and Luong et al. 2015 for text that is tokenized.
+    Unlike the other BLEU metrics it is not smoothed: without a matching 4-gram it is 0.
     """
     del language
     return sacrebleu.corpus_bleu(
-        hypotheses, _transpose(references), tokenize="none", force=True
+        hypotheses, _transpose(references), "none", tokenize="none", force=True
     ).score
 
 

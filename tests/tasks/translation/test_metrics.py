@@ -50,6 +50,7 @@ def test_bleu_of_words_is_cased_and_keeps_the_tokens():
     )
     expected = 100 * (8 / 9 * 6 / 7 * 4 / 5 * 2 / 3) ** 0.25
     assert metrics.bleu_words(hypotheses, references, "de") == pytest.approx(expected)
+    assert metrics.bleu_words(["a b c x e f g"], [["a b c d e f g"]], "de") == 0  # no 4-gram matches
 
 
 def test_bleu_supports_any_number_of_references():
