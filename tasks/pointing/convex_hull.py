@@ -56,11 +56,13 @@ class ConvexHull(PointerTask):
 
 
 def same_polygon(a: Int[np.ndarray, " _"], b: Int[np.ndarray, " _"]) -> bool:
-    """Return whether two cyclic sequences of distinct indices are equal up to rotation."""
+    """Return whether two cyclic sequences of distinct indices have the same edges.
+
+    They may start at different vertices and have different orientations.
+    """
     if len(a) != len(b) or not len(a) or a[0] not in b:
         return False
-    start = int(np.argmax(b == a[0]))
-    return bool(np.array_equal(a, np.roll(b, -start)))
+    return any(np.array_equal(a, np.roll(x, -int(np.argmax(x == a[0])))) for x in (b, b[::-1]))
 
 
 def polygon_area(vertices: Float[np.ndarray, "M 2"]) -> float:

@@ -1,5 +1,7 @@
 """Convex hull task: polygons and metrics."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -34,10 +36,18 @@ def test_star_shaped_polygons_are_simple_and_most_random_polygons_are_not():
     assert sum(map(is_simple, rng.random((50, 9, 2)))) < 10
 
 
-def test_polygons_are_compared_up_to_rotation():
-    assert same_polygon(np.array([3, 1, 2]), np.array([1, 2, 3]))
-    for other in ([1, 3, 2], [1, 2], [1, 2, 4], []):
-        assert not same_polygon(np.array(other, int), np.array([1, 2, 3]))
+def edges(polygon):
+    return {frozenset(edge) for edge in zip(polygon, [*polygon[1:], polygon[0]], strict=True)}
+
+
+def test_polygons_are_equal_if_their_edges_are():
+    """Vinyals et al. 2015, sec. 4.2: sequences are equal if they represent the same polygon."""
+    reference = np.array([1, 4, 2, 3])
+    for other in itertools.permutations(reference):
+        expected = edges(other) == edges(reference.tolist())
+        assert same_polygon(np.array(other), reference) == expected
+    for other in ([1, 4, 2], [1, 4, 2, 5], []):
+        assert not same_polygon(np.array(other, int), reference)
 
 
 def test_metrics_of_reference_hulls_are_perfect(task):
