@@ -89,6 +89,8 @@ def train() -> None:
     mesh.initialize_devices()
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)
+    options = ("keep", "average", "best_mode")
+    checkpoints.check_options(**{name: config.train[name] for name in options})
     with run.lock_workdir(workdir):
         # Before the task, whose data preparation may take long.
         run.open_workdir(config, workdir, tasks.complete_config)

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax import lax
 
 from training import hosts, metric_writer
 from training.errors import UserError, did_you_mean, first_line, is_disk_full, os_error_code
+from training.state import checksums
 
 DIRECTORY = "checkpoints"
 
@@ -65,12 +65,7 @@ class Checkpoints:
         best: str,
         best_mode: str,
     ):
-        if keep < average:
-            raise UserError(
-                f"train.keep must be at least {average} for train.average={average}, not {keep}."
-            )
-        if best_mode not in ("max", "min"):
-            raise UserError(f"train.best_mode must be 'max' or 'min', not '{best_mode}'.")
+        check_options(keep=keep, average=average, best_mode=best_mode)
         self._directory = epath.Path(workdir).resolve() / DIRECTORY
         if self._directory.exists() and not self._directory.is_dir():
             raise UserError(f"{self._directory} must be a directory but is a file: remove it.")
@@ -78,6 +73,7 @@ class Checkpoints:
         self._best, self._sign = best, 1 if best_mode == "max" else -1
         lines = metric_writer.read(workdir)
         self._scores = {x["step"]: x[best] for x in lines if np.isfinite(x.get(best, np.nan))}
+        self._evaluated = any(name.startswith("dev/") for line in lines for name in line)
         self._incomplete = _incomplete(self._directory)
         self._verified = False  # whether a checkpoint of this process has been read back
         self._silenced = contextlib.ExitStack()  # messages of the threads that write
@@ -95,6 +91,15 @@ class Checkpoints:
         """Open the checkpoints of a run, given the `train` section of its config."""
         names = ("steps", "checkpoint_every", "keep", "average", "best", "best_mode")
         return cls(workdir, **{name: train[name] for name in names})
+
+    @classmethod
+    def open_existing(
+        cls, workdir: str, train: Any
+    ) -> contextlib.AbstractContextManager["Checkpoints | None"]:
+        """Open the checkpoints of a run, or return a context of None if it has no directory."""
+        if not (epath.Path(workdir) / DIRECTORY).is_dir():
+            return contextlib.nullcontext()
+        return contextlib.closing(cls.from_config(workdir, train))
 
     def steps(self) -> list[int]:
         """Return the steps of all checkpoints in increasing order."""
@@ -188,8 +193,11 @@ class Checkpoints:
             UserError: if all checkpoints are corrupted.
         """
         order = self.steps()[::-1]
+        note = ""
         if which == "best":
             order.sort(key=self._rank)
+            if self._evaluated and self._best and not self._scores.keys() & set(order):
+                note = f"No checkpoint has been evaluated by {self._best}; using the latest."
         corrupted: dict[int, str] = {}
         for step in order:
             try:
@@ -197,7 +205,7 @@ class Checkpoints:
             except Exception as error:  # noqa: BLE001 - corruption raises errors of many types
                 corrupted[step] = _shorten(error)
                 continue
-            message = self._skipped_message(step, corrupted)
+            message = f"{note} {self._skipped_message(step, corrupted)}".strip()
             if which == "average":
                 params, averaged = self.average(abstract)
                 state, message = state._replace(params=params), f"{message} {averaged}".strip()
@@ -328,23 +336,18 @@ class Checkpoints:
         return message[:1].upper() + message[1:]
 
 
-@jax.jit
-def checksums(tree: Any) -> jax.Array:
-    """Compute one uint32 per array, independent of the sharding.
+def check_options(*, keep: int, average: int, best_mode: str) -> None:
+    """Check the options of `Checkpoints`, for a new run before its data are prepared.
 
-    Sums the bits of each element times an odd number derived from its position, modulo 2^32. Odd
-    numbers are invertible, so any change to a single element changes the sum.
+    Raises:
+        UserError: if `keep` is less than `average`, or `best_mode` is unknown.
     """
-
-    def checksum(x):
-        x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else x
-        bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-        position = jnp.zeros(x.shape, jnp.uint32)
-        for axis, size in enumerate(x.shape):
-            position = position * size + lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        return jnp.sum(bits.astype(jnp.uint32) * (2 * position + 1), dtype=jnp.uint32)
-
-    return jnp.stack([checksum(x) for x in jax.tree.leaves(tree)])
+    if keep < average:
+        raise UserError(
+            f"train.keep must be at least {average} for train.average={average}, not {keep}."
+        )
+    if best_mode not in ("max", "min"):
+        raise UserError(f"train.best_mode must be 'max' or 'min', not '{best_mode}'.")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ import pytest
 
 from tests.training.runs import assert_trees_equal, open_checkpoints, restore, toy_config, train
 from training import metric_writer
-from training.checkpoints import Checkpoints, checksums
+from training.checkpoints import Checkpoints
 from training.errors import UserError
+from training.state import checksums
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,13 @@ def test_training_resumes_from_the_checkpoint_before_a_corrupted_checkpoint(fini
     train(toy_config(), copy)
     assert "Checkpoint 40 is corrupted" in capsys.readouterr().out
     assert_trees_equal(restore(copy, toy_config()).state, restore(finished, toy_config()).state)
+
+
+def test_best_checkpoint_of_a_metric_that_no_checkpoint_has_is_the_latest(finished):
+    restored = restore(finished, toy_config(train__best="dev/nope"), "best")
+    assert restored.record["step"] == 40
+    assert restored.message == "No checkpoint has been evaluated by dev/nope; using the latest."
+    assert not restore(finished, toy_config(), "best").message
 
 
 def test_incomplete_checkpoint_is_reported(copy):
