@@ -149,7 +149,15 @@ def read_config(workdir: str, complete: CompleteConfig = dict) -> ConfigDict:
     path = Path(workdir) / CONFIG
     if not path.is_file():
         raise UserError(f"{workdir} is not a run directory: it has no {CONFIG}.")
-    return ConfigDict(_lists_to_tuples(complete(read_json(path)))).lock()
+    return ConfigDict(_lists_to_tuples(complete(_read_stored(path)))).lock()
+
+
+def _read_stored(path: Path) -> dict[str, Any]:
+    """Read a `config.json` and check that it has the keys that every run has."""
+    stored = read_json(path)
+    if not isinstance(stored.get("task"), str) or not isinstance(stored.get("train"), dict):
+        raise UserError(f"{path} is not the config of a run: restore the file.")
+    return stored
 
 
 def _lists_to_tuples(value: Any) -> Any:
@@ -177,7 +185,7 @@ def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict
     names = {x.name for x in path.glob("[!.]*")}
     if CONFIG not in names or names <= INITIAL_FILES:
         return
-    stored = read_json(path / CONFIG)
+    stored = _read_stored(path / CONFIG)
     if stored.get("task") == config.task:  # otherwise the message below names the tasks
         stored = complete(stored)
     theirs = flatten(stored)
@@ -249,9 +257,22 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def read_summary(workdir: str) -> dict | None:
-    """Read the summary of a finished run; returns None if the run is not finished."""
+    """Read the summary of a finished run; returns None if the run is not finished.
+
+    Raises:
+        UserError: if the file is not a summary.
+    """
     path = Path(workdir) / SUMMARY
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    summary = read_json(path)
+    numbers = [summary.get(name) for name in ("steps", "seconds")]
+    tables = [summary.get(name) for name in ("metrics", "paper")]
+    if not all(isinstance(x, int | float) for x in numbers) or not all(
+        isinstance(x, dict) for x in tables
+    ):
+        raise UserError(f"{path} is not the summary of a run: remove it and run again.")
+    return summary
 
 
 def write_summary(

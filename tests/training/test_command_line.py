@@ -348,6 +348,16 @@ def test_corrupted_json_is_named(name, content, tmp_path):
         (run.read_config if name == run.CONFIG else run.read_summary)(str(tmp_path))
 
 
+@pytest.mark.parametrize("change", [{"steps": "4"}, {"metrics": None}, {"paper": []}])
+def test_json_that_is_no_summary_is_named(change, tmp_path):
+    run.write_summary(str(tmp_path), toy_config(), {"test/error": 1.0}, 4, 2.0)
+    summary = run.read_summary(str(tmp_path))
+    assert summary["steps"] == 4
+    (tmp_path / run.SUMMARY).write_text(json.dumps(summary | change))
+    with pytest.raises(UserError, match="is not the summary of a run: remove it and run again"):
+        run.read_summary(str(tmp_path))
+
+
 def test_corrupted_lines_of_metrics_are_skipped(tmp_path):
     lines = [b'{"step": 1, "loss": 2}', b"3", b'{"loss": 2}', b'{"step": 2, "\xff', b'{"step": 3}']
     (tmp_path / metric_writer.FILENAME).write_bytes(b"\n".join(lines))
