@@ -152,6 +152,7 @@ def schedule(
         UserError: if a config does not exist, a key or a value is invalid, two runs have the same
             name, or a run directory belongs to another config.
     """
+    _check_overrides(runs, overrides)
     scheduled: dict[str, ScheduledRun] = {}
     for item in runs:
         name = item.name
@@ -173,6 +174,21 @@ def schedule(
     if not scheduled:
         raise UserError("The sweep has no runs: let runs() yield at least one.")
     return list(scheduled.values())
+
+
+def _check_overrides(runs: Sequence[Run], overrides: Mapping[str, str]) -> None:
+    """Check that no override changes a value that is a label of the runs."""
+    for key in overrides:
+        labeled = [
+            item.overrides[key]
+            for item in runs
+            if key in item.overrides and item.overrides[key] in item.labels.values()
+        ]
+        if len(set(map(str, labeled))) > 1:
+            raise UserError(
+                f"The sweep compares values of {key} and names its runs after them: leave out "
+                f"--config.{key}."
+            )
 
 
 def _lookup(values: dict[str, Any], key: str) -> Any:

@@ -99,6 +99,14 @@ def test_invalid_run_is_rejected(runs, message, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_override_of_a_compared_value_is_rejected(tmp_path):
+    """Otherwise runs of the same value would have the names of different values."""
+    runs = toy_runs(4, 8, **{"optimizer.b2": 0.9})
+    with pytest.raises(UserError, match=r"compares values of model.width .* leave out --config"):
+        schedule(runs, tmp_path, model__width="16")
+    assert len(schedule(runs, tmp_path, optimizer__b2="0.8")) == 2
+
+
 def test_run_name_is_a_safe_file_name():
     labels = {"score": "+ global (dot)", "alignment": "local_m", "peak": 0.5, "up": "../b"}
     assert Run("tests/toy.py", labels, {}).name == "+_global_dot-local_m-0.5-b"
