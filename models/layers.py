@@ -44,6 +44,17 @@ def split_key(key: PRNGKeyArray | None, parts: int) -> list[PRNGKeyArray | None]
     return [None] * parts if key is None else list(jax.random.split(key, parts))
 
 
+def activation_dtype(name: str) -> jnp.dtype:
+    """Return the dtype of a model's activations, given its name.
+
+    Raises:
+        ValueError: if it is not a floating-point type that the models support.
+    """
+    if name not in ("float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype must be 'float32', 'bfloat16' or 'float16', not {name!r}")
+    return jnp.dtype(name)
+
+
 def check_remat(remat: str) -> None:
     """Check the name of a rematerialization policy.
 

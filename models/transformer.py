@@ -15,6 +15,7 @@ from models.layers import (
     Embedding,
     LayerNorm,
     Remat,
+    activation_dtype,
     check_remat,
     dropout,
     param,
@@ -108,7 +109,7 @@ class Transformer(nnx.Module):
         self.encoder_norm = LayerNorm(width) if norm == "pre" else None
         self.decoder_norm = LayerNorm(width) if norm == "pre" else None
         self.rate = dropout
-        self.dtype = jnp.dtype(dtype)
+        self.dtype = activation_dtype(dtype)
         self.implementation: Implementation = implementation
         self.remat: Remat = remat
 

@@ -17,6 +17,7 @@ from models.attention_layer import (
 )
 from models.captioner.encoders import make_encoder
 from models.layers import (
+    activation_dtype,
     dropout,
     glorot,
     output_logits,
@@ -98,7 +99,7 @@ class Captioner(nnx.Module):
                 f"attention.alignment={attention['alignment']!r} is for sequences; for images "
                 "choose soft, hard, straight_through or none"
             )
-        self.rate, self.dtype = dropout, jnp.dtype(dtype)
+        self.rate, self.dtype = dropout, activation_dtype(dtype)
         keys = jax.random.split(key, 10)
         self.encoder = make_encoder(key=keys[0], dtype=self.dtype, **encoder)
         v, e, h, d = vocabulary, embedding, hidden, self.encoder.width

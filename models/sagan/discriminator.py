@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from models.layers import glorot, param
+from models.layers import activation_dtype, glorot, param
 from models.sagan.blocks import (
     AttentionKind,
     DownBlock,
@@ -42,7 +42,7 @@ class Discriminator(nnx.Module):
         check_attention_resolution(attention_resolution, sizes[1:], "discriminator")
         keys = jax.random.split(key, len(sizes) + 4)
         widths = [width * resolution // 2 // size for size in sizes[1:]]
-        self.dtype = jnp.dtype(dtype)
+        self.dtype = activation_dtype(dtype)
         self.attention_index = sizes.index(attention_resolution) - 1
         positions: list[Position] = ["middle"] * (len(widths) + 1)
         positions[0], positions[-1] = "first", "last"

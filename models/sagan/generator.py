@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
 from models.convolutions import BatchNorm, Conv, Moments
-from models.layers import glorot, param
+from models.layers import activation_dtype, glorot, param
 from models.sagan.blocks import (
     COARSEST,
     AttentionKind,
@@ -64,7 +64,7 @@ class Generator(nnx.Module):
         check_attention_resolution(attention_resolution, sizes[1:], "generator")
         keys = jax.random.split(key, len(sizes) + 2)
         widths = [width * resolution // size for size in sizes[1:]]
-        self.dtype, self.first_width = jnp.dtype(dtype), widths[0]
+        self.dtype, self.first_width = activation_dtype(dtype), widths[0]
         self.attention_index = sizes.index(attention_resolution) - 1
         outputs = COARSEST * COARSEST * widths[0]
         dense = glorot(keys[0], (latent_size, outputs), latent_size, outputs)

@@ -23,7 +23,15 @@ from models.attention_layer import (
     SamplingState,
 )
 from models.encoder_decoder import Attention
-from models.layers import dropout, glorot, output_table, param, shift_right, split_key
+from models.layers import (
+    activation_dtype,
+    dropout,
+    glorot,
+    output_table,
+    param,
+    shift_right,
+    split_key,
+)
 from models.seq2seq.encoders import make_encoder
 
 Options = Any  # keyword arguments, as a dict or a ConfigDict
@@ -84,7 +92,7 @@ class Seq2Seq(nnx.Module):
         self.initial_bias = param(jnp.zeros(initial_width), ("mlp",))
         self.attention_layer = AttentionLayer(hidden, m, key=keys[4], **attention)
         self.rate = dropout
-        self.dtype = jnp.dtype(dtype)
+        self.dtype = activation_dtype(dtype)
 
     @property
     def samples_attention(self) -> bool:

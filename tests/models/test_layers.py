@@ -209,3 +209,10 @@ def test_bytes_are_uniform_by_chi_square(bits, byte):
     expected = values.size / 256
     statistic = ((counts - expected) ** 2 / expected).sum()
     assert abs(statistic - 255) < SIGMAS * math.sqrt(510)
+
+
+@pytest.mark.parametrize("name", ["int32", "complex64", "float64", "O", ""])
+def test_other_dtypes_of_activations_are_rejected(name):
+    with pytest.raises(ValueError, match="dtype must be 'float32', 'bfloat16' or 'float16'"):
+        layers.activation_dtype(name)
+    assert layers.activation_dtype("bfloat16") == jnp.bfloat16
