@@ -12,8 +12,11 @@ import numpy as np
 import sacrebleu
 from jaxtyping import Bool, Float, Int, Real
 
+from tasks.captioning.data.dataset import WORD_CLASSES
+
 References = Sequence[Sequence[str]]  # one or more for each caption
-NAMES = re.compile(r"bleu_([1-4]|4_brevity)|exact_match|perplexity|pointing(_\w+)?")
+POINTING = "|".join(("chance", "generated", *WORD_CLASSES))
+NAMES = re.compile(rf"bleu_([1-4]|4_brevity)|exact_match|perplexity|pointing|pointing_({POINTING})")
 
 
 def bleu(captions: Sequence[str], references: References) -> dict[str, float]:

@@ -62,6 +62,7 @@ class PointerTask(Supervised):
 
     unit = "instances"
     problem_type: type[Problem]
+    metric_names: tuple[str, ...]  # of `metrics_for_size`
     polygon = 0  # number of choices that form a polygon, or 0 if all form one path
     device_solvers: Mapping[str, DeviceSolver]  # by name
     host_solvers: tuple[str, ...]  # names in `SOLVERS`; the first solves the test instances
@@ -275,8 +276,8 @@ class PointerTask(Supervised):
         return self._references[split, n]
 
     def has_metric(self, name: str) -> bool:
-        """Return whether the number of points in a metric's name is evaluated."""
-        return name.endswith(tuple(f"_n{n}" for n in self.eval_problems))
+        """Return whether the dev split may have a metric, such as 'gap_n5'."""
+        return name in {f"{x}_n{n}" for x in self.metric_names for n in self.eval_problems}
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """Compute the metrics of each size: 'gap_n5' and so on."""

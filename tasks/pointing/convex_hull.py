@@ -32,6 +32,7 @@ class ConvexHull(PointerTask):
     """
 
     problem_type = Hull
+    metric_names = ("accuracy", "simple", "area")
     device_solvers = MappingProxyType(
         {"orientation_test": DeviceSolver(geometry.convex_hull, geometry.MAX_HULL_POINTS)}
     )

@@ -28,6 +28,7 @@ class Delaunay(PointerTask):
     """
 
     problem_type = Triangulation
+    metric_names = ("accuracy", "coverage")
     polygon = 3
     device_solvers = MappingProxyType(
         {"in_circle_test": DeviceSolver(geometry.delaunay, geometry.MAX_DELAUNAY_POINTS)}

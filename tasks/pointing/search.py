@@ -20,6 +20,7 @@ from tasks.pointing.instances import Tour
 from tasks.pointing.options import check_options
 from training.errors import UserError
 
+LEAST_TEMPERATURE = 1e-6  # much smaller ones overflow the logits in float32
 GRADIENT_CLIP = 1.0  # maximum norm of the gradient, as in training (Bello et al. 2016, sec. 5.1)
 
 # Options of each kind of search, by a valid value, which defines the type and the bounds.
@@ -158,8 +159,8 @@ def check_search(options: Mapping[str, Any], supported: tuple[str, ...]) -> None
         UserError: if the kind is unknown, an option is unknown or missing, or a value is invalid.
     """
     check_options("search", options, {kind: SEARCHES[kind] for kind in supported})
-    if options.get("temperature") == 0:
+    if options.get("temperature", 1.0) < LEAST_TEMPERATURE:
         raise UserError(
-            "search.temperature must be positive: for greedy decoding, pass "
+            f"search.temperature must be at least {LEAST_TEMPERATURE}: for greedy decoding, pass "
             '--config.search=\'{"kind": "beam", "width": 1}\'.'
         )

@@ -41,6 +41,7 @@ class TSP(PointerTask):
     """
 
     problem_type = Tour
+    metric_names = ("length", "optimal", "gap", "valid")
     solution_suffix = ".tour"
     device_solvers = MappingProxyType(
         {"held_karp": DeviceSolver(lambda *args: held_karp(*args)[0], MAX_POINTS)}

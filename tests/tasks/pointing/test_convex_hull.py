@@ -54,6 +54,7 @@ def test_metrics_of_reference_hulls_are_perfect(task):
     predict_references(task)
     metrics = task.metrics_for_size(UNUSED_STATE, "dev", 5)
     assert metrics == pytest.approx({"accuracy": 1.0, "simple": 1.0, "area": 1.0})
+    assert task.metric_names == tuple(metrics)
 
 
 def test_area_is_omitted_if_too_few_polygons_are_simple(task):

@@ -19,3 +19,4 @@ def test_metrics_of_reference_triangulations_are_perfect(tmp_path):
     predict_references(task)
     metrics = task.metrics_for_size(UNUSED_STATE, "dev", 5)
     assert metrics == pytest.approx({"accuracy": 1.0, "coverage": 1.0})
+    assert task.metric_names == tuple(metrics)

@@ -310,7 +310,12 @@ def test_active_search_from_random_parameters_finds_the_optimum_of_each_instance
         (ptrnet_tsp, ACTIVE | {"width": 2}, "'active' must have the keys baseline_decay and batch"),
         (ptrnet_tsp, SAMPLING | {"samples": 0}, "search.samples must be at least 1, not 0"),
         (ptrnet_tsp, SAMPLING | {"temperature": "hot"}, "temperature must be a number, not 'hot'"),
-        (ptrnet_tsp, SAMPLING | {"temperature": 0}, "temperature must be positive: for greedy"),
+        (
+            ptrnet_tsp,
+            SAMPLING | {"temperature": 0},
+            "must be at least 1e-06: for greedy",
+        ),
+        (ptrnet_tsp, SAMPLING | {"temperature": 1e-60}, "temperature must be at least 1e-06"),
         (ptrnet_tsp, ACTIVE | {"baseline_decay": 1.1}, "must be between 0 and 1, not 1.1"),
     ],
 )

@@ -46,6 +46,7 @@ def test_metrics_of_reference_tours_are_perfect(tmp_path):
     predict_references(task)
     metrics = task.metrics_for_size(UNUSED_STATE, "dev", 5)
     assert abs(metrics["gap"]) < 1e-6 and metrics["valid"] == 1.0
+    assert task.metric_names == tuple(metrics)
 
 
 def test_untrained_model_predicts_tours_only_if_constrained(tmp_path):

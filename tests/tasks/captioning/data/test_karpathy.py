@@ -87,6 +87,13 @@ def without_test_split(directory):
     path.write_text(path.read_text().replace('"test"', '"train"'))
 
 
+def without_captions_of_a_dev_image(directory):
+    path = directory / "dataset_flickr8k.json"
+    content = json.loads(path.read_text())
+    content["images"][7]["sentences"] = [{"tokens": [" "]}]
+    path.write_text(json.dumps(content))
+
+
 def with_unreadable_image(directory):
     (directory / "Flicker8k_Dataset" / "003.png").write_bytes(b"no image")
 
@@ -102,6 +109,7 @@ def with_unreadable_image(directory):
         (with_truncated_json, r"not a list of captions of Karpathy \(JSONDecodeError"),
         (with_unknown_split, r"not a list of captions of Karpathy \(KeyError: 'validation'"),
         (without_test_split, r"has no images of the split test: unpack"),
+        (without_captions_of_a_dev_image, r"image 007.png of the split dev has no captions: "),
         (with_unreadable_image, r"003\.png is not a readable image"),
     ],
 )
