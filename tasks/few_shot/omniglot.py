@@ -30,7 +30,8 @@ ARCHIVES = {
     "omniglot_small1": ("images_background_small1", None),
     "omniglot_small2": ("images_background_small2", None),
 }
-RUN_WAYS = 20  # classes of a one-shot run
+RUN_WAYS, RUN_ITEMS = 20, 20  # classes of a one-shot run, and drawings to classify
+INK = 127  # brightest value of paper in an inverted drawing
 DEV_SHARE = 0.1  # minimum share of the characters that the dev alphabets have
 
 
@@ -114,20 +115,30 @@ def load_runs(data_dir: str, size: int) -> OneShotRuns | None:
     images, labels, ink = [], [], []
     for run in runs:
         # Lines such as 'run01/test/item01.png run01/training/class08.png'.
-        pairs = [line.split() for line in tree.read(run).decode().splitlines() if line.strip()]
+        text = tree.read(run).decode(errors="replace")
+        pairs = [line.split() for line in text.splitlines() if line.strip()]
         prefix = run.removesuffix("class_labels.txt").removesuffix("/").rpartition("/")[0]
         prefix += "/" * bool(prefix)
-        classes = sorted({label for _, label in pairs})
-        files = [prefix + name for name in (*classes, *(item for item, _ in pairs))]
-        if len(classes) != RUN_WAYS or not set(files) <= set(names):
+        classes = sorted({pair[-1] for pair in pairs})
+        files = [prefix + name for name in (*classes, *(pair[0] for pair in pairs))]
+        if (
+            any(len(pair) != 2 for pair in pairs)
+            or (len(classes), len(pairs)) != (RUN_WAYS, RUN_ITEMS)
+            or not set(files) <= set(names)
+        ):
             raise UserError(
-                f"{tree.root}: {run} does not list 20 classes whose images are in the archive: "
-                f"download it again from {SOURCE}."
+                f"{tree.root}: {run} does not list {RUN_ITEMS} drawings of {RUN_WAYS} classes "
+                f"whose images are in the archive: download it again from {SOURCE}."
             )
         drawings = [_read_ink(tree, name) for name in files]
+        for name, drawing in zip(files, drawings, strict=True):
+            if not (drawing > INK).any():
+                raise UserError(
+                    f"{tree.root}: {name} is blank: download the archive again from {SOURCE}."
+                )
         images.append([_resize(drawing, size) for drawing in drawings])
-        labels.append([*range(RUN_WAYS), *(classes.index(label) for _, label in pairs)])
-        ink.append([np.argwhere(drawing > 127).astype(np.float64) for drawing in drawings])
+        labels.append([*range(RUN_WAYS), *(classes.index(pair[1]) for pair in pairs)])
+        ink.append([np.argwhere(drawing > INK).astype(np.float64) for drawing in drawings])
     if not runs:
         raise UserError(f"{tree.root} has no one-shot runs: download it again from {SOURCE}.")
     return OneShotRuns(np.array(images)[..., None], np.array(labels, np.int32), ink)

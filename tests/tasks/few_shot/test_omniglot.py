@@ -12,6 +12,7 @@ from tests.tasks.few_shot.archives import (
     DRAWINGS,
     drawings,
     first_seed,
+    png,
     write_archives,
     write_run,
 )
@@ -73,7 +74,28 @@ def test_missing_or_damaged_archive_is_an_error(directory, tmp_path):
         omniglot.load_classes("omniglot_small1", str(tmp_path), 16)
     with zipfile.ZipFile(tmp_path / "all_runs.zip", "w") as archive:
         archive.writestr("run01/class_labels.txt", "run01/test/a.png run01/training/b.png\n")
-    with pytest.raises(UserError, match="class_labels.txt does not list 20 classes whose images"):
+    with pytest.raises(UserError, match="class_labels.txt does not list 20 drawings of 20 classes"):
+        omniglot.load_runs(str(tmp_path), 16)
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("run02/class_labels.txt", lambda x: x + b"one_word\n", "does not list 20 drawings"),
+        ("run02/class_labels.txt", lambda x: x + b"three words \xe9\n", "does not list 20 draw"),
+        ("run02/class_labels.txt", lambda x: x[: x.rindex(b"run02/test")], "does not list 20 draw"),
+        ("run01/test/item03.png", lambda x: png(np.zeros((16, 16), np.uint8)), "item03.png is bla"),
+    ],
+)
+def test_damaged_runs_are_reported(directory, tmp_path, name, change, message):
+    with (
+        zipfile.ZipFile(directory / "all_runs.zip") as whole,
+        zipfile.ZipFile(tmp_path / "all_runs.zip", "w") as damaged,
+    ):
+        for file in whole.namelist():
+            content = whole.read(file)
+            damaged.writestr(file, change(content) if file == name else content)
+    with pytest.raises(UserError, match=message):
         omniglot.load_runs(str(tmp_path), 16)
 
 
