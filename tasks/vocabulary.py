@@ -21,6 +21,19 @@ def is_trained(path: Path) -> bool:
     return path.exists() or any(saved)
 
 
+def check_initial_weights(path: Path, init_from: str) -> None:
+    """Check, before a vocabulary is trained, that the run does not start from other weights.
+
+    Raises:
+        UserError: if `train.init_from` names weights, whose embeddings belong to their vocabulary.
+    """
+    if init_from != "none":
+        raise UserError(
+            f"train.init_from={init_from} needs the vocabulary of its run: copy {path.name} to "
+            f"{path.parent}."
+        )
+
+
 @contextlib.contextmanager
 def load_errors(path: Path) -> Iterator[None]:
     """Convert errors of reading a vocabulary file into a `UserError`."""

@@ -20,7 +20,7 @@ from tasks.attention_maps import AttentionMap
 from tasks.base import Supervised
 from tasks.captioning import figures, metrics
 from tasks.captioning.data import datasets
-from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
+from tasks.captioning.data.batching import CaptionBatches, check_lengths, evaluation_batches
 from tasks.captioning.data.dataset import CONTENT_CLASSES, WORD_CLASSES, CaptionedImages
 from tasks.captioning.data.features import vgg_encoder
 from tasks.captioning.data.image_files import ImageFiles
@@ -79,6 +79,7 @@ class Captioning(Supervised):
     def check_data(self) -> None:
         """Load the vocabulary, for which a new run opens its data, to report faulty data early."""
         check_best(self, self.config.train.best)  # before the vocabulary is written
+        check_lengths(self.config.batching.lengths)
         assert len(self.vocabulary) <= self.vocabulary_size
 
     @cached_property
@@ -102,9 +103,8 @@ class Captioning(Supervised):
     @cached_property
     def vocabulary(self) -> WordVocabulary:
         """Vocabulary of the run directory, made from the training captions if it has none."""
-        return WordVocabulary.load_or_train(
-            self.workdir, lambda: self.dataset["train"].captions, self.vocabulary_size
-        )
+        captions, init_from = lambda: self.dataset["train"].captions, self.config.train.init_from
+        return WordVocabulary.load_or_train(self.workdir, captions, self.vocabulary_size, init_from)
 
     def data_fingerprint(self) -> dict[str, str]:
         """Return the numbers of training and dev images, and digests; see `training.loop`."""

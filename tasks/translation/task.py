@@ -38,7 +38,7 @@ from tasks.translation.data.vocabulary import Vocabulary, select_vocabulary
 from tasks.translation.decoding import Decoded, Decoder, check_positions, cross_entropy
 from tasks.translation.figures import attention_figures, sentence_maps
 from tasks.translation.unknown_words import known_pairs, read_dictionary, replace_unknown
-from tasks.vocabulary import is_trained
+from tasks.vocabulary import check_initial_weights, is_trained
 from training import optimizer
 from training.errors import UserError, config_section
 from training.loop import check_best
@@ -148,6 +148,7 @@ class Translation(Supervised):
         path = self.workdir / VOCABULARY
         if is_trained(path):
             return kind.load(path)
+        check_initial_weights(path, self.config.train.init_from)
         sentences = (sentence for pair in self.corpus["train"] for sentence in pair)
         return kind.train(sentences, path, **options)
 

@@ -11,6 +11,18 @@ from tasks.captioning.data.dataset import Inputs
 from training.errors import UserError
 
 
+def check_lengths(lengths: Sequence[int]) -> None:
+    """Check that lengths ascend.
+
+    Raises:
+        UserError: if they do not, or there are none.
+    """
+    if not lengths or list(lengths) != sorted(set(lengths)):
+        raise UserError(
+            f"batching.lengths={tuple(lengths)} must be different lengths in ascending order."
+        )
+
+
 class CaptionBatches:
     """Infinite sequence of batches of captions of about equal length, with their images.
 
@@ -48,9 +60,10 @@ class CaptionBatches:
             if len(pairs) >= size:
                 self.groups[length] = pairs
         if not self.groups:
+            most = max(np.count_nonzero((counts > 0) & (counts <= length)) for length in lengths)
             raise UserError(
-                f"batching.size={size} exceeds the number of training captions of every length in "
-                f"batching.lengths={tuple(lengths)}: make it smaller."
+                f"No length in batching.lengths={tuple(lengths)} has batching.size={size} training "
+                f"captions (all together have {most}): choose longer lengths or a smaller size."
             )
         self.per_epoch = sum(len(pairs) // size for pairs in self.groups.values())
         self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)

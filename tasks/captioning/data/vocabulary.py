@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from tasks.vocabulary import EOS, PAD, is_trained, load_errors
+from tasks.vocabulary import EOS, PAD, check_initial_weights, is_trained, load_errors
 from tasks.words import WordList, most_frequent_words, without_special
 from training.files import atomic_write
 
@@ -43,16 +43,17 @@ class WordVocabulary(WordList):
 
     @classmethod
     def load_or_train(
-        cls, workdir: Path, captions: Callable[[], Captions], size: int
+        cls, workdir: Path, captions: Callable[[], Captions], size: int, init_from: str = "none"
     ) -> "WordVocabulary":
         """Load the vocabulary of a run, or make it if neither its file nor a checkpoint exists.
 
         Raises:
-            UserError: see `load` and `train`.
+            UserError: see `load`, `train` and `tasks.vocabulary.check_initial_weights`.
         """
         path = workdir / FILE
         if is_trained(path):
             return cls.load(path)
+        check_initial_weights(path, init_from)
         vocabulary = cls.train(captions(), size)
         vocabulary.save(path)
         return vocabulary

@@ -106,7 +106,10 @@ class BucketedBatches:
         self._lock = threading.Lock()
         self.per_epoch = len(self._plan_of_epoch(0).cuts)
         if not self.per_epoch:
-            raise UserError("No training pair fits into batching.buckets: enlarge them.")
+            raise UserError(
+                "No training pair is left: none has text on both sides and fits into "
+                "max_training_length and batching.buckets: enlarge these, or correct the text."
+            )
 
     def __len__(self) -> int:
         return sys.maxsize

@@ -142,8 +142,9 @@ class PackedBatches:
     def __init__(self, pairs: TokenizedPairs, row: Lengths, batch_size: int, seed: int):
         if not len(pairs):
             raise UserError(
-                f"No training pair fits into the rows of packing.source_length={row[0]} and "
-                f"packing.target_length={row[1]} tokens: enlarge them."
+                f"No training pair is left: none has text on both sides and fits into "
+                f"max_training_length and into packing.source_length={row[0]} and "
+                f"packing.target_length={row[1]} tokens: enlarge these, or correct the text."
             )
         self._pairs, self._row, self._batch_size, self._seed = pairs, row, batch_size, seed
         self.plan = load_plan(pairs, row)

@@ -183,7 +183,8 @@ def test_task_and_alignment_must_match(name, alignment, tmp_path):
         ({"data.source": "scene"}, "Unknown data.source='scene'.*Did you mean 'scenes'"),
         ({"model.attention.alignment": "local_m"}, "for images choose"),
         ({"vocabulary_size": 4}, "vocabulary_size=4 must be larger"),
-        ({"batching.size": 1000}, "batching.size=1000 exceeds"),
+        ({"batching.size": 1000}, r"has batching.size=1000 training captions"),
+        ({"batching.lengths": (18, 9)}, "different lengths in ascending order"),
     ],
 )
 def test_invalid_config_is_rejected(change, message, tmp_path):

@@ -43,14 +43,17 @@ def test_length_interval_includes_its_upper_edge():
 
 
 def test_bleu_of_words_is_cased_and_keeps_the_tokens():
-    """3 of 4 words, 2 of 3, 1 of 2 n-grams match; 4-grams do not in one of two sentences."""
+    """3 of 4 words, 2 of 3, 1 of 2 n-grams match; 4-grams do not in one of two sentences.
+
+    Without any matching 4-gram, BLEU is 0.
+    """
     hypotheses, references = (
         ["der Hund , bellt", "a b c d e"],
         [["der Hund , Bellt"], ["a b c d e"]],
     )
     expected = 100 * (8 / 9 * 6 / 7 * 4 / 5 * 2 / 3) ** 0.25
     assert metrics.bleu_words(hypotheses, references, "de") == pytest.approx(expected)
-    assert metrics.bleu_words(["a b c x e f g"], [["a b c d e f g"]], "de") == 0  # no 4-gram matches
+    assert metrics.bleu_words(["a b c x e f g"], [["a b c d e f g"]], "de") == 0
 
 
 def test_bleu_supports_any_number_of_references():

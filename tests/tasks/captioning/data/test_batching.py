@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.captioning.data.batching import CaptionBatches, evaluation_batches
+from tasks.captioning.data.batching import CaptionBatches, check_lengths, evaluation_batches
 from training.errors import UserError
 
 
@@ -57,8 +57,17 @@ def test_batches_depend_on_seed_and_number_only():
 
 
 def test_batch_larger_than_every_group_is_rejected():
-    with pytest.raises(UserError, match="batching.size=6 exceeds the number of training captions"):
+    with pytest.raises(UserError, match=r"has batching.size=6 training captions \(all together"):
         create(size=6)
+    with pytest.raises(UserError, match=r"\(1,\) has .*\(all together have 0\): choose longer len"):
+        create(size=1, lengths=(1,))
+
+
+@pytest.mark.parametrize("lengths", [(), (5, 3), (4, 4)])
+def test_lengths_must_ascend(lengths):
+    with pytest.raises(UserError, match="must be different lengths in ascending order"):
+        check_lengths(lengths)
+    check_lengths((3, 5))
 
 
 def test_evaluation_batches_have_every_number():

@@ -42,6 +42,13 @@ def test_vocabulary_of_a_run_is_made_once(tmp_path):
         WordVocabulary.load_or_train(tmp_path, lambda: CAPTIONS, 7)
 
 
+def test_vocabulary_is_not_made_for_other_initial_weights(tmp_path):
+    with pytest.raises(UserError, match=r"init_from=w.safetensors needs .*: copy vocabulary.txt"):
+        WordVocabulary.load_or_train(tmp_path, lambda: CAPTIONS, 7, "w.safetensors")
+    WordVocabulary(["a"]).save(tmp_path / "vocabulary.txt")
+    assert WordVocabulary.load_or_train(tmp_path, lambda: CAPTIONS, 7, "w").words[-1] == "a"
+
+
 def test_vocabulary_is_not_replaced_beside_checkpoints(tmp_path):
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     with pytest.raises(UserError, match="missing or damaged"):
