@@ -50,7 +50,7 @@ from tasks.files import is_writable
 from tasks.images import list_images
 from tasks.text import read_bytes, read_sentences
 from training import allocator, cli, mesh, run, weights, xla_flags
-from training.checkpoints import DIRECTORY, Checkpoints, Restored
+from training.checkpoints import Checkpoints, Restored
 from training.console import Console
 from training.errors import UserError, did_you_mean, is_disk_full
 from training.files import atomic_write
@@ -299,7 +299,7 @@ def export(config: ConfigDict, workdir: str, path: Path) -> None:
 
 def build_task(config: ConfigDict, workdir: str) -> Any:
     """Build the task of a run that has a checkpoint or exported weights."""
-    with open_checkpoints(config, workdir) as checkpoints:
+    with Checkpoints.open_existing(workdir, config.train) as checkpoints:
         if not ((Path(workdir) / weights.FILE).exists() or (checkpoints and checkpoints.steps())):
             raise UserError(f"{workdir} has no checkpoint: train the run first.")
     return tasks.build(config, workdir)
@@ -313,7 +313,7 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     """
     which = CHECKPOINT.value or ("average" if config.train.average > 1 else "best")
     abstract = mesh.evaluation_state(task.init)
-    with explain_overrides(), open_checkpoints(config, workdir) as checkpoints:
+    with explain_overrides(), Checkpoints.open_existing(workdir, config.train) as checkpoints:
         restored = checkpoints.restore(abstract, which) if checkpoints else None
         if restored is None and CHECKPOINT.value is None:
             return "weights", weights.restore(Path(workdir) / weights.FILE, abstract)
@@ -322,15 +322,6 @@ def restore(task: Any, config: ConfigDict, workdir: str) -> tuple[str, Restored]
     if restored.message:
         print(f"note: {restored.message}", file=sys.stderr)
     return which, restored
-
-
-def open_checkpoints(
-    config: ConfigDict, workdir: str
-) -> contextlib.AbstractContextManager[Checkpoints | None]:
-    """Open the checkpoints of a run, or None if their directory does not exist."""
-    if not (Path(workdir) / DIRECTORY).is_dir():
-        return contextlib.nullcontext()
-    return contextlib.closing(Checkpoints.from_config(workdir, config.train))
 
 
 @contextlib.contextmanager
@@ -384,6 +375,12 @@ def define_config_flag(argv: list[str]) -> None:
         raise UserError(
             "Pass several --workdir only with --split, --translate, --instance or --alignments."
         )
+    from_one, reverse, solved = ALIGNMENTS_FROM_ONE, ALIGNMENTS_REVERSED, OVERWRITE
+    for option, needed in ((from_one, ALIGNMENTS), (reverse, ALIGNMENTS), (solved, INSTANCE)):
+        if option.value and needed.value is None:
+            raise UserError(f"--{option.name} needs --{needed.name}.")
+    if ALIGNMENTS.value is not None and (viewing or any(commands)):
+        raise UserError("Pass --alignments only with --split and --json.")
     config = tasks.read_config(WORKDIR.value[0])
     known = dict(cli.config_items(config))
     for flag, candidates in ALIASES.items():

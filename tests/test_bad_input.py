@@ -99,7 +99,9 @@ def test_positional_argument_is_rejected(untrained_run):
         ("sagan_digits", "dev/fid"),
         ("ntm_copy", "dev/excess_bits"),
         ("snail_bandits", "dev/reward_gittins"),
+        ("ptrnet_tsp", "dev/lenght_n6"),
         ("captioning_scenes", "dev/bleu"),
+        ("captioning_scenes", "dev/pointing_colour"),
     ],
 )
 def test_best_metric_that_is_not_evaluated_is_rejected_before_training(config, best, tmp_path):
@@ -107,6 +109,37 @@ def test_best_metric_that_is_not_evaluated_is_rejected_before_training(config, b
     done = run_in_process("train.py", *flags, f"--workdir={tmp_path}")
     assert f"train.best='{best}' is not a metric of the dev split in this config" in error_of(done)
     assert {path.name for path in tmp_path.iterdir()} <= {".lock", "config.json"}
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("train.average=3", "train.keep must be at least 3 for train.average=3, not 2"),
+        ("train.best_mode=maximum", "train.best_mode must be 'max' or 'min', not 'maximum'"),
+        ("model.dtype=int32", "dtype must be 'float32', 'bfloat16' or 'float16', not 'int32'"),
+        ("train.init_from=w.safetensors", "w.safetensors"),
+    ],
+)
+def test_invalid_value_is_rejected_before_the_vocabulary_is_learned(flag, message, tmp_path):
+    done = run_in_process(
+        "train.py",
+        SMOKE_CONFIG,
+        "--config.train.keep=2",
+        f"--config.{flag}",
+        f"--workdir={tmp_path}",
+    )
+    assert message in error_of(done)
+    assert {path.name for path in tmp_path.iterdir()} <= {".lock", "config.json"}
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+@pytest.mark.parametrize("content", ['{"task": "translation"}', '{"train": {}}'])
+def test_json_that_is_no_config_is_rejected(script, content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "metrics.jsonl").touch()
+    config = [SMOKE_CONFIG] * (script == "train.py")
+    done = run_in_process(script, *config, f"--workdir={tmp_path}")
+    assert "config.json is not the config of a run: restore the file" in error_of(done)
 
 
 def test_finished_run_is_evaluated_with_other_metrics_than_the_best(untrained_run):
@@ -257,6 +290,9 @@ def test_closed_standard_input_is_not_translated(untrained_run):
             ["--translate=one", "--json"],
             "Pass only one of --translate, --instance, --caption, --view, --export and --json",
         ),
+        (["--overwrite"], "--overwrite needs --instance"),
+        (["--alignments_reversed"], "--alignments_reversed needs --alignments"),
+        (["--alignments=x", "--export=y"], "Pass --alignments only with --split and --json"),
         (["--translate=-"], "standard input, line 2 is not UTF-8"),
         (["--translate=nowhere.en"], "There is no file nowhere.en: check the path, or pass"),
         (["--translate=nowhere.zh-CN"], "There is no file nowhere.zh-CN: "),
