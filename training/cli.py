@@ -1,6 +1,7 @@
 """Command lines of the entry points; mistakes are reported as one sentence."""
 
 import ast
+import errno
 import math
 import os
 import re
@@ -16,6 +17,8 @@ from ml_collections.config_flags import config_flags
 from training.errors import Interrupted, UserError, did_you_mean, first_line, is_disk_full
 from training.streams import configure_streams, exit_on_closed_output
 
+# A file has the name of a directory, or the reverse.
+OCCUPIED = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 # Integers with a positive default for which 0 is valid too.
 ZERO_ALLOWED = {
     "extra",
@@ -135,11 +138,15 @@ def _run(function: Callable[[], int | None]) -> int:
         print("Interrupted; run the same command again to continue.", file=sys.stderr)
         return 130
     except OSError as error:
-        if not is_disk_full(error):
+        if is_disk_full(error):
+            where, mend = error.filename or "to disk", "free some disk space"
+        elif error.errno in OCCUPIED and error.filename:
+            where, mend = error.filename, "rename or remove it"
+        else:
             raise
         print(
-            f"error: Cannot write {error.filename or 'to disk'}: {error.strerror}; free some disk "
-            "space and run the same command again.",
+            f"error: Cannot write {where}: {error.strerror}; {mend} and run the same command "
+            "again.",
             file=sys.stderr,
         )
         return 2

@@ -88,8 +88,8 @@ class MetricWriter:
         path = self._workdir / FILENAME
         with atomic_write(path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in self.lines).encode())
-        self._file = path.open("a")
         self._tensorboard = EventFile(self._workdir / "tensorboard", step)
+        self._file = path.open("a")
 
     def write(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Write metrics of a step; `seconds` is the time since the start of the run."""

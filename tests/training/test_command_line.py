@@ -1,6 +1,7 @@
 """Validation of flags, configs, run directories and records."""
 
 import json
+import re
 import sys
 
 import jax
@@ -323,6 +324,15 @@ def test_unwritable_directory_is_rejected(tmp_path, workdir, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=f"Cannot write to {workdir}: "):
         run.open_workdir(toy_config(), workdir)
+
+
+@pytest.mark.parametrize("name, is_file", [("tensorboard", True), ("metrics.jsonl", False)])
+def test_occupied_name_in_the_run_directory_is_named(name, is_file, tmp_path):
+    path = tmp_path / name
+    path.touch() if is_file else path.mkdir()
+    done = run_in_process("train.py", TOY, f"--workdir={tmp_path}")
+    assert done.code == 2
+    assert re.search(rf"error: Cannot write \S*{name}\S*: .*; rename or remove it", done.errors)
 
 
 def test_directory_is_locked_against_a_second_process(tmp_path):
