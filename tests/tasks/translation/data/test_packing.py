@@ -123,5 +123,5 @@ def test_plan_is_stored_beside_the_tokens_and_rebuilt_if_damaged(pairs, tmp_path
 def test_rows_too_short_for_every_pair_are_an_error(pairs):
     kept, dropped = pairs.within((1, 1))
     assert dropped == 300
-    with pytest.raises(UserError, match=r"packing\.source_length=1 .* enlarge them"):
+    with pytest.raises(UserError, match=r"packing\.source_length=1 .* enlarge these"):
         PackedBatches(kept, (1, 1), 8, seed=0)
