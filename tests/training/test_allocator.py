@@ -28,4 +28,5 @@ print(*faults)
     first, *others = map(int, run_without_xla_flags(command).split())
     if first < 20_000:
         pytest.skip("pages are larger than 4 KiB")
-    assert max(others[1:]) < 2_000, others
+    # The heap may grow once more, so that the temporary has another place.
+    assert sorted(others[1:])[-2] < 2_000, others
