@@ -375,8 +375,11 @@ def define_config_flag(argv: list[str]) -> None:
         raise UserError(
             "Pass several --workdir only with --split, --translate, --instance or --alignments."
         )
-    from_one, reverse, solved = ALIGNMENTS_FROM_ONE, ALIGNMENTS_REVERSED, OVERWRITE
-    for option, needed in ((from_one, ALIGNMENTS), (reverse, ALIGNMENTS), (solved, INSTANCE)):
+    for option, needed in (
+        (ALIGNMENTS_FROM_ONE, ALIGNMENTS),
+        (ALIGNMENTS_REVERSED, ALIGNMENTS),
+        (OVERWRITE, INSTANCE),
+    ):
         if option.value and needed.value is None:
             raise UserError(f"--{option.name} needs --{needed.name}.")
     if ALIGNMENTS.value is not None and (viewing or any(commands)):

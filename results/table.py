@@ -188,7 +188,7 @@ class Group(NamedTuple):
     @property
     def steps(self) -> str:
         """Number of steps, with the first run's before it."""
-        runs = [self.first_run] * bool(self.first_run) + self.summaries[:1]
+        runs = self.first_run, self.summaries[0]
         return " + ".join(f"{run['steps']:,}" for run in runs if run)
 
     @property

@@ -266,11 +266,8 @@ def read_summary(workdir: str) -> dict | None:
     if not path.exists():
         return None
     summary = read_json(path)
-    numbers = [summary.get(name) for name in ("steps", "seconds")]
-    tables = [summary.get(name) for name in ("metrics", "paper")]
-    if not all(isinstance(x, int | float) for x in numbers) or not all(
-        isinstance(x, dict) for x in tables
-    ):
+    kinds = {"steps": int | float, "seconds": int | float, "metrics": dict, "paper": dict}
+    if not all(isinstance(summary.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} is not the summary of a run: remove it and run again.")
     return summary
 

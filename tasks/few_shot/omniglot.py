@@ -131,14 +131,14 @@ def load_runs(data_dir: str, size: int) -> OneShotRuns | None:
                 f"whose images are in the archive: download it again from {SOURCE}."
             )
         drawings = [_read_ink(tree, name) for name in files]
-        for name, drawing in zip(files, drawings, strict=True):
-            if not (drawing > INK).any():
+        ink.append([np.argwhere(drawing > INK).astype(np.float64) for drawing in drawings])
+        for name, points in zip(files, ink[-1], strict=True):
+            if not len(points):
                 raise UserError(
                     f"{tree.root}: {name} is blank: download the archive again from {SOURCE}."
                 )
         images.append([_resize(drawing, size) for drawing in drawings])
         labels.append([*range(RUN_WAYS), *(classes.index(pair[1]) for pair in pairs)])
-        ink.append([np.argwhere(drawing > INK).astype(np.float64) for drawing in drawings])
     if not runs:
         raise UserError(f"{tree.root} has no one-shot runs: download it again from {SOURCE}.")
     return OneShotRuns(np.array(images)[..., None], np.array(labels, np.int32), ink)

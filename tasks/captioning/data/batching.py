@@ -60,7 +60,7 @@ class CaptionBatches:
             if len(pairs) >= size:
                 self.groups[length] = pairs
         if not self.groups:
-            most = max(np.count_nonzero((counts > 0) & (counts <= length)) for length in lengths)
+            most = np.count_nonzero((counts > 0) & (counts <= max(lengths)))
             raise UserError(
                 f"No length in batching.lengths={tuple(lengths)} has batching.size={size} training "
                 f"captions (all together have {most}): choose longer lengths or a smaller size."

@@ -105,12 +105,12 @@ def _read(name: str, root: Path) -> dict[str, list[_Entry]]:
     for split, images in entries.items():
         if not images:
             raise UserError(f"{path} has no images of the split {split}: unpack {CAPTIONS_URL}.")
-        silent = [image for image in images if not image.captions]
-        if silent and split != "train":  # training reads pairs, evaluation all images
-            raise UserError(
-                f"{path}: the image {silent[0].path.name} of the split {split} has no captions: "
-                f"remove it from the file, or unpack {CAPTIONS_URL} again."
-            )
+        for image in images if split != "train" else ():  # training reads pairs, not all images
+            if not image.captions:
+                raise UserError(
+                    f"{path}: the image {image.path.name} of the split {split} has no captions: "
+                    f"remove it from the file, or unpack {CAPTIONS_URL} again."
+                )
     return entries
 
 
