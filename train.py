@@ -89,6 +89,7 @@ def train() -> None:
     mesh.initialize_devices()
     config = CONFIG.value
     workdir = WORKDIR.value or os.path.join("runs", config.name)
+    mesh.check_mesh_shape(dict(config.mesh))
     options = ("keep", "average", "best_mode")
     checkpoints.check_options(**{name: config.train[name] for name in options})
     with run.lock_workdir(workdir):

@@ -118,6 +118,7 @@ def test_best_metric_that_is_not_evaluated_is_rejected_before_training(config, b
         ("train.best_mode=maximum", "train.best_mode must be 'max' or 'min', not 'maximum'"),
         ("model.dtype=int32", "dtype must be 'float32', 'bfloat16' or 'float16', not 'int32'"),
         ("train.init_from=w.safetensors", "w.safetensors"),
+        ("mesh.data=7", "The mesh data=7 x fsdp=1 x tensor=1 does not fit"),
     ],
 )
 def test_invalid_value_is_rejected_before_the_vocabulary_is_learned(flag, message, tmp_path):

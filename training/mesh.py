@@ -125,6 +125,18 @@ def resolve_mesh_shape(
     return dict(sizes) | {"data": -1, "fsdp": fsdp}
 
 
+def check_mesh_shape(sizes: Mapping[str, int]) -> None:
+    """Check that a mesh fits the devices, before the size of the state is known.
+
+    Args:
+        sizes: `config.mesh`.
+
+    Raises:
+        UserError: if the product of the sizes is not the number of devices.
+    """
+    make_mesh(**resolve_mesh_shape(sizes, (), jax.device_count(), math.inf))
+
+
 def memory_per_device() -> float:
     """Return the memory of a local device in bytes; CPU devices share the host memory equally."""
     if stats := jax.local_devices()[0].memory_stats():
