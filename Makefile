@@ -17,7 +17,7 @@ help:
 	@echo "make test-browser run the tests of pages in Chromium, where it is installed"
 	@echo "make bench       time all benchmarks beside PyTorch (installs it)"
 	@echo "make lint        check style and types"
-	@echo "make table       update the tables of README.md, docs/coverage.md and benchmarks/README.md"
+	@echo "make table       update the tables of README.md, results/, docs/coverage.md and benchmarks/"
 	@echo "make verify      evaluate the weights in results/ and compare with the reported metrics (WEIGHTS=NAME: of one)"
 	@echo "make docs        build the documentation in docs/_build/html (installs Sphinx)"
 	@echo "make install     create .venv with the requirements for training"

@@ -5,7 +5,7 @@ weights and values to contexts. `attend` composes the three:
 
     contexts, weights = attend(queries, keys, values, score=additive, params=v, alignment=soft)
 
-Dimension legend of the project: B batch (any leading axes) · T target or query length · S source or
+Letters of the axes: B batch (any leading axes) · T target or query length · S source or
 key length · H heads · D model width · K, V per-head key and value width · F feed-forward width · A
 alignment width · N memory rows · M memory width · P image positions · C channels · L layers · W
 window or beam width.

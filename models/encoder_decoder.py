@@ -58,7 +58,7 @@ class EncoderDecoder(Protocol):
 
     @property
     def samples_attention(self) -> bool:
-        """Whether training samples alignments and therefore needs the REINFORCE loss term.
+        """Whether the alignment is `hard`, so that training needs the REINFORCE loss term.
 
         Such models also have the members that `tasks.translation.hard_attention` and
         `tasks.translation.decoding` read: `with_sampling`, `attention_layer.entropy_weight`, and an

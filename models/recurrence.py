@@ -78,7 +78,7 @@ def _loop(body, carry, xs, steps, reverse):
         return i + 1, carry, jax.tree.map(update, ys, y)
 
     length = len(jax.tree.leaves(xs)[0])
-    # The constant bound, never reached before `steps`, tells `training.flops` the largest number.
+    # The constant bound is redundant; `training.flops` reads the largest number from it.
     running = lambda state: (state[0] < steps) & (state[0] < length)
     _, y = jax.eval_shape(body, carry, index(0))
     ys = jax.tree.map(lambda y: jnp.zeros((length, *y.shape), y.dtype), y)

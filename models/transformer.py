@@ -102,7 +102,7 @@ class Transformer(nnx.Module):
         self.decoder = nnx.List(
             DecoderLayer(*sizes, key=k) for k in jax.random.split(key_decoder, decoder_layers)
         )
-        # Of the encoder and of the decoder.
+        # One table for the encoder and one for the decoder.
         tables = jax.random.normal(jax.random.fold_in(key, 3), (2, max_length, width)) * width**-0.5
         self.positions = param(tables, (None, None, "embed")) if positions == "learned" else None
         # In the pre-norm form the output of the last layer is not normalized yet.

@@ -20,7 +20,7 @@ PAGE = table.RESULTS.parent / "docs" / "coverage.md"
 INTRODUCTION = """\
 # Tables and figures of the papers
 
-Every row of the papers that this repository reproduces, with its command: `NAME` is
+Every row of the papers for which this repository has a command: `NAME` is
 `python train.py --config=configs/NAME.py`, and `NAME: RUN` is the run RUN of
 `python sweep.py --sweep=configs/sweeps/NAME.py`. The docstrings of these files state what the
 commands need and how they differ from the paper. `python -m results.coverage` writes this page.

@@ -34,7 +34,7 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Points:
-    """Points in the plane. More labels than points name keys without a place, such as 'end'."""
+    """Points in the plane; further labels name keys without coordinates, such as 'end'."""
 
     title: str
     labels: Sequence[str]

@@ -37,7 +37,7 @@ class HardAttentionState(NamedTuple):
 
 
 class SampledAttention(Supervised):
-    """Base class of supervised tasks that sample alignments, beside the class of the task.
+    """Mixin for supervised tasks with hard alignment; a subclass also has the class of its task.
 
     The baseline is a field of the state. The batch that `loss` receives contains the baseline as
     `baseline` `[B]`. The metrics of `loss` must contain the metrics of `reinforce_terms`. The class
@@ -76,11 +76,11 @@ class SampledAttention(Supervised):
 
 
 def check_alignment(model_samples: bool, task_samples: bool, task: str, package: str) -> None:
-    """Check that a model that samples alignments is trained by a task that supports this.
+    """Check that a model with hard alignment is trained by a task with the REINFORCE loss.
 
     Args:
-        model_samples: whether the model samples alignments.
-        task_samples: whether the task trains models that sample alignments, and no others.
+        model_samples: whether the model has hard alignment.
+        task_samples: whether the task trains models with hard alignment, and no others.
         task: `config.task`.
         package: package whose module `hard_attention` trains such models.
 

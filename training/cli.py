@@ -139,14 +139,13 @@ def _run(function: Callable[[], int | None]) -> int:
         return 130
     except OSError as error:
         if is_disk_full(error):
-            where, mend = error.filename or "to disk", "free some disk space"
+            where, fix = error.filename or "to disk", "free some disk space"
         elif error.errno in OCCUPIED and error.filename:
-            where, mend = error.filename, "rename or remove it"
+            where, fix = error.filename, "rename or remove it"
         else:
             raise
         print(
-            f"error: Cannot write {where}: {error.strerror}; {mend} and run the same command "
-            "again.",
+            f"error: Cannot write {where}: {error.strerror}; {fix} and run the same command again.",
             file=sys.stderr,
         )
         return 2

@@ -303,7 +303,7 @@ def group_repetitions(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def markdown_table(results: Sequence[Result], metrics: Sequence[str]) -> str:
-    """Format a row for each run, with mean and standard deviation over its repetitions."""
+    """Format a row for each group of runs that differ only in the seed: mean and deviation."""
     labels = list(dict.fromkeys(k for x in results for k in x.run.labels if k != "seed"))
     paper_metrics = list(dict.fromkeys(name for x in results for name in x.run.paper))
     paper_columns = [f"paper {name}" for name in paper_metrics]

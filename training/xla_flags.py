@@ -13,11 +13,11 @@ SWITCH = "ATTENTION_ATLAS_XLA_FLAGS"
 GPU_FLAGS = {
     # Matrix products by cuBLAS only. Otherwise the autotuner compiles Triton kernels: on an H100
     # with two CPU cores, SNAIL and the pointer networks had not started after 70 s. Autotuning of
-    # cuBLAS stays on, because it reduces the time of an update of SNAIL to 0.7.
+    # cuBLAS stays on, because an update of SNAIL takes 0.7 of the time with it.
     "xla_gpu_enable_triton_gemm": "false",
     # Loops become CUDA graphs, so that the host does not launch every kernel of every iteration: a
-    # training step of a pointer network takes 0.6 of the time, of RNNsearch 0.87 to 0.94; SNAIL
-    # is neither faster nor slower. Measured without autotuning.
+    # training step takes 0.6 of the time for a pointer network, 0.87 to 0.94 for RNNsearch, and the
+    # same time for SNAIL. Measured without autotuning.
     "xla_gpu_enable_command_buffer": "+WHILE,+CONDITIONAL",
 }
 GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of its subsystem on Windows

@@ -18,7 +18,7 @@ CURVES = {
     13: ("ngrams", "dynamic n-grams", (2.0, 2.0, 5.5)),
     18: ("sort", "priority sort", (15, 15, 50)),
 }
-METRICS = {"ngrams": "test/excess_bits"}  # of the other tasks: test/bits_per_sequence
+METRICS = {"ngrams": "test/excess_bits"}  # test/bits_per_sequence for the other tasks
 # Task, title and models.
 OTHERS = {
     4: ("copy", "generalization of copy", (LSTM_CONTROLLER,)),

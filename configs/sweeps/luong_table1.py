@@ -64,7 +64,7 @@ def cumulative_runs(table, overrides, rows, figures=()):
 
     Args:
         table: name of the table in configs/papers/luong2015.py.
-        overrides: of all rows.
+        overrides: config values that all rows share.
         rows: further overrides by row.
         figures: rows of figures that all runs reproduce.
     """

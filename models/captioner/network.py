@@ -120,7 +120,7 @@ class Captioner(nnx.Module):
 
     @property
     def samples_attention(self) -> bool:
-        """Whether training samples alignments and therefore needs the REINFORCE loss term."""
+        """Whether the alignment is `hard`, so that training needs the REINFORCE loss term."""
         return self.attention_layer.alignment == "hard"
 
     @property

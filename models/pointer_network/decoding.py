@@ -137,7 +137,7 @@ class ChoiceModel(nnx.Module):
 
         def unfinished(loop_state):
             position, last, *_ = loop_state
-            # The constant bound is redundant; it tells `training.flops` the largest number.
+            # The constant bound is redundant; `training.flops` reads the largest number from it.
             within = (position < steps) & (position < length)
             if not has_end_token:
                 return within

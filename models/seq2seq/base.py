@@ -96,7 +96,7 @@ class Seq2Seq(nnx.Module):
 
     @property
     def samples_attention(self) -> bool:
-        """Whether training samples alignments and therefore needs the REINFORCE loss term."""
+        """Whether the alignment is `hard`, so that training needs the REINFORCE loss term."""
         return self.attention_layer.alignment == "hard"
 
     @property

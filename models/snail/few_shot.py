@@ -68,7 +68,7 @@ class ConvolutionalEmbedding(nnx.Module):
     def __call__(
         self, images: Float[Array, "B P P C"], keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B D"]:
-        """Embed images; each has a key of its dropout, and `keys` is None in evaluation."""
+        """Embed images; `keys` has the PRNG key of each image's dropout, None in evaluation."""
         convolve, x = conv_functions().plain, images
         for n, (kernel, norm) in enumerate(zip(self.kernels, self.norms, strict=True)):
             x = convolve(x, kernel[...])
@@ -147,7 +147,7 @@ class ResidualEmbedding(nnx.Module):
     def __call__(
         self, images: Float[Array, "B P P C"], keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B D"]:
-        """Embed images; each has a key of its dropout, and `keys` is None in evaluation."""
+        """Embed images; `keys` has the PRNG key of each image's dropout, None in evaluation."""
         x = images
         for n, block in enumerate(self.blocks):
             x = dropout_of_images(block(x), self.dropout, keys, n)

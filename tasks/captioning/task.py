@@ -60,7 +60,7 @@ class Captioning(Supervised):
     """
 
     unit = "words"
-    samples_attention = False  # whether the task trains models that sample alignments
+    samples_attention = False  # whether the task trains models with hard alignment
 
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)
@@ -182,8 +182,8 @@ class Captioning(Supervised):
         `perplexity` is per word of the references. `exact_match` is the fraction of captions that
         equal a reference, `bleu_N` see `metrics.bleu`. For datasets with boxes, `pointing` is the
         accuracy of the attention while the model reads the references, see
-        `metrics.pointing_accuracy`. `pointing_generated` is the accuracy while it generates its own
-        captions, of which those that equal a reference are counted.
+        `metrics.pointing_accuracy`. `pointing_generated` is the accuracy on generated captions
+        that equal a reference.
         """
         width = self.config.decode.dev_width if split == "dev" else self.config.decode.width
         return self.generation_metrics(state, split, width)

@@ -1,8 +1,8 @@
 """Omniglot from its official archives (Lake et al. 2015).
 
-The archives are in the folder `python` of https://github.com/brendenlake/omniglot. They are read as
-they are; a folder with the content of an archive, of the same name, is read too. An archive has a
-folder per alphabet, with a folder per character, with one drawing of each of 20 people.
+The archives are in the folder `python` of https://github.com/brendenlake/omniglot. They are read
+without unpacking; a folder with the name and the content of an archive is read too. An archive has
+a folder per alphabet, with a folder per character, with one drawing of each of 20 people.
 """
 
 import itertools

@@ -86,7 +86,8 @@ def load_classifier(
     """Load the classifier of the real images from the run directory, or train it.
 
     The classifier depends on the dataset and the arguments, not on the seed of the run, so all runs
-    of a comparison use the same classifier. If dataset or arguments change, it is trained again.
+    of a comparison train the same classifier, up to rounding on different hardware. If dataset or
+    arguments change, it is trained again.
 
     Args:
         images: the split `train` for training, and `test` for the accuracy.

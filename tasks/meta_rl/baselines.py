@@ -29,8 +29,8 @@ class Baselines(NamedTuple):
 
     `init_carry(batch)` is the initial carry of all agents. `optima(params)` has the results of the
     optimal policy for known tasks, bounds for any agent: the expected reward of a trial, or in
-    mazes the number of steps of an episode. Of Markov decision processes, `optimum_discounted` is
-    no bound: it discounts the rewards of an episode.
+    mazes the number of steps of an episode. For Markov decision processes, `optimum_discounted`
+    is not a bound, because the rewards of an episode are discounted.
     """
 
     agents: dict[str, Agent]

@@ -227,8 +227,8 @@ class PointerTask(Supervised):
     ) -> Int[np.ndarray, "B T"]:
         """Search for solutions as configured, in batches that bound the memory.
 
-        A batch has `evaluation.batch` sequences of at most as many points as in training: fewer
-        instances if the search samples several sequences per instance, or if there are more points.
+        A batch has `evaluation.batch` instances: fewer if the search samples several sequences per
+        instance, or if there are more points than in training. The width of a beam does not count.
 
         Args:
             state: training state.

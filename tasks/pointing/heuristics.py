@@ -2,7 +2,7 @@
 
 Vinyals et al. 2015, "Pointer Networks", sec. 4.4, describes A1 and A2 as O(n^2) and A3 as the
 algorithm of Christofides, and cites a public program for each, but not its settings. The functions
-below are written anew from the algorithms of three such programs: dmishin/tsp-solver,
+below are new implementations of the algorithms of three such programs: dmishin/tsp-solver,
 samlbest/traveling-salesman and beckysag/traveling-salesman on GitHub. That the paper used these
 programs is an assumption, and details differ: A2 and A3 start from one city, where the programs try
 every city, and A3 has a minimum matching, where the program has a greedy one. Mean lengths of the

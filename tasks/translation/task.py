@@ -69,7 +69,7 @@ class Translation(Supervised):
     """
 
     unit = "tokens"
-    samples_attention = False  # whether the task trains models that sample alignments
+    samples_attention = False  # whether the task trains models with hard alignment
 
     def __init__(self, config: Any, workdir: Path):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)

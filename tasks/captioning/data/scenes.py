@@ -10,7 +10,7 @@ and colors on a black canvas. It has five captions, all of them functions of the
     two digits from left to right a blue two then a red seven
 
 Training, dev and test have different digit images. Some pairs of a digit and a color occur only in
-the split `test_unseen`, where every digit has such a pair and the images are those of test.
+the split `test_unseen`, where every object has such a pair and digit images are those of test.
 """
 
 import functools
