@@ -56,7 +56,9 @@ def get_config(variant: str = "") -> ConfigDict:
         "memory_width": 20,
         "max_shift": 1,
         "memory_init": "constant",
-        "stay_bias": 3.0,
+        "forget_bias": 0.0,
+        "gate_bias": -7.0,
+        "shift_bias": 3.0,
         "backward_clip": 0.0,
     }
     config.optimizer = {
@@ -67,7 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "b1": 0.9,
         "b2": 0.999,
         "eps": 1e-8,
-        "clip": 10.0,
+        "clip": 1.0,
     }
     config.train = {
         "steps": 10_000,

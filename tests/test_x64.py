@@ -84,7 +84,13 @@ def test_weights_and_carries_of_models_are_float32(memory_init):
     sizes = {"inputs": K, "outputs": 2, "hidden": 4, "layers": 1, "heads": 1, "memory_rows": S}
     create = partial(NTM, controller="lstm", memory_width=3, max_shift=1, **sizes)
     create = partial(
-        create, memory_init=memory_init, stay_bias=0.0, backward_clip=0.0, key=jax.random.key(0)
+        create,
+        memory_init=memory_init,
+        forget_bias=1.0,
+        gate_bias=0.0,
+        shift_bias=0.0,
+        backward_clip=0.0,
+        key=jax.random.key(0),
     )
     graphdef, params = nnx.split(nnx.eval_shape(create))
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}

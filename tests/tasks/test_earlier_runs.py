@@ -16,9 +16,11 @@ PLAIN_BEAM = {"search.kind": "beam", "search.width": 3}
 POINTER = {"model.kind": "pointer", "model.init_limit": 0.0} | PLAIN_BEAM
 TEXT = {"vocabulary.normalization": "none", "vocabulary.sample": 0, "max_training_length": 0}
 RECURRENT = {"model.initialization": "glorot"}
+NTM = {"model.forget_bias": 1.0, "model.gate_bias": 0.0, "model.shift_bias": 0.0}
+NTM |= {"model.backward_clip": 0.0}
 TRANSFORMER = {"model.positions": "sinusoidal", "model.max_length": 0, "model.remat": "none"}
 NEW_KEYS = {
-    "ntm_copy": {"model.stay_bias": 0.0, "model.backward_clip": 0.0},
+    "ntm_copy": NTM,
     "ptrnet_hull": POINTER,
     "ptrnet_tsp20_rl": POINTER | {"reinforce.starts": "first"},
     "sagan_digits": {"evaluation.intra_class_samples": 0},
