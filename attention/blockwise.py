@@ -48,7 +48,7 @@ def attend(
     """Soft attention with the values and gradients of `attention.attend`, in O(T + S) memory.
 
     Args:
-        queries: `[*B, T, K]`.
+        queries: `[*B, T, K]`; T and S are at least 1.
         keys: `[*B, S, K]`.
         values: `[*B, S, V]`.
         score: any score; its logits exist for one block of queries and keys at a time.
@@ -195,12 +195,12 @@ def _logits(blocking, q, k, params, mask, i, j):
 
 
 def _count_query_blocks(blocking, queries):
-    return max(1, queries.shape[-2] // blocking.queries)
+    return queries.shape[-2] // blocking.queries
 
 
 def _count_key_blocks(blocking, keys, i):
     """Count the key blocks that query block i attends to."""
-    count = max(1, keys.shape[-2] // blocking.keys)
+    count = keys.shape[-2] // blocking.keys
     if not blocking.causal:
         return count
     return jnp.minimum(count, ((i + 1) * blocking.queries - 1) // blocking.keys + 1)

@@ -71,7 +71,7 @@ def attend(
         values: `[*B, S, V]`.
         centers: p, in 0 .. S - 1; the window is placed around the nearest position.
         valid: `[*B, S]`, false at padding.
-        half_width: D.
+        half_width: D; at least 1 if `gaussian`.
         gaussian: multiply the weights by `exp(-(s - p)² / (2 sigma²))` with `sigma = D / 2`, as
             local-p does; the weights then sum to less than one.
         score: maps queries and keys to logits.

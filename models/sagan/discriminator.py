@@ -23,7 +23,8 @@ class Discriminator(nnx.Module):
     The score is `φ(x) · (w + v_y) + b`, with the embedding v_y of class y and the sum φ of the
     last map over its positions (Miyato & Koyama 2018, eq. 3).
 
-    Args: as for `Generator`.
+    Args: as for `Generator`, without `latent_size`. `width` is the number of channels of the first
+    block; the last block has 2^(n-1) times as many.
     """
 
     def __init__(

@@ -75,14 +75,15 @@ class GeneratorFunctions:
     def batch_norm_moments(self, params) -> tuple[Moments, ...]:
         """Compute the moments of all batch norms over many batches, as if they were one batch."""
 
-        def moments_and_squares(n):
+        def moments(n):
             key = jax.random.fold_in(jax.random.key(2019), n)
-            moments = self.sample(params, None, key, self.moment_labels(n)).moments
-            return [(mean, variance + mean * mean) for mean, variance in moments]
+            return self.sample(params, None, key, self.moment_labels(n)).moments
 
-        stacked = jax.lax.map(moments_and_squares, jnp.arange(self.moment_batches))
-        averaged = jax.tree.map(lambda x: x.mean(0), stacked)
-        return tuple(Moments(mean, square - mean * mean) for mean, square in averaged)
+        # Not from the mean squares, whose difference would be negative for almost constant maps.
+        return tuple(
+            Moments(mean.mean(0), variance.mean(0) + mean.var(0))
+            for mean, variance in jax.lax.map(moments, jnp.arange(self.moment_batches))
+        )
 
     def moment_labels(self, n) -> Labels:
         """Return the labels of batch n for the moments: all classes in turn.

@@ -105,7 +105,8 @@ class TSPReinforce(TSP):
             # A copy: the state is donated, and a buffer may not be donated twice.
             baseline_params = jax.tree.map(jnp.copy, state.params)
         elif self._baseline == "critic":
-            critic_key = jax.random.fold_in(key, 1)
+            # A large index, because `fold_in(key, 1)` is also the second key of `split(key)`.
+            critic_key = jax.random.fold_in(key, 2**31)
             critic = nnx.state(self.create_critic(critic_key))
             baseline_params = self.reinitialize(critic, critic_key)
             opt_state = opt_state, self.optimizer.init(baseline_params)

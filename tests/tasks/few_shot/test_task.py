@@ -44,6 +44,18 @@ def test_test_episodes_do_not_depend_on_the_batch_size():
     assert results[0] == results[1]
 
 
+def test_dropout_and_distortion_have_different_keys(monkeypatch):
+    task, dropout_keys = build(), []
+
+    def classify(params, images, labels, dropout_key):
+        dropout_keys.append(jax.random.key_data(dropout_key).tolist())
+        return jax.numpy.zeros((*labels.shape[:1], 1, 5)), None
+
+    monkeypatch.setattr(task, "_classify", classify)
+    task.loss(None, jax.tree.map(jax.numpy.asarray, next(task.batches("train", 0))), KEY)
+    assert dropout_keys[0] not in jax.random.key_data(jax.random.split(KEY, 4)).tolist()
+
+
 @pytest.mark.parametrize(
     "key, value, message",
     [

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from models.convolutions import BatchNorm
+from models.convolutions import BatchNorm, Moments
 from models.sagan import GeneratorOutput
 from tasks.image_generation.sampler import GeneratorFunctions
 from tests.commands import fast_compilation
@@ -48,6 +48,19 @@ def test_batch_norm_moments_equal_moments_of_concatenated_batches(monkeypatch):
         maps = np.concatenate(make_all_maps())
     np.testing.assert_allclose(moments.mean, maps.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(moments.variance, maps.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_batch_norm_variance_of_almost_constant_channels_is_accurate(monkeypatch):
+    functions, rng = make_functions(), np.random.default_rng(0)
+    means = np.float32(100 + 1e-2 * rng.normal(size=(BATCHES, 512)))
+    variances = np.full((BATCHES, 512), 1e-4, np.float32)
+    table = jax.numpy.stack([means, variances], axis=1)
+    functions.moment_labels = lambda n: n
+    sample = lambda params, moments, key, n: GeneratorOutput(None, (Moments(*table[n]),), None)
+    monkeypatch.setattr(functions, "sample", sample)
+    (moments,) = functions.batch_norm_moments(None)
+    exact = 1e-4 + np.var(means.astype(np.float64), axis=0)
+    np.testing.assert_allclose(moments.variance, exact, rtol=0.05)
 
 
 @pytest.mark.parametrize("classes", [3, 24, 25, 1000])

@@ -86,6 +86,18 @@ def test_first_rollout_baseline_is_the_policy_that_training_starts_with(tmp_path
     assert not jax.tree.all(jax.tree.map(np.array_equal, state.params, pretrained))
 
 
+def test_initial_weights_of_the_critic_do_not_depend_on_those_of_the_policy(tmp_path, monkeypatch):
+    config = small_config(ptrnet_tsp20_rl, sizes=(4, 4))
+    config.reinforce.baseline = {"kind": "critic", "steps": 1}
+    task, key, critic_keys = tasks.build(config, str(tmp_path)), jax.random.key(0), []
+    create = task.create_critic
+    monkeypatch.setattr(task, "create_critic", lambda key: critic_keys.append(key) or create(key))
+    with fast_compilation():
+        task.init(key)
+    parts = jax.random.key_data(jax.random.split(key, 16)).tolist()
+    assert jax.random.key_data(critic_keys[0]).tolist() not in parts
+
+
 @pytest.mark.slow
 def test_policy_and_critic_learn_together(tmp_path):
     lengths, _ = train(tmp_path, {"kind": "critic", "steps": 2})
