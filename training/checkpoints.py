@@ -6,11 +6,8 @@ checksum of every array. The checksums are necessary because TensorStore verifie
 the array data: without them, a flipped bit would be restored as a weight.
 """
 
-import asyncio
 import contextlib
 import os
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +18,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from training import hosts, metric_writer
-from training.errors import UserError, did_you_mean, first_line, is_disk_full, os_error_code
+from training.errors import (
+    UserError,
+    did_you_mean,
+    first_line,
+    is_disk_full,
+    is_inaccessible,
+    os_error_code,
+)
+from training.orbax_messages import silence_corruption, silence_threads
 from training.state import checksums
 
 DIRECTORY = "checkpoints"
@@ -130,7 +135,7 @@ class Checkpoints:
             "checksums": np.asarray(hosts.all_gather(checksums(state))).tolist(),
         }
         if not self._verified:
-            self._silenced.enter_context(_silence_threads())
+            self._silenced.enter_context(silence_threads())
         with self._report_write_errors():
             self._manager.save(
                 step,
@@ -158,8 +163,8 @@ class Checkpoints:
         except Exception as error:  # as for corrupted checkpoints, of many types
             raise UserError(
                 f"Checkpoint {step} was written to {self._directory} but cannot be read back "
-                f"({_shorten(error)}): use a --workdir on another file system, and without special "
-                "characters in its path."
+                f"({first_line(error)}): use a --workdir on another file system, and without "
+                "special characters in its path."
             ) from error
 
     def record_metrics(self, step: int, metrics: dict[str, float]) -> None:
@@ -190,7 +195,7 @@ class Checkpoints:
             The restored checkpoint, or None if there are no checkpoints.
 
         Raises:
-            UserError: if all checkpoints are corrupted.
+            UserError: if all checkpoints are corrupted, or one cannot be read.
         """
         order = self.steps()[::-1]
         note = ""
@@ -203,7 +208,7 @@ class Checkpoints:
             try:
                 state, record = self._read(step, abstract)
             except Exception as error:  # noqa: BLE001 - corruption raises errors of many types
-                corrupted[step] = _shorten(error)
+                corrupted[step] = self._corruption(step, error)
                 continue
             message = f"{note} {self._skipped_message(step, corrupted)}".strip()
             if which == "average":
@@ -223,7 +228,7 @@ class Checkpoints:
             The parameters, and a message that names the averaged checkpoints.
 
         Raises:
-            UserError: if all of these checkpoints are corrupted.
+            UserError: if all of these checkpoints are corrupted, or one cannot be read.
         """
         total, used, corrupted = None, [], {}
         steps = self.steps()
@@ -231,7 +236,7 @@ class Checkpoints:
             try:
                 params = self._read(step, abstract)[0].params
             except Exception as error:  # noqa: BLE001 - as in `restore`
-                corrupted[step] = _shorten(error)
+                corrupted[step] = self._corruption(step, error)
                 continue
             wide = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params)
             total = wide if total is None else jax.tree.map(jnp.add, total, wide)
@@ -279,12 +284,21 @@ class Checkpoints:
             full, code = is_disk_full(error), os_error_code(error)
             if not full and code is None:
                 raise
-            reason = _shorten(error) if code is None else os.strerror(code)
+            reason = first_line(error) if code is None else os.strerror(code)
             fix = "free some disk space" if full else "restore access to it"
             raise UserError(
                 f"Cannot write a checkpoint to {self._directory} ({reason}): {fix} and run the "
                 "same command again to resume."
             ) from error
+
+    def _corruption(self, step: int, error: Exception) -> str:
+        """Describe the corruption of a checkpoint; raise a UserError if it may be intact."""
+        if is_inaccessible(error):
+            raise UserError(
+                f"Cannot read checkpoint {step} in {self._directory} ({first_line(error)}): "
+                "restore access to its files and run the same command again."
+            ) from error
+        return first_line(error)
 
     def _all_corrupted(self, which: str, corrupted: dict[int, str]) -> UserError:
         step, reason = next(iter(corrupted.items()))
@@ -316,7 +330,7 @@ class Checkpoints:
         Raises:
             Exception: of any type if the checkpoint is corrupted.
         """
-        with _silence_corruption():
+        with silence_corruption():
             items = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -350,48 +364,8 @@ def check_options(*, keep: int, average: int, best_mode: str) -> None:
         raise UserError(f"train.best_mode must be 'max' or 'min', not '{best_mode}'.")
 
 
-@contextlib.contextmanager
-def _silence_threads() -> Iterator[None]:
-    """Suppress the messages of threads and coroutines of TensorStore and orbax after an error.
-
-    The error itself is reported by the caller. The messages continue until the garbage collector
-    has removed the coroutines, so if the block fails, the process-wide hook stays installed. If it
-    succeeds, the hook is restored.
-    """
-    original = sys.unraisablehook
-
-    def hook(error):
-        from_coroutine = asyncio.iscoroutine(error.object)
-        if not from_coroutine and "Event loop is closed" not in str(error.exc_value):
-            original(error)
-
-    sys.unraisablehook = hook
-    yield
-    sys.unraisablehook = original  # not in a `finally`: after an error, the hook must stay
-
-
-@contextlib.contextmanager
-def _silence_corruption() -> Iterator[None]:
-    """Suppress the messages and warnings of TensorStore and orbax about a corrupted checkpoint.
-
-    If reading fails, the warning filter stays installed, as does the hook of `_silence_threads`.
-    """
-    stack = contextlib.ExitStack()
-    stack.enter_context(warnings.catch_warnings())
-    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
-    with _silence_threads():
-        yield
-    stack.close()  # not in a `finally`: after an error, the filter must stay
-
-
 def _incomplete(directory: epath.Path) -> dict[int, epath.Path]:
     """Temporary directories of checkpoints whose saving was interrupted, by step."""
     names = {path.name: path for path in directory.iterdir()} if directory.exists() else {}
     steps = {name.split(".orbax-checkpoint-tmp")[0]: name for name in names if "-tmp" in name}
     return {int(step): names[name] for step, name in sorted(steps.items()) if step.isdigit()}
-
-
-def _shorten(error: Exception) -> str:
-    """Return the first line of an error message, limited to 120 characters."""
-    line = first_line(error)
-    return line if len(line) <= 120 else line[:117] + "..."

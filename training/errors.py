@@ -6,6 +6,17 @@ import errno
 import re
 from collections.abc import Iterable, Iterator
 
+# Permissions, (network) file systems, and the limit of open files.
+INACCESSIBLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EMFILE,
+}
+
 
 class UserError(Exception):
     """Mistake in a command, config or file; the message is one sentence that names the fix."""
@@ -55,6 +66,11 @@ def is_disk_full(error: BaseException) -> bool:
     if (code := os_error_code(error)) is not None:
         return code in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, ValueError) and "RESOURCE_EXHAUSTED" in str(error)  # cloud storage
+
+
+def is_inaccessible(error: BaseException) -> bool:
+    """Return whether an error means that a file, which may be intact, cannot be accessed."""
+    return os_error_code(error) in INACCESSIBLE
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -68,6 +68,23 @@ def test_corruption_of_any_file_is_harmless_or_detected(finished, copy, how):
     assert detected > 0
 
 
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied"), ValueError("x [os_error_code='5']")],
+    ids=["Python", "TensorStore"],
+)
+def test_checkpoint_that_cannot_be_read_is_not_taken_for_a_corrupted_one(copy, error, monkeypatch):
+    """Otherwise the training would delete it and continue from an earlier checkpoint."""
+
+    def fail(self, step, args):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(UserError, match="Cannot read checkpoint 40 in .*: restore access to"):
+        restore(copy, toy_config())
+    assert files_of(copy, 40)
+
+
 def test_flipped_bit_in_a_large_array_is_detected(tmp_path):
     """TensorStore verifies its index and small arrays, but not the files of large arrays."""
     config = toy_config(train__average=1).train
