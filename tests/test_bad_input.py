@@ -245,6 +245,17 @@ def test_workdir_of_another_config_is_rejected(untrained_run):
     assert json.loads((untrained_run / "config.json").read_text())["seed"] == 0
 
 
+@pytest.mark.parametrize("name", ["summary.json", "weights.safetensors"])
+def test_results_without_checkpoints_are_not_overwritten(name, untrained_run, tmp_path):
+    (tmp_path / "config.json").write_text((untrained_run / "config.json").read_text())
+    (tmp_path / name).touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    done = run_in_process("train.py", SMOKE_CONFIG, f"--workdir={tmp_path}")
+    message = f"{tmp_path} has the results of a run ({name}) but no checkpoint to continue from"
+    assert message in error_of(done)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
 def test_empty_directory_is_not_evaluated(tmp_path):
     done = run_in_process("eval.py", f"--workdir={tmp_path}", "--json")
     assert error_of(done) == f"error: {tmp_path} is not a run directory: it has no config.json.\n"

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from training import hosts, mesh
+from training import hosts, mesh, weights
 from training.errors import UserError
 from training.files import atomic_write
 
@@ -102,11 +102,17 @@ def open_workdir(config: Any, workdir: str, complete: CompleteConfig = dict) -> 
         complete: completes the config of a run of an earlier version.
 
     Raises:
-        UserError: if it is not writable, is unsupported by orbax, or belongs to a run with a
-            different config.
+        UserError: if it is not writable, is unsupported by orbax, belongs to a run with a
+            different config, or has the results of a run without its checkpoints.
     """
     path = make_workdir(workdir)
     check_same_config(config, workdir, complete)
+    results = [name for name in (SUMMARY, weights.FILE) if (path / name).exists()]
+    if results and not any(path.glob("checkpoints/[0-9]*")):
+        raise UserError(
+            f"{workdir} has the results of a run ({', '.join(results)}) but no checkpoint to "
+            "continue from: use a different --workdir."
+        )
     if hosts.is_primary():
         write_json(path / CONFIG, json.loads(config.to_json_best_effort()))
 
