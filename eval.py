@@ -47,7 +47,7 @@ from tasks.base import (
     WordAligner,
 )
 from tasks.files import is_writable
-from tasks.images import list_images
+from tasks.images import CAPTION_FIGURE, list_images
 from tasks.text import read_bytes, read_sentences
 from training import allocator, cli, mesh, run, weights, xla_flags
 from training.checkpoints import Checkpoints, Restored
@@ -232,7 +232,7 @@ def caption(config: ConfigDict, workdir: str, images: Path) -> None:
     if not isinstance(task, ImageCaptioner):
         raise UserError(f"The task '{config.task}' does not support --caption.")
     paths = list_images(images)
-    figure_path = Path(f"{images.resolve()}.attention.png")  # also for the path '.'
+    figure_path = Path(f"{images.resolve()}{CAPTION_FIGURE}")  # also for the path '.'
     if not is_writable(figure_path):
         raise UserError(f"Cannot write the figure to {figure_path}: copy the images.")
     _, restored = restore(task, config, workdir)

@@ -17,6 +17,7 @@ from training.files import atomic_write
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of the images in a folder
+CAPTION_FIGURE = ".attention.png"  # suffix of the figure beside a captioned image or folder
 BACKGROUND = "white"  # color behind transparent pixels
 CHECKED_DIR = Path("~/.cache/attention_atlas/checked_images").expanduser()
 _FILES_PER_TASK = 256  # files that a thread checks at a time
@@ -206,12 +207,18 @@ def _to_uint8(values: Integer[np.ndarray, "*B"]) -> UInt8[np.ndarray, "*B"]:
 def list_images(images: Path) -> list[Path]:
     """Return the path of an image, or those of the images in a directory.
 
+    Figures that `eval.py --caption` has written for its images are left out.
+
     Raises:
         UserError: if the directory has no images.
     """
     if not images.is_dir():
         return [images]
-    paths = [path for path in list_files(images) if path.suffix.lower() in EXTENSIONS]
+    paths = [
+        path
+        for path in list_files(images)
+        if path.suffix.lower() in EXTENSIONS and not path.name.endswith(CAPTION_FIGURE)
+    ]
     if not paths:
         raise UserError(f"{images} has no images ({', '.join(EXTENSIONS)}): choose another.")
     return paths

@@ -14,7 +14,14 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from training.errors import Interrupted, UserError, did_you_mean, first_line, is_disk_full
+from training.errors import (
+    Interrupted,
+    UserError,
+    did_you_mean,
+    first_line,
+    is_disk_full,
+    is_inaccessible,
+)
 from training.streams import configure_streams, exit_on_closed_output
 
 # A file has the name of a directory, or the reverse.
@@ -139,13 +146,15 @@ def _run(function: Callable[[], int | None]) -> int:
         return 130
     except OSError as error:
         if is_disk_full(error):
-            where, fix = error.filename or "to disk", "free some disk space"
+            action, fix = f"write {error.filename or 'to disk'}", "free some disk space"
         elif error.errno in OCCUPIED and error.filename:
-            where, fix = error.filename, "rename or remove it"
+            action, fix = f"write {error.filename}", "rename or remove it"
+        elif is_inaccessible(error) and error.filename:
+            action, fix = f"access {error.filename}", "restore access to it"
         else:
             raise
         print(
-            f"error: Cannot write {where}: {error.strerror}; {fix} and run the same command again.",
+            f"error: Cannot {action}: {error.strerror}; {fix} and run the same command again.",
             file=sys.stderr,
         )
         return 2

@@ -200,6 +200,15 @@ def test_full_disk_exits_with_code_2(capsys):
     assert "Cannot write to disk: No space left on device; free" in capsys.readouterr().err
 
 
+def test_file_without_permission_is_named(capsys):
+    def function():
+        raise PermissionError(13, "Permission denied", "runs/x/.lock")
+
+    assert cli.run_main(function) == 2
+    message = "Cannot access runs/x/.lock: Permission denied; restore access to it and run"
+    assert message in capsys.readouterr().err
+
+
 # Run directories.
 
 

@@ -58,6 +58,7 @@ def test_file_and_folder_have_the_same_captions_and_a_figure_each(scenes_run, tm
     for figure in (tmp_path / "photos.attention.png", folder / "a.png.attention.png"):
         with Image.open(figure) as image:
             assert image.width > image.height > 100
+    assert caption(scenes_run, folder).output == together.output  # figures are no inputs
 
 
 def test_captions_do_not_need_the_training_data(scenes_run, tmp_path, monkeypatch):
