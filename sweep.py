@@ -12,6 +12,7 @@ running it again waits for the same jobs. `--status` prints the state of the job
 `--cancel` cancels the jobs.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -20,10 +21,10 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import tasks
-from training import cli, sweeps
+from training import cli, run, sweeps
 from training.errors import UserError
+from training.files import atomic_write
 from training.launchers import Launcher, LocalLauncher
-from training.run import make_writable_dir
 from training.slurm import SlurmLauncher
 from training.sweeps import ScheduledRun
 
@@ -57,10 +58,14 @@ def run_sweep(file: str, workdir: str, smoke: bool) -> int:
     scheduled = sweeps.schedule(sweep.runs, workdir, OVERRIDES, variant, tasks.complete_config)
     if STATUS.value or CANCEL.value:
         return manage_jobs(scheduled, SlurmLauncher(Path(workdir), SLURM.value))
-    make_writable_dir(Path(workdir))
-    sweeps.execute(scheduled, make_launcher(scheduled, workdir))
+    run.make_writable_dir(Path(workdir))
+    # Slurm jobs outlive this process, so that another one may wait for them.
+    lock = run.lock_workdir(workdir) if LAUNCHER.value == "local" else contextlib.nullcontext()
+    with lock:
+        sweeps.execute(scheduled, make_launcher(scheduled, workdir))
     results = [item.result() for item in scheduled]
-    print(sweeps.write_report(results, sweep.metrics, Path(workdir)))
+    print(sweeps.markdown_table(results, sweep.metrics))
+    sweeps.write_report(results, sweep.metrics, Path(workdir))
     for report in sweeps.failure_reports(scheduled, lines=5):
         print(f"\n{report}", file=sys.stderr)
     failed = sum(result.summary is None for result in results)
@@ -68,7 +73,8 @@ def run_sweep(file: str, workdir: str, smoke: bool) -> int:
         print(
             f"\n{failed} of {len(scheduled)} runs failed; run the same command again to retry them."
         )
-    sweep.figure(results).savefig(Path(workdir, "figure.png"), dpi=150)
+    with atomic_write(Path(workdir, "figure.png")) as file:
+        sweep.figure(results).savefig(file, format="png", dpi=150)
     print(f"\nResults are in {workdir}.")
     return 1 if failed else 0
 

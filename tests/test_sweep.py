@@ -10,6 +10,7 @@ import pytest
 
 from tests.commands import run_in_process, run_in_subprocess
 from tests.training.runs import ROOT, wait_for
+from training import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 HEADS = "--sweep=configs/sweeps/transformer_heads.py"
@@ -89,6 +90,14 @@ def test_command_trains_and_reports_with_a_failed_run(tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     finished = [(runs / task / "summary.json").exists() for task in ("tests.toy", "tests.missing")]
     assert finished == [True, False]
+
+
+def test_directory_is_locked_against_a_second_sweep(tmp_path):
+    file, workdir = tmp_path / "tasks.py", tmp_path / "runs"
+    file.write_text(SWEEP_FILE.format(tasks=("tests.missing",)))
+    with run.lock_workdir(str(workdir)):
+        result = run_in_process("sweep.py", f"--sweep={file}", f"--workdir={workdir}")
+    assert result.code == 2 and f"Another process is training in {workdir}" in result.errors
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ A sweep file defines
 import csv
 import functools
 import importlib.util
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from ml_collections import ConfigDict
 from training import cli, metric_writer, run
 from training.console import StatusTable, format_duration, format_mean, format_rows
 from training.errors import Interrupted, UserError, first_line
+from training.files import atomic_write
 from training.launchers import Command, Job, Launcher
 from training.signals import catch_stop_signals
 
@@ -260,8 +262,8 @@ def failure_reports(scheduled: Sequence[ScheduledRun], lines: int) -> Iterator[s
             yield "\n    ".join([f"Run {item.run.name} failed; see {item.log}:", *tail])
 
 
-def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> str:
-    """Write `summary.json`, `table.md` and `table.csv`; return the Markdown table."""
+def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> None:
+    """Write `summary.json`, `table.md` and `table.csv`."""
     run.write_json(
         workdir / "summary.json",
         [
@@ -272,14 +274,14 @@ def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Pat
             if summary
         ],
     )
-    table = markdown_table(results, metrics)
-    (workdir / "table.md").write_text(table + "\n", encoding="utf-8")
-    with (workdir / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = list(csv_rows(results))
-        writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
-        writer.writeheader()
-        writer.writerows(rows)
-    return table
+    with atomic_write(workdir / "table.md") as file:
+        file.write(f"{markdown_table(results, metrics)}\n".encode())
+    rows, text = list(csv_rows(results)), io.StringIO(newline="")
+    writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row))
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_write(workdir / "table.csv") as file:
+        file.write(text.getvalue().encode())
 
 
 def csv_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
