@@ -113,7 +113,7 @@ def main(_argv: list[str]) -> int:
     """Run the command that the flags select, and return the exit code."""
     allocator.configure_malloc()
     run.enable_compilation_cache()
-    run.disable_x64()
+    run.ignore_jax_flags()
     xla_flags.set_xla_flags()
     mesh.set_cpu_device_count(flags.FLAGS.config.cpu_devices)
     return cli.run_main(run_command)

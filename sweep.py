@@ -73,8 +73,8 @@ def run_sweep(file: str, workdir: str, smoke: bool) -> int:
         print(
             f"\n{failed} of {len(scheduled)} runs failed; run the same command again to retry them."
         )
-    with atomic_write(Path(workdir, "figure.png")) as file:
-        sweep.figure(results).savefig(file, format="png", dpi=150)
+    with atomic_write(Path(workdir, "figure.png")) as figure_file:
+        sweep.figure(results).savefig(figure_file, format="png", dpi=150)
     print(f"\nResults are in {workdir}.")
     return 1 if failed else 0
 

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     if DISTRIBUTED.value and not supervisor.is_supervised():
         return supervisor.supervise([sys.executable, *sys.orig_argv[1:]])
     allocator.configure_malloc()
-    run.disable_x64()
+    run.ignore_jax_flags()
     xla_flags.set_xla_flags()
     mesh.set_cpu_device_count(CONFIG.value.cpu_devices)
     if PLAN.value:  # without the cache, because programs for absent hardware cannot be loaded

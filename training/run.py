@@ -46,20 +46,25 @@ def enable_compilation_cache() -> None:
     """Enable JAX's persistent compilation cache.
 
     The environment variable `JAX_COMPILATION_CACHE_DIR` overrides its directory. If the directory
-    cannot be written, programs are compiled again by the next process, and JAX's warning about each
-    of them is suppressed.
+    cannot be used, programs are compiled again by the next process, and JAX's warning about each of
+    them is suppressed.
     """
-    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         cache = os.path.expanduser("~/.cache/attention_atlas/xla")
         jax.config.update("jax_compilation_cache_dir", cache)
 
 
-def disable_x64() -> None:
-    """Ignore `JAX_ENABLE_X64`: parameters of 64 bits are neither configured nor reported."""
-    if jax.config.read("jax_enable_x64"):
-        jax.config.update("jax_enable_x64", False)
-        print("note: JAX_ENABLE_X64 is ignored: the config sets the dtypes.", file=sys.stderr)
+def ignore_jax_flags() -> None:
+    """Ignore the environment variables of JAX that training does not support."""
+    reasons = {
+        "jax_enable_x64": "the config sets the dtypes",
+        "jax_disable_jit": "steps are compiled in advance",
+    }
+    for name, reason in reasons.items():
+        if getattr(jax.config, name):
+            jax.config.update(name, False)
+            print(f"note: {name.upper()} is ignored: {reason}.", file=sys.stderr)
 
 
 def make_writable_dir(path: Path) -> None:

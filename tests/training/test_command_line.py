@@ -161,17 +161,23 @@ def test_bounds_apply_to_keys_of_configs():
     assert keys >= cli.ZERO_ALLOWED | cli.UPPER_BOUNDS.keys()
 
 
-def test_entry_points_disable_64_bits(capsys):
-    jax.config.update("jax_enable_x64", True)
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("jax_enable_x64", "the config sets the dtypes"),
+        ("jax_disable_jit", "steps are compiled in advance"),
+    ],
+)
+def test_entry_points_ignore_flags_of_jax_that_training_does_not_support(name, reason, capsys):
+    jax.config.update(name, True)
     try:
-        run.disable_x64()
-        message = "note: JAX_ENABLE_X64 is ignored: the config sets the dtypes.\n"
-        assert capsys.readouterr().err == message
-        run.disable_x64()
+        run.ignore_jax_flags()
+        assert capsys.readouterr().err == f"note: {name.upper()} is ignored: {reason}.\n"
+        run.ignore_jax_flags()
         assert capsys.readouterr().err == ""
-        assert not jax.config.read("jax_enable_x64")
+        assert not getattr(jax.config, name)
     finally:
-        jax.config.update("jax_enable_x64", False)
+        jax.config.update(name, False)
 
 
 # Exit codes.
