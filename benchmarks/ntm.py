@@ -68,9 +68,9 @@ def make_update(longest: int) -> Update:
         memory_width=MEMORY_WIDTH,
         max_shift=SHIFTS // 2,
         memory_init="constant",
-        forget_bias=1.0,
         gate_bias=0.0,
         shift_bias=0.0,
+        erase_bias=0.0,
         backward_clip=0.0,
     )
     graphdef, params = nnx.split(create(key=jax.random.key(0)))

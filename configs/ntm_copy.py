@@ -56,9 +56,9 @@ def get_config(variant: str = "") -> ConfigDict:
         "memory_width": 20,
         "max_shift": 1,
         "memory_init": "constant",
-        "forget_bias": 0.0,
         "gate_bias": -7.0,
         "shift_bias": 3.0,
+        "erase_bias": -3.0,
         "backward_clip": 0.0,
     }
     config.optimizer = {

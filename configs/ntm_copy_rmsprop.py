@@ -23,7 +23,7 @@ from configs import ntm_copy
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_copy_rmsprop"
-    config.model.update(forget_bias=1.0, gate_bias=0.0, shift_bias=0.0)  # as in the reported run
+    config.model.update(gate_bias=0.0, shift_bias=0.0, erase_bias=0.0)  # as in the reported run
     config.optimizer = ConfigDict(
         {
             "method": "rmsprop",

@@ -24,7 +24,7 @@ from configs.papers import printed
 def get_config(variant: str = "") -> ConfigDict:
     config = ntm_copy.get_config(variant)
     config.name = "ntm_ngrams"
-    config.model.update(forget_bias=1.0, gate_bias=0.0, shift_bias=0.0)  # as in the reported runs
+    config.model.update(gate_bias=0.0, shift_bias=0.0, erase_bias=0.0)  # as in the reported runs
     config.optimizer.clip = 10.0
     config.rows = ("graves2014/figure 13/dynamic n-grams, NTM, LSTM",)
     config.paper = printed(config.rows)

@@ -38,5 +38,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.discriminator.learning_rate = 8e-4
     config.evaluation.update(samples=5_000, neighbor_samples=2_000, intra_class_samples=0)
     config.evaluation.classifier.update(width=32, features=128, steps=2_000)
-    config.train.update(steps=8_000, log_every=50, eval_every=2_000, checkpoint_every=1_000, keep=1)
+    config.train.update(steps=6_000, log_every=50, eval_every=2_000, checkpoint_every=1_000, keep=1)
     return config.lock()

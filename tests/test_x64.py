@@ -86,9 +86,9 @@ def test_weights_and_carries_of_models_are_float32(memory_init):
     create = partial(
         create,
         memory_init=memory_init,
-        forget_bias=1.0,
         gate_bias=0.0,
         shift_bias=0.0,
+        erase_bias=0.0,
         backward_clip=0.0,
         key=jax.random.key(0),
     )

@@ -52,7 +52,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "model.controller": "lstm",
         "model.layers": 3,
         "model.heads": 0,
-        "model.forget_bias": 1.0,
         "optimizer.learning_rate": 1e-3,
     },
 }

@@ -36,19 +36,11 @@ class LSTMController(nnx.Module):
         read_width: R·M, width of the concatenated read vectors.
         hidden: H, width of a layer.
         layers: number of layers.
-        forget_bias: initial bias of the forget gates.
         key: PRNG key of the initial weights.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        read_width: int,
-        hidden: int,
-        layers: int,
-        *,
-        forget_bias: float,
-        key: PRNGKeyArray,
+        self, inputs: int, read_width: int, hidden: int, layers: int, *, key: PRNGKeyArray
     ):
         self.hidden, self.width = hidden, layers * hidden
         self.input: nnx.List[nnx.Param] = nnx.List()
@@ -63,7 +55,7 @@ class LSTMController(nnx.Module):
             recurrent = jnp.concatenate([orthogonal(keys[2], hidden, 4), others])
             self.input.append(param(from_input, ("embed", "mlp")))
             self.recurrent.append(param(recurrent, ("embed", "mlp")))
-        bias = jnp.zeros((layers, 4, hidden)).at[:, 1].set(forget_bias)
+        bias = jnp.zeros((layers, 4, hidden)).at[:, 1].set(1.0)  # forget gates
         self.bias = param(bias.reshape(layers, -1), (None, "mlp"))
         self.initial_state = param(jnp.zeros((layers, 2, hidden)), (None, None, None))
 
@@ -132,23 +124,15 @@ class LSTMController(nnx.Module):
 class FeedForwardController(nnx.Module):
     """Controller with one hidden layer, `tanh(W x_t + U r_{t-1} + b)`, and no state.
 
-    Args: as for `LSTMController`; there are no forget gates, so `forget_bias` has no effect.
+    Args: as for `LSTMController`.
 
     Raises:
         ValueError: if `layers` is not 1.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        read_width: int,
-        hidden: int,
-        layers: int,
-        *,
-        forget_bias: float,
-        key: PRNGKeyArray,
+        self, inputs: int, read_width: int, hidden: int, layers: int, *, key: PRNGKeyArray
     ):
-        del forget_bias
         if layers != 1:
             raise ValueError(f"a feed-forward controller has one layer, not {layers}")
         self.width = hidden

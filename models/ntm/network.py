@@ -46,15 +46,12 @@ class LSTMBaseline(nnx.Module):
         outputs: int,
         hidden: int,
         layers: int,
-        forget_bias: float,
         backward_clip: float,
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key)
         self.backward_clip = backward_clip
-        self.controller = LSTMController(
-            inputs, 0, hidden, layers, forget_bias=forget_bias, key=keys[0]
-        )
+        self.controller = LSTMController(inputs, 0, hidden, layers, key=keys[0])
         width = self.controller.width
         self.output = param(glorot(keys[1], (width, outputs), width, outputs), ("mlp", None))
         self.output_bias = param(jnp.zeros(outputs), (None,))
@@ -91,11 +88,10 @@ class NTM(nnx.Module):
         max_shift: largest shift of a head per step.
         memory_init: initial memory: a small `constant`, `learned`, or sampled at `random` for each
             sequence.
-        forget_bias: initial bias of the forget gates of an LSTM controller. The paper does not
-            state the initialization.
-        gate_bias: initial bias of the interpolation gates; a negative one prefers the previous
-            weighting to content.
+        gate_bias: initial bias of the interpolation gates; with a negative one, heads prefer their
+            previous weighting to content. The paper does not state the initialization.
         shift_bias: initial bias of shift 0; with a positive one, heads stay where they are.
+        erase_bias: initial bias of the erase vectors; with a negative one, heads erase little.
         backward_clip: bound of the gradient components of a step's state and products during the
             backward pass (10 in sec. 4.6); 0 for none.
         key: PRNG key of the initial weights.
@@ -118,9 +114,9 @@ class NTM(nnx.Module):
         memory_width: int,
         max_shift: int,
         memory_init: MemoryInit,
-        forget_bias: float,
         gate_bias: float,
         shift_bias: float,
+        erase_bias: float,
         backward_clip: float,
         key: PRNGKeyArray,
     ):
@@ -141,9 +137,9 @@ class NTM(nnx.Module):
         self.backward_clip = backward_clip
         self.memory_rows, self.memory_width = memory_rows, memory_width
         self.controller = CONTROLLERS[controller](
-            inputs, heads * memory_width, hidden, layers, forget_bias=forget_bias, key=keys[0]
+            inputs, heads * memory_width, hidden, layers, key=keys[0]
         )
-        bias = self._initial_interface_bias(gate_bias, shift_bias)
+        bias = self._initial_interface_bias(gate_bias, shift_bias, erase_bias)
         width, size = self.controller.width, len(bias)
         self.interface = param(glorot(keys[1], (width, size), width, size), ("mlp", None))
         self.interface_bias = param(bias, (None,))
@@ -189,10 +185,11 @@ class NTM(nnx.Module):
         shapes = {name: (2 * self.heads, n) for name, n in sizes.items()}
         return shapes | dict.fromkeys(("erase", "add"), (self.heads, width))
 
-    def _initial_interface_bias(self, gate_bias, shift_bias):
+    def _initial_interface_bias(self, gate_bias, shift_bias, erase_bias):
         bias = {name: jnp.zeros(shape) for name, shape in self._interface_shapes().items()}
         bias["gate"] += gate_bias
         bias["shift"] = bias["shift"].at[:, self.max_shift].set(shift_bias)
+        bias["erase"] += erase_bias
         return jnp.concatenate([x.reshape(-1) for x in bias.values()])
 
     def _scan(self, inputs, steps, key, step):

@@ -9,5 +9,5 @@ __all__ = ["MemoryTask", "build", "complete_config"]
 
 def complete_config(config: dict[str, Any]) -> dict[str, Any]:
     """Add the options of the NTM that runs of version 0.1.0 did not have."""
-    absent = {"forget_bias": 1.0, "gate_bias": 0.0, "shift_bias": 0.0, "backward_clip": 0.0}
+    absent = dict.fromkeys(("gate_bias", "shift_bias", "erase_bias", "backward_clip"), 0.0)
     return config | {"model": absent | config["model"]}

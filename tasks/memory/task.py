@@ -107,7 +107,7 @@ class MemoryTask(Supervised):
         inspect.signature(NTM.__init__).bind(self, **channels, **sizes, key=key)
         if sizes["controller"] != "lstm":
             raise ValueError("a model without heads needs the controller 'lstm'")
-        sizes = {name: sizes[name] for name in ("hidden", "layers", "forget_bias", "backward_clip")}
+        sizes = {name: sizes[name] for name in ("hidden", "layers", "backward_clip")}
         return LSTMBaseline(**channels, **sizes, key=key)
 
     @property

@@ -22,7 +22,7 @@ X = np.float32(np.random.default_rng(1).normal(size=(T, B, INPUTS)))
 def ntm(controller="lstm", memory_init="constant", layers=1, **sizes):
     """Graphdef and random parameters of a model; its heads move at each step."""
     options = {"heads": R, "memory_rows": N, "memory_width": M, "max_shift": 1}
-    options |= {"forget_bias": 1.0, "gate_bias": 0.0, "shift_bias": 0.0, "backward_clip": 0.0}
+    options |= dict.fromkeys(("gate_bias", "shift_bias", "erase_bias", "backward_clip"), 0.0)
     options |= sizes
     create = partial(
         NTM,
@@ -150,7 +150,7 @@ def test_feed_forward_ntm_has_no_state_besides_its_memory():
 def test_lstm_controller_by_layers_equals_step_by_step():
     """`__call__` runs layer after layer, `step` runs all layers of one step."""
     graphdef, params = nnx.split(
-        with_random_params(lambda: LSTMController(INPUTS, 0, HIDDEN, 3, forget_bias=1.0, key=KEY))
+        with_random_params(lambda: LSTMController(INPUTS, 0, HIDDEN, 3, key=KEY))
     )
 
     @unoptimized_jit
@@ -180,7 +180,7 @@ def test_every_parameter_has_a_gradient():
 def test_heads_keep_their_weighting_before_training_only_with_both_biases(controller):
     sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "hidden": HIDDEN, "layers": 1, "heads": R}
     sizes |= {"memory_rows": N, "memory_width": M, "max_shift": 1}
-    sizes |= {"forget_bias": 1.0, "backward_clip": 0.0}
+    sizes |= {"erase_bias": 0.0, "backward_clip": 0.0}
     create = partial(NTM, controller=controller, memory_init="constant", key=KEY, **sizes)
     x = jnp.asarray(np.random.default_rng(3).normal(size=(20, B, INPUTS)), jnp.float32)
 
@@ -193,17 +193,16 @@ def test_heads_keep_their_weighting_before_training_only_with_both_biases(contro
     assert jnp.all(last_weights(gate_bias=0.0, shift_bias=3.0) < 0.5)
 
 
-@pytest.mark.parametrize("forget_bias", [0.0, 1.0])
-def test_cell_of_an_lstm_controller_decays_at_the_rate_of_its_forget_bias(forget_bias):
-    controller = LSTMController(INPUTS, M, HIDDEN, 2, forget_bias=forget_bias, key=KEY)
-    weights = jax.tree.map(jnp.zeros_like, controller.weights())
-    for n in weights:
-        weights[n] = weights[n].at[-1].set(controller.weights()[n][-1])  # the biases remain
-    matmul = lambda name, x: x @ weights[name]
-    cell = jnp.asarray(np.random.default_rng(4).normal(size=(B, HIDDEN)), jnp.float32)
-    carry = [(jnp.zeros((B, HIDDEN)), cell)] * 2
-    for _, next_cell in controller.step(matmul, jnp.asarray(X[0]), jnp.zeros((B, M)), carry)[0]:
-        np.testing.assert_allclose(next_cell, cell / (1 + np.exp(-forget_bias)), rtol=1e-6)
+def test_memory_is_hardly_erased_before_training_with_a_negative_erase_bias():
+    sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "hidden": HIDDEN, "layers": 1, "heads": R}
+    sizes |= {"memory_rows": N, "memory_width": M, "max_shift": 1, "backward_clip": 0.0}
+    sizes |= {"controller": "lstm", "memory_init": "constant", "gate_bias": 0.0, "shift_bias": 0.0}
+    states = jnp.asarray(np.random.default_rng(4).normal(size=(B, HIDDEN)), jnp.float32)
+    for bias, expected in ((0.0, 0.5), (-3.0, 0.047)):
+        model = NTM(**sizes, erase_bias=bias, key=KEY)
+        preactivations = 0.01 * states @ model.interface[...] + model.interface_bias[...]
+        erase = model._head_parameters(preactivations)[1]
+        np.testing.assert_allclose(erase, expected, rtol=0.05)
 
 
 def test_backward_clip_bounds_gradients_of_the_initial_state():
@@ -229,8 +228,7 @@ def test_backward_clip_bounds_gradients_of_the_initial_state_and_the_biases_of_t
     def gradients(backward_clip):
         def loss(initial_state, bias):
             sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "hidden": HIDDEN, "layers": 2}
-            sizes |= {"forget_bias": 1.0, "backward_clip": backward_clip}
-            model = LSTMBaseline(**sizes, key=KEY)
+            model = LSTMBaseline(**sizes, backward_clip=backward_clip, key=KEY)
             model.controller.initial_state[...] = initial_state
             model.controller.bias[...] = bias
             return 1e4 * jnp.sum(model(jnp.asarray(X), jnp.int32(T), KEY) ** 2)
@@ -258,7 +256,7 @@ def test_random_initial_memory_depends_on_the_key():
 def test_lstm_baseline_has_the_parameter_counts_of_the_paper(inputs, outputs, hidden, count):
     """Graves et al. 2014, table 3: 4H(3x + 5H + 3) + o(3H + 1) + 6H."""
     sizes = {"inputs": inputs, "outputs": outputs, "hidden": hidden, "layers": 3}
-    sizes |= {"forget_bias": 1.0, "backward_clip": 0.0}
+    sizes["backward_clip"] = 0.0
     params = nnx.state(nnx.eval_shape(lambda: LSTMBaseline(**sizes, key=KEY)))
     assert sum(x.size for x in jax.tree.leaves(params)) == count
 
