@@ -363,7 +363,7 @@ def define_config_flag(argv: list[str]) -> None:
     """Define `--config` from the run's `config.json`, and expand the flags in `ALIASES`."""
     argv[:] = [f"{word}=" if word in ("--view", "-view") else word for word in argv]
     flags.FLAGS(argv, known_only=True)
-    if not WORKDIR.value:
+    if not all(WORKDIR.value or [""]):
         raise UserError("No run directory: pass --workdir=runs/NAME.")
     viewing = VIEW.value is not None or SAVE_ATTENTION.value is not None
     commands = [x.value is not None for x in (TRANSLATE, INSTANCE, CAPTION, EXPORT)]

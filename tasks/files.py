@@ -95,5 +95,5 @@ def _listing_errors(directory: Path) -> Iterator[None]:
 
 
 def is_writable(path: Path) -> bool:
-    """Return whether a file can be written to `path`."""
-    return not path.is_dir() and os.access(path.parent, os.W_OK)
+    """Return whether a file can be written to `path`, which is no directory or device."""
+    return (path.is_file() or not path.exists()) and os.access(path.parent, os.W_OK)

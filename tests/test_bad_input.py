@@ -263,8 +263,9 @@ def test_empty_directory_is_not_evaluated(tmp_path):
 
 
 def test_evaluation_needs_a_workdir():
-    done = run_in_process("eval.py")
-    assert error_of(done) == "error: No run directory: pass --workdir=runs/NAME.\n"
+    for flags in ([], ["--workdir="]):
+        done = run_in_process("eval.py", *flags)
+        assert error_of(done) == "error: No run directory: pass --workdir=runs/NAME.\n"
 
 
 def test_run_without_checkpoint_is_not_evaluated(untrained_run, tmp_path):

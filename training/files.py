@@ -26,7 +26,11 @@ def suppress_read_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file that replaces `path` once the block exits without an error."""
+    """Yield a temporary file that replaces `path` once the block exits without an error.
+
+    If `path` is a symbolic link, the file that it points to is replaced.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

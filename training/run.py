@@ -33,7 +33,7 @@ MUTABLE_KEYS = re.compile(
     r"mesh\..*|cpu_devices|train\.(log_every|best|best_mode)|.*\.(data_)?dir|rows|paper\..*"
 )
 # Keys of weight files, which may move when a run is resumed. A key that had a file must keep one.
-MOVABLE_KEYS = re.compile(r".*_weights")
+MOVABLE_KEYS = re.compile(r".*_weights|train\.init_from")
 # Parts of a path with which orbax loses checkpoints: it uses the path as a pattern ('*', '?', '['),
 # a backslash and ':/' as separators, and UTF-8.
 UNSUPPORTED_PATH = re.compile(r"[*?\[\\]|:(?=/)|[\udc80-\udcff]")
@@ -209,7 +209,8 @@ def check_same_config(config: Any, workdir: str, complete: CompleteConfig = dict
                 f"The learning rate schedule of {path} ends at step {old}, so the run cannot be "
                 "extended: use a different --workdir."
             )
-        moved = MOVABLE_KEYS.fullmatch(key) and all(isinstance(x, str) and x for x in (old, new))
+        are_files = all(isinstance(x, str) and x not in ("", "none") for x in (old, new))
+        moved = are_files and MOVABLE_KEYS.fullmatch(key)
         # Compared as JSON, where NaN equals itself.
         if json.dumps(old) == json.dumps(new) or extended or moved or MUTABLE_KEYS.fullmatch(key):
             continue

@@ -1,9 +1,11 @@
 """Tests of `tasks.files`."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from tasks import files
 from tasks.files import list_files, walk_files
 from training.errors import UserError
 
@@ -43,3 +45,11 @@ def test_missing_directory_is_an_error(tmp_path):
     for listing in (list_files, walk_files):
         with pytest.raises(UserError, match=r"Cannot read the directory .*missing"):
             list(listing(tmp_path / "missing"))
+
+
+def test_devices_and_directories_are_not_writable_as_files(tmp_path):
+    """Writing replaces the file, so that `/dev/null` would become a regular file."""
+    (tmp_path / "file").touch()
+    found = [files.is_writable(path) for path in (Path("/dev/null"), tmp_path)]
+    found += [files.is_writable(tmp_path / name) for name in ("file", "new")]
+    assert found == [False, False, True, True]

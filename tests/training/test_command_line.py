@@ -290,6 +290,17 @@ def test_files_of_weights_may_move_but_not_disappear(tmp_path):
         run.open_workdir(config(""), str(tmp_path))
 
 
+def test_initial_weights_may_move_but_not_disappear(tmp_path):
+    def open_with(path):
+        run.open_workdir(toy_config(train__init_from=path), str(tmp_path))
+
+    open_with("/a/first.safetensors")
+    (tmp_path / "metrics.jsonl").touch()
+    open_with("/b/first.safetensors")
+    with pytest.raises(UserError, match="train.init_from was '/b/first.safetensors' and is now"):
+        open_with("none")
+
+
 def test_directory_of_a_rejected_run_is_reused_while_another_host_writes(tmp_path):
     run.open_workdir(toy_config(), str(tmp_path))
     for name in (".writable", ".config.json.1234", "log.txt"):

@@ -145,3 +145,12 @@ def test_array_is_written_in_the_format_of_numpy(tmp_path):
         with atomic_write(tmp_path / "x.npy") as file:
             write_array(file, array)
         np.testing.assert_array_equal(np.load(tmp_path / "x.npy", mmap_mode="r"), array)
+
+
+def test_file_behind_a_symbolic_link_is_replaced_and_the_link_stays(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("before")
+    link.symlink_to(target)
+    with atomic_write(link) as file:
+        file.write(b"after")
+    assert link.is_symlink() and target.read_text() == "after"
