@@ -56,7 +56,7 @@ class Captioning(Supervised):
     """Caption generator trained on images with captions; see `tasks.base.Task`.
 
     The loss is the cross-entropy plus `config.doubly_stochastic` times the penalty of Xu et al.
-    2015, eq. 14.
+    2015, eq. 14, if the model has attention.
     """
 
     unit = "words"
@@ -120,6 +120,10 @@ class Captioning(Supervised):
             "attention": f"over {rows} x {columns} positions",
         }
 
+    @property
+    def _has_attention(self) -> bool:
+        return self.config.model.attention.alignment != "none"
+
     # Training.
 
     def init_params(self, key: Array) -> nnx.State:
@@ -131,7 +135,8 @@ class Captioning(Supervised):
         valid = batch["caption"] != PAD
         loss, words = self._cross_entropy(model, states, batch)
         penalty = doubly_stochastic_penalty(alignment.weights, valid).sum()
-        return loss + self.config.doubly_stochastic * penalty, words, {"cross_entropy": loss}
+        scale = self.config.doubly_stochastic * self._has_attention
+        return loss + scale * penalty, words, {"cross_entropy": loss}
 
     def _teacher_force(self, params, batch, key):
         """Return the model, the inputs of its output layer, and the alignment."""
@@ -172,9 +177,8 @@ class Captioning(Supervised):
 
     def has_metric(self, name: str) -> bool:
         """Return whether the dev split may have a metric; datasets without boxes lack pointing."""
-        if name.startswith("pointing") and self.config.model.attention.alignment == "none":
-            return False
-        return metrics.NAMES.fullmatch(name) is not None
+        absent = name.startswith("pointing") and not self._has_attention
+        return metrics.NAMES.fullmatch(name) is not None and not absent
 
     def evaluate(self, state: Any, split: str) -> dict[str, float]:
         """Compute the metrics of a split.
@@ -262,8 +266,7 @@ class Captioning(Supervised):
         return {"pointing_generated": values["pointing"]}
 
     def _has_pointing(self, images):
-        """Return whether the images have boxes and the model has attention."""
-        return images.grounding is not None and self.config.model.attention.alignment != "none"
+        return images.grounding is not None and self._has_attention
 
     def _read_all(self, params, images, tokens, key):
         """Return the summed NLL of captions `[N, K, T]`; for pointing, also the weights."""
@@ -334,7 +337,7 @@ class Captioning(Supervised):
     def _caption_images(self, params, inputs, pixels):
         """Return the captions of images, and the attention maps, if any, of the first of them."""
         captions = self.caption(params, inputs, self.config.decode.width)
-        if self.config.model.attention.alignment == "none":
+        if not self._has_attention:
             return captions, []
         shown = captions[:IMAGES_SHOWN]
         tokens = self.vocabulary.encode_captions([[caption] for caption in shown])

@@ -59,6 +59,16 @@ def test_loss_is_cross_entropy_plus_penalty(task, params):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+def test_loss_without_attention_has_no_penalty(tmp_path):
+    config = smoke_config()
+    config.model.attention.alignment = "none"
+    task = tasks.build(config, str(tmp_path))
+    params = nnx.state(with_random_params(lambda: task.create(key=jax.random.key(0))))
+    batch = jax.tree.map(jnp.asarray, next(task.batches("train", 0)))
+    loss, _, sums = unoptimized_jit(lambda params: task.loss(params, batch, None))(params)
+    assert loss == sums["cross_entropy"]
+
+
 def test_largest_batch_has_the_shapes_of_the_batches_with_the_longest_captions(task):
     largest = task.largest_batch()
     batches = task.batches("train", 0)
