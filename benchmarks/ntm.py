@@ -114,8 +114,8 @@ def ours() -> Workload:
     return Workload(run, lambda: [update.trace(int(length)) for length in LENGTHS])
 
 
-def torch() -> Workload:
-    """Create the training in PyTorch."""
+def torch_model() -> Any:
+    """Return the same network in PyTorch; its inputs are time-major."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -164,8 +164,17 @@ def torch() -> Workload:
             power = 1 + functional.softplus(sharpness)
             return (power * shifted.clamp_min(1e-37).log()).softmax(-1)
 
+    return Model()
+
+
+def torch() -> Workload:
+    """Create the training in PyTorch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
     device = torch_device()
-    model = Model().to(device)
+    model = torch_model().to(device)
     adam = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
 
     def update(length):

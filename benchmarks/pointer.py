@@ -119,6 +119,7 @@ def torch_model() -> Any:
             states, _ = self.decoder(inputs, state)
             one_hot = nn.functional.one_hot(choices, points.shape[1])
             mask = one_hot.cumsum(1) - one_hot == 0
+            mask[:, 0, 1:] = False  # tours start at the first city
             logits = self.logits(states, self.key(outputs), mask)
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), choices.flatten())
             return loss * choices.shape[1]
