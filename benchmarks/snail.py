@@ -155,10 +155,25 @@ def torch_advantages(rewards: Any, values: Any, discount: float, gae_lambda: flo
     return (advantages - advantages.mean(0)) / (advantages.std() + 1e-8), returns
 
 
+def torch_loss(model: Any, experience: Any, options: Any) -> Any:
+    """Compute the loss of PPO for inputs, actions, log-probabilities, advantages and returns."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812 - the usual name
+
+    x, actions, old_log_probs, advantages, returns = experience
+    logits, values = model(x)
+    log_probs = F.log_softmax(logits, dim=-1)
+    ratio = (log_probs.gather(2, actions[..., None])[..., 0] - old_log_probs).exp()
+    clipped = ratio.clamp(1 - options.clip, 1 + options.clip)
+    surrogate = torch.minimum(ratio * advantages, clipped * advantages).mean()
+    value_loss = 0.5 * (values - returns).square().mean()
+    entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
+    return -surrogate + options.value_weight * value_loss - options.entropy_weight * entropy
+
+
 def train_torch(compiled: bool) -> Workload:
     """Create the training in PyTorch."""
     import torch
-    from torch.nn import functional as F  # noqa: N812 - the usual name
 
     config = make_config()
     options, sizes = config.ppo, config.environment.sizes
@@ -167,15 +182,8 @@ def train_torch(compiled: bool) -> Workload:
     adam = torch.optim.Adam(model.parameters(), config.optimizer.learning_rate, fused=True)
     forward = torch.compile(model) if compiled else model
 
-    def update(x, actions, old_log_probs, advantages, returns):
-        logits, values = forward(x)
-        log_probs = F.log_softmax(logits, dim=-1)
-        ratio = (log_probs.gather(2, actions[..., None])[..., 0] - old_log_probs).exp()
-        clipped = ratio.clamp(1 - options.clip, 1 + options.clip)
-        surrogate = torch.minimum(ratio * advantages, clipped * advantages).mean()
-        value_loss = 0.5 * (values - returns).square().mean()
-        entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
-        loss = -surrogate + options.value_weight * value_loss - options.entropy_weight * entropy
+    def update(minibatch):
+        loss = torch_loss(forward, minibatch, options)
         adam.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
@@ -195,7 +203,7 @@ def train_torch(compiled: bool) -> Workload:
             for _ in range(options.epochs):
                 chunks = (array.chunk(options.minibatches) for array in experience)
                 for minibatch in zip(*chunks, strict=True):
-                    loss = update(*minibatch)
+                    loss = update(minibatch)
         loss.item()
 
     return Workload(run)
