@@ -9,7 +9,7 @@ from training.loop import fit
 
 
 def train(workdir, seed):
-    """Train on 1 to 10 vectors; return the bits at these lengths and the wrong bits at length 30."""
+    """Train on 1 to 10 vectors; return their bits and the wrong bits at length 30."""
     config = ntm_copy.get_config()
     config.seed, config.data.sizes.length = seed, (1, 10)
     splits = {"test": {"length": (1, 10)}, "test_30": {"length": (30, 30)}}
