@@ -12,7 +12,7 @@ import numpy as np
 
 from tests import toy
 from tests.commands import ROOT, xla_flags
-from training import metric_writer
+from training import metric_writer, run
 from training.checkpoints import Checkpoints
 from training.loop import fit
 
@@ -26,6 +26,12 @@ def toy_config(**changes):
         section, name = key.split("__")
         config[section][name] = value
     return config
+
+
+def start_run(config, workdir):
+    """Create a run directory with the first file that training writes."""
+    run.open_workdir(config, str(workdir))
+    (workdir / "metrics.jsonl").touch()
 
 
 def train(config, workdir):
