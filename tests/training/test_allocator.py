@@ -1,5 +1,6 @@
 """Tests of `training.allocator`."""
 
+import statistics
 import sys
 
 import pytest
@@ -19,7 +20,7 @@ mesh.set_cpu_device_count(1)
 step = jax.jit(lambda x: jnp.sum(jnp.sin(x @ x.T)))  # the argument of the sine has 100 MB
 x = jnp.ones([5_000, 8])
 faults = []
-for _ in range(6):
+for _ in range(20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step(x).block_until_ready()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -28,5 +29,5 @@ print(*faults)
     first, *others = map(int, run_without_xla_flags(command).split())
     if first < 20_000:
         pytest.skip("pages are larger than 4 KiB")
-    # The heap may grow once more, so that the temporary has another place.
-    assert sorted(others[1:])[-2] < 2_000, others
+    # A few steps map memory anew, because other arrays have moved. Without the settings all do.
+    assert statistics.median(others) < 2_000, others
