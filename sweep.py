@@ -64,8 +64,9 @@ def run_sweep(file: str, workdir: str, smoke: bool) -> int:
     with lock:
         sweeps.execute(scheduled, make_launcher(scheduled, workdir))
     results = [item.result() for item in scheduled]
-    print(sweeps.markdown_table(results, sweep.metrics))
-    sweeps.write_report(results, sweep.metrics, Path(workdir))
+    table = sweeps.markdown_table(results, sweep.metrics)
+    print(table)
+    sweeps.write_report(results, table, Path(workdir))
     for report in sweeps.failure_reports(scheduled, lines=5):
         print(f"\n{report}", file=sys.stderr)
     failed = sum(result.summary is None for result in results)

@@ -262,8 +262,8 @@ def failure_reports(scheduled: Sequence[ScheduledRun], lines: int) -> Iterator[s
             yield "\n    ".join([f"Run {item.run.name} failed; see {item.log}:", *tail])
 
 
-def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Path) -> None:
-    """Write `summary.json`, `table.md` and `table.csv`."""
+def write_report(results: Sequence[Result], table: str, workdir: Path) -> None:
+    """Write `summary.json`, the Markdown table as `table.md`, and `table.csv`."""
     run.write_json(
         workdir / "summary.json",
         [
@@ -275,7 +275,7 @@ def write_report(results: Sequence[Result], metrics: Sequence[str], workdir: Pat
         ],
     )
     with atomic_write(workdir / "table.md") as file:
-        file.write(f"{markdown_table(results, metrics)}\n".encode())
+        file.write(f"{table}\n".encode())
     rows, text = list(csv_rows(results)), io.StringIO(newline="")
     writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row))
     writer.writeheader()

@@ -15,6 +15,7 @@ from typing import Any
 
 from configs.papers import printed
 from configs.papers.graves2014 import FEED_FORWARD, LSTM, LSTM_CONTROLLER, rows_of
+from configs.sweeps import ntm_copy_seeds
 from training.plots import learning_curves
 from training.sweeps import Run
 
@@ -56,13 +57,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
 }
 TASK_OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
-    # See configs/sweeps/ntm_copy_seeds.py.
-    ("copy", FEED_FORWARD): {
-        "model.gate_bias": 0.0,
-        "model.shift_bias": 0.0,
-        "model.erase_bias": 0.0,
-        "optimizer.clip": 10.0,
-    },
+    ("copy", FEED_FORWARD): ntm_copy_seeds.OVERRIDES[FEED_FORWARD],
     # At the learning rate of configs/ntm_repeat_copy.py, 3e-3, this model is unstable.
     ("repeat_copy", FEED_FORWARD): {"optimizer.learning_rate": 1e-3},
     ("repeat_copy", LSTM): {"train.steps": 2_000},  # 100,000 sequences take an hour and a half

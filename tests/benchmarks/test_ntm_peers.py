@@ -8,17 +8,12 @@ from flax import nnx
 
 from benchmarks import ntm
 from models.ntm import NTM
+from tests.models.test_recurrence_peers import torch_gate_order
 from tests.models.tiny import unoptimized_jit, with_random_params
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers
 STEPS, BATCH = 9, 3
-
-
-def gates_to_torch(x):
-    """Reorder rows from input, forget, output, candidate to input, forget, candidate, output."""
-    first, second, third, fourth = np.split(np.asarray(x), 4)
-    return np.concatenate([first, second, fourth, third])
 
 
 def interface_to_torch(x, width):
@@ -35,11 +30,12 @@ def interface_to_torch(x, width):
 def to_torch(model):
     """Our weights with the names and in the layout of the PyTorch model."""
     controller, hidden = model.controller, model.controller.hidden
-    recurrent, read = np.split(np.asarray(controller.recurrent[0][...]), [hidden])
-    inputs = np.concatenate([controller.input[0][...], read])
-    yield "cell.weight_ih", gates_to_torch(inputs.T)
-    yield "cell.weight_hh", gates_to_torch(recurrent.T)
-    yield "cell.bias_ih", gates_to_torch(controller.bias[...][0])
+    order = torch_gate_order(hidden)
+    recurrent, read = np.split(controller.recurrent[0][...][:, order], [hidden])
+    inputs = np.concatenate([controller.input[0][...][:, order], read])
+    yield "cell.weight_ih", inputs.T
+    yield "cell.weight_hh", recurrent.T
+    yield "cell.bias_ih", controller.bias[...][0, order]
     yield "interface.weight", interface_to_torch(model.interface[...].T, model.memory_width)
     yield "interface.bias", interface_to_torch(model.interface_bias[...], model.memory_width)
     yield "output.weight", model.output[...].T

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from benchmarks import pointer
+from tests.models.test_recurrence_peers import torch_gate_order
 from tests.models.tiny import unoptimized_jit
 
 torch = pytest.importorskip("torch")
@@ -14,12 +15,12 @@ pytestmark = pytest.mark.peers
 HIDDEN = 12
 
 
-def lstm_to_torch(name, lstm, hidden=HIDDEN):
-    """Weights of our LSTM, whose gates are in the order input, forget, output, candidate."""
-    order = lambda x: np.concatenate([x[: 2 * hidden], x[3 * hidden :], x[2 * hidden : 3 * hidden]])
-    yield f"{name}.weight_ih_l0", order(lstm.input[...].T)
-    yield f"{name}.weight_hh_l0", order(lstm.recurrent[...].T)
-    yield f"{name}.bias_ih_l0", order(lstm.bias[...])
+def lstm_to_torch(name, lstm):
+    """Weights of one LSTM."""
+    order = torch_gate_order(HIDDEN)
+    yield f"{name}.weight_ih_l0", lstm.input[...][:, order].T
+    yield f"{name}.weight_hh_l0", lstm.recurrent[...][:, order].T
+    yield f"{name}.bias_ih_l0", lstm.bias[...][order]
 
 
 def to_torch(model):

@@ -16,18 +16,19 @@ B, T, D, H = 3, 5, 2, 4
 LENGTHS = (5, 3, 1)
 
 
+def torch_gate_order(hidden):
+    """Return the indices of our gates (input, forget, output, candidate) in PyTorch's order."""
+    return np.arange(4 * hidden).reshape(4, hidden)[[0, 1, 3, 2]].ravel()
+
+
 def torch_lstm(x, weights):
-    """`nn.LSTM` on one sequence; its gates are in the order input, forget, candidate, output."""
-
-    def reorder(name):
-        input_gate, forget_gate, output_gate, candidate = weights[name].chunk(4, dim=-1)
-        return torch.cat([input_gate, forget_gate, candidate, output_gate], dim=-1)
-
+    """`nn.LSTM` on one sequence."""
+    order = torch_gate_order(H)
     layer = torch.nn.LSTM(D, H, batch_first=True)
-    bias = reorder("bias")
+    bias = weights["bias"][order]
     params = {
-        "weight_ih_l0": reorder("input").T,
-        "weight_hh_l0": reorder("recurrent").T,
+        "weight_ih_l0": weights["input"][:, order].T,
+        "weight_hh_l0": weights["recurrent"][:, order].T,
         "bias_ih_l0": bias,
         "bias_hh_l0": torch.zeros_like(bias),
     }

@@ -267,8 +267,8 @@ def test_report_averages_seeds_and_lists_every_run(tmp_path):
     scheduled = schedule(runs, tmp_path)
     sweeps.execute(scheduled, FakeLauncher(fails=["8-0"]))
     results = [item.result() for item in scheduled]
-    sweeps.write_report(results, ("test/error",), tmp_path)
     table = sweeps.markdown_table(results, ("test/error",))
+    sweeps.write_report(results, table, tmp_path)
     assert table.splitlines() == [
         "| width | test/error | paper test/error | runs | steps | total time |",
         "| --- | --- | --- | --- | --- | --- |",
