@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 import attention
 from attention import affine, local, masks
+from models.device_batch import example_keys
 from models.layers import glorot, param
 from models.recurrence import MatMul
 
@@ -40,13 +41,14 @@ class AlignmentOutput(NamedTuple):
 class SamplingState(NamedTuple):
     """State of sampled alignments; without a state, as in evaluation, the argmax is used."""
 
-    key: PRNGKeyArray
+    keys: Key[Array, " B"]
     use_expectation: Bool[Array, " B"]  # hard alignment: examples with soft weights, not samples
 
 
 def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:
-    """Fold the position into the key; `use_expectation` is the same at all positions."""
-    return sampling and sampling._replace(key=jax.random.fold_in(sampling.key, position))
+    """Fold the position into the keys; `use_expectation` is the same at all positions."""
+    fold_in = jax.vmap(jax.random.fold_in, (0, None))
+    return sampling and sampling._replace(keys=fold_in(sampling.keys, position))
 
 
 class AttentionLayer(nnx.Module):
@@ -170,11 +172,9 @@ class AttentionLayer(nnx.Module):
         """Create the sampling state of a training pass; `None` for deterministic alignments."""
         if key is None or self.alignment not in ("hard", "straight_through"):
             return None
-        key, key_expectation = jax.random.split(key)
-        use_expectation = jax.random.bernoulli(
-            key_expectation, self.expectation_probability, (batch,)
-        )
-        return SamplingState(key, use_expectation)
+        keys, expectation_keys = (example_keys(k, batch) for k in jax.random.split(key))
+        choose = lambda key: jax.random.bernoulli(key, self.expectation_probability)
+        return SamplingState(keys, jax.vmap(choose)(expectation_keys))
 
     def __call__(
         self,
@@ -243,8 +243,8 @@ class AttentionLayer(nnx.Module):
         if sampling is None:
             return AlignmentOutput(attention.argmax(e, mask))
         if self.alignment == "straight_through":
-            return AlignmentOutput(attention.straight_through(e, sampling.key, mask))
-        sample = attention.hard(e, sampling.key, mask)
+            return AlignmentOutput(jax.vmap(attention.straight_through)(e, sampling.keys, mask))
+        sample = jax.vmap(attention.hard)(e, sampling.keys, mask)
         use_expectation = sampling.use_expectation[:, None]
         weights = jnp.where(use_expectation[..., None], attention.soft(e, mask), sample.weights)
         log_prob = jnp.where(use_expectation, 0.0, sample.log_prob)

@@ -14,9 +14,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from models.convolutions import is_on_cpu
+from models.device_batch import divided_axes, example_keys, is_on_cpu
 
-BATCH_AXES = ("data", "fsdp")  # of `training.mesh`: mesh axes over which images are sharded
 GROUP_SIZE = 4  # the fastest of 1 to 16, for maps of 28 x 28 x 32 and of 28 x 28 x 64
 
 
@@ -30,12 +29,11 @@ def map_images(
     Args:
         network: module (`nnx.Module`) that embeds each image independently of the others.
         images: batch. If devices cannot have equal parts of it, it is one group.
-        key: PRNG key of the dropout, split into one per image, so that masks do not depend on the
-            groups. None without dropout.
+        key: PRNG key of the dropout, from which each image has its own key, so that masks do not
+            depend on the groups. None without dropout.
     """
-    keys = None if key is None else jax.random.split(key, len(images))
-    mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(axis for axis in BATCH_AXES if mesh.shape.get(axis, 1) > 1)
+    keys = None if key is None else example_keys(key, len(images))
+    mesh, axes = jax.sharding.get_abstract_mesh(), divided_axes()
     count, rest = divmod(len(images), math.prod(mesh.shape[axis] for axis in axes))
     if rest or not is_on_cpu():
         return network(images, keys)

@@ -9,7 +9,6 @@ polyphase decomposition into 2 x 2 kernels, pooling by a 4 x 4 kernel with strid
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import affine
 from models import matmul_convolutions
+from models.device_batch import is_on_cpu
 from models.layers import glorot, param
 from models.spectral_norm import spectral_param
 
@@ -89,15 +89,6 @@ class ConvFunctions(NamedTuple):
     plain: Callable[..., Array]
     upsampled: Callable[..., Array]
     pooled: Callable[..., Array]
-
-
-def is_on_cpu() -> bool:
-    """Return whether the program is for a CPU.
-
-    The platform of the abstract mesh takes precedence, because plans are for other machines.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return (device.platform if device else jax.default_backend()) == "cpu"
 
 
 def conv_functions() -> ConvFunctions:

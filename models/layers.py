@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt32
 
 from attention import KeyValues, affine, attend_heads, merge_heads, project_heads
 from attention.multihead import Implementation
+from models.device_batch import first_index
 
 Axes = tuple[str | None, ...]
 Remat = Literal["none", "dots", "full"]
@@ -85,8 +86,10 @@ def rematerialize(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]
     return jax.checkpoint(layer, policy=keep_dots if remat == "dots" else None)
 
 
-def hash_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "*B"]:
-    """Random bits, the hash of each element's index and two words of `key`.
+def hash_bits(
+    key: PRNGKeyArray, shape: tuple[int, ...], first: int | Int[Array, ""] = 0
+) -> UInt32[Array, "*B"]:
+    """Random bits, the hash of each element's index, counted from `first`, and two words of `key`.
 
     Two rounds of a low-bias 32-bit mixer (Wellons 2018) over a Weyl sequence. Use it for dropout
     masks only, not for initialization or sampling: XLA fuses it into its consumer, whereas
@@ -94,6 +97,7 @@ def hash_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "*B"]:
     """
     low, high = jax.random.bits(key, (2,), jnp.uint32)
     index = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    index = index + jnp.asarray(first, jnp.uint32)
     x = index * np.uint32(0x9E3779B9)
     for word in (low, high):
         x = x ^ word
@@ -109,14 +113,27 @@ def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Flo
     Without a key, as in evaluation, return `x` unchanged (Srivastava et al. 2014).
 
     Args:
-        x: any shape.
+        x: batch of any shape.
         rate: in [0, 1).
-        key: PRNG key of the mask.
+        key: PRNG key of the masks.
     """
     if key is None or rate == 0.0:
         return x
-    keep = hash_bits(key, x.shape) >= np.uint32(rate * 2**32)
-    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+    first = first_index(len(x)) * math.prod(x.shape[1:])
+    return _drop(x, rate, hash_bits(key, x.shape, first))
+
+
+def dropout_of_examples(
+    x: Float[Array, "B *D"], rate: float, keys: Key[Array, " B"] | None
+) -> Float[Array, "B *D"]:
+    """`dropout` with one PRNG key per example, on which alone the mask of the example depends."""
+    if keys is None or rate == 0.0:
+        return x
+    return _drop(x, rate, jax.vmap(partial(hash_bits, shape=x.shape[1:]))(keys))
+
+
+def _drop(x, rate, bits):
+    return jnp.where(bits >= np.uint32(rate * 2**32), x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
 def sinusoids(length: int, width: int) -> Float[Array, "T D"]:

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
+from models.device_batch import can_sum_over_devices, sum_over_devices
 from tasks import viewer
 from tasks.attention_maps import AttentionMap
 from training.errors import UserError
@@ -267,7 +268,7 @@ class Supervised(ShowsAttention):
     def _sum_gradients(self, params, batch, key):
         """Sum the outputs of `loss` and the gradients of the loss over microbatches."""
 
-        def loss_and_gradients(batch, key):
+        def loss_and_gradients(params, batch, key):
             def loss(params):
                 loss_sum, weight, sums = self.loss(params, batch, key)
                 return loss_sum, (loss_sum, weight, sums)
@@ -275,13 +276,16 @@ class Supervised(ShowsAttention):
             grads, sums = jax.grad(loss, has_aux=True)(params)
             return sums, grads
 
+        if can_sum_over_devices():
+            loss_and_gradients = sum_over_devices(loss_and_gradients)
         if self.accumulate == 1:
-            return loss_and_gradients(batch, key)
+            return loss_and_gradients(params, batch, key)
         micro = jax.tree.map(lambda x: microbatches(x, self.accumulate), batch)
         keys = jax.random.split(key, self.accumulate)
-        shapes = jax.eval_shape(loss_and_gradients, jax.tree.map(lambda x: x[0], micro), keys[0])
+        first = jax.tree.map(lambda x: x[0], micro)
+        shapes = jax.eval_shape(loss_and_gradients, params, first, keys[0])
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        add = lambda total, x: (jax.tree.map(jnp.add, total, loss_and_gradients(*x)), None)
+        add = lambda total, x: (jax.tree.map(jnp.add, total, loss_and_gradients(params, *x)), None)
         return jax.lax.scan(add, zeros, (micro, keys))[0]
 
 

@@ -9,8 +9,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from models.device_batch import divided_axes
 from models.layers import output_logits
-from training.mesh import BATCH_AXES
 
 
 def linear_cross_entropy(
@@ -40,8 +40,7 @@ def linear_cross_entropy(
         chunk: positions whose logits are held at a time.
     """
     loss = partial(_flat_cross_entropy, smoothing, chunk)
-    mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(axis for axis in BATCH_AXES if mesh.shape.get(axis, 1) > 1)
+    mesh, axes = jax.sharding.get_abstract_mesh(), divided_axes()
     if not axes or len(labels) % math.prod(mesh.shape[axis] for axis in axes):
         return loss(states, table, labels, valid)
 

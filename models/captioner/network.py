@@ -16,6 +16,7 @@ from models.attention_layer import (
     sampling_at,
 )
 from models.captioner.encoders import make_encoder
+from models.device_batch import example_keys
 from models.layers import (
     activation_dtype,
     dropout,
@@ -146,8 +147,9 @@ class Captioner(nnx.Module):
 
     def with_sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
         """Return the memory with alignments sampled for every image, also in evaluation."""
-        use_expectation = jnp.zeros(len(memory.source.values), bool)
-        return memory._replace(sampling=SamplingState(key, use_expectation))
+        count = len(memory.source.values)
+        sampling = SamplingState(example_keys(key, count), jnp.zeros(count, bool))
+        return memory._replace(sampling=sampling)
 
     def decode(
         self, captions: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attention import read
 from attention.memory import HeadParameters, address, write
+from models.device_batch import example_keys
 from models.gradient_clipping import clip_step
 from models.layers import glorot, param
 from models.ntm.controllers import CONTROLLERS, LSTMController, affine_time_major
@@ -212,7 +213,8 @@ class NTM(nnx.Module):
             return jnp.full(shape, INITIAL_CONSTANT, jnp.float32)
         if self.memory_init == "learned":
             return jnp.broadcast_to(self.initial_memory[...].T, shape)
-        return INITIAL_STDDEV * jax.random.truncated_normal(key, -2.0, 2.0, shape, jnp.float32)
+        sample = lambda key: jax.random.truncated_normal(key, -2.0, 2.0, shape[1:], jnp.float32)
+        return INITIAL_STDDEV * jax.vmap(sample)(example_keys(key, batch))
 
     def _step(self, matmul, consts, carry, x):
         """Compute one step and return the carry, the controller output and the read vectors."""

@@ -22,6 +22,7 @@ from models.attention_layer import (
     ProjectedSource,
     SamplingState,
 )
+from models.device_batch import example_keys
 from models.encoder_decoder import Attention
 from models.layers import (
     activation_dtype,
@@ -132,8 +133,9 @@ class Seq2Seq(nnx.Module):
 
     def with_sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
         """Return the memory with alignments sampled for every sentence, also in evaluation."""
-        use_expectation = jnp.zeros(len(memory.initial_state), bool)
-        return memory._replace(sampling=SamplingState(key, use_expectation))
+        count = len(memory.initial_state)
+        sampling = SamplingState(example_keys(key, count), jnp.zeros(count, bool))
+        return memory._replace(sampling=sampling)
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Return the attention weights of a full pass in evaluation mode."""

@@ -15,7 +15,7 @@ from attention import affine
 from attention.spatial import max_pool
 from models.cache_blocking import map_images
 from models.convolutions import conv_functions
-from models.layers import LayerNorm, Remat, dropout, glorot, param
+from models.layers import LayerNorm, Remat, dropout_of_examples, glorot, param
 from models.snail.network import Backbone
 
 BLOCKS = 4  # convolution blocks, each of which halves the resolution
@@ -261,9 +261,9 @@ def dropout_of_images(
     x: Float[Array, "B *D"], rate: float, keys: Key[Array, " B"] | None, layer: int
 ) -> Float[Array, "B *D"]:
     """Apply dropout after layer n = `layer`; masks depend only on the key of each image and n."""
-    if keys is None:
-        return x
-    return jax.vmap(lambda x, key: dropout(x, rate, jax.random.fold_in(key, layer)))(x, keys)
+    if keys is not None:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, layer))(keys)
+    return dropout_of_examples(x, rate, keys)
 
 
 def _conv_kernel(inputs: int, outputs: int, *, key: PRNGKeyArray) -> nnx.Param:

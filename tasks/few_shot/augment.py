@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
+from models.device_batch import example_keys
+
 # Maximum of each parameter at strength 1.
 MAX_ANGLE = 0.3  # radians
 MAX_SCALE = 0.2  # relative change of the height and of the width
@@ -28,12 +30,10 @@ def random_affine(
     if not strength:
         return images
     count, size, channels = images.shape[0] * images.shape[1], *images.shape[-2:]
-    keys = jax.random.split(key, 4)
-    uniform = partial(jax.random.uniform, minval=-strength, maxval=strength)
-    angle = MAX_ANGLE * uniform(keys[0], (count,))
-    shear = MAX_SHEAR * uniform(keys[1], (count,))
-    scale = 1 + MAX_SCALE * uniform(keys[2], (2, count))
-    shift = MAX_SHIFT * uniform(keys[3], (2, count))
+    uniform = partial(jax.random.uniform, shape=(6,), minval=-strength, maxval=strength)
+    angle, shear, *rest = jax.vmap(uniform)(example_keys(key, count)).T
+    angle, shear = MAX_ANGLE * angle, MAX_SHEAR * shear
+    scale, shift = 1 + MAX_SCALE * jnp.stack(rest[:2]), MAX_SHIFT * jnp.stack(rest[2:])
     center = (size - 1) / 2
     centered = jnp.arange(size) - center
     rows, columns = jnp.meshgrid(centered, centered, indexing="ij")

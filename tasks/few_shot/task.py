@@ -164,8 +164,8 @@ class FewShotClassification(Supervised):
 
     def loss(self, params, batch, key):
         """Return the cross-entropy and the accuracy of the queries, summed over episodes."""
-        images = random_affine(batch.images, key, self.config.data.distortion)
-        dropout_key = jax.random.fold_in(key, 4)  # `random_affine` splits its key into 0 to 3
+        distortion_key, dropout_key = jax.random.split(key)
+        images = random_affine(batch.images, distortion_key, self.config.data.distortion)
         logits, _ = self._classify(params, images, batch.labels, dropout_key)
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
         correct = jnp.mean(jnp.argmax(logits, axis=-1) == batch.targets, axis=1)

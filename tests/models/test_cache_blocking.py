@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import cache_blocking
+from models import device_batch
 from models.cache_blocking import map_images
 from models.layers import param
 from models.snail.few_shot import dropout_of_images
@@ -49,11 +49,11 @@ def test_groups_have_the_outputs_and_gradients_of_the_batch(count):
 @pytest.mark.parametrize("count", [6, 8])  # groups of 3 and 4
 def test_dropout_does_not_depend_on_the_groups(count):
     images, network = sample_images(count), Network()
-    expected = network(images, jax.random.split(KEY, count))
+    expected = network(images, device_batch.example_keys(KEY, count))
     np.testing.assert_allclose(map_images(network, images, KEY), expected, rtol=1e-5)
     kept = expected != 0
     assert (kept[0] != kept[1]).any()  # each image has its own mask
 
 
 def test_batch_axes_are_those_of_the_mesh():
-    assert cache_blocking.BATCH_AXES == mesh.BATCH_AXES
+    assert device_batch.BATCH_AXES == mesh.BATCH_AXES

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 
 from models import layers
 from tests import naive
@@ -49,6 +50,12 @@ def test_layer_norm_equals_numpy():
     normalized = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-6)
     expected = normalized * np.asarray(norm.gain) + np.asarray(norm.bias)
     np.testing.assert_allclose(jax.jit(norm)(x), expected, atol=1e-5)
+
+
+def test_gradients_of_layer_norm_equal_finite_differences():
+    x, gain, bias = normal(1, 2, 3, 6) + 2, normal(2, 6), normal(3, 6)
+    norm = jax.jit(lambda x, gain, bias: jnp.sin(layers.layer_norm(x, gain, bias, 1e-2)))
+    check_grads(norm, (x, gain, bias), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 def test_layer_norm_is_computed_in_float32():

@@ -127,7 +127,7 @@ def test_score_function_gradient_is_unbiased(monkeypatch):
 
     monkeypatch.setattr("models.attention_layer.attention.hard", sample)
     monkeypatch.setattr(
-        "models.captioner.network.sampling_at", lambda s, t: s._replace(key=s.key[t])
+        "models.captioner.network.sampling_at", lambda s, t: s._replace(keys=s.keys[t][None])
     )
 
     def decode(params, path):
