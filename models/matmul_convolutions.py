@@ -17,7 +17,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from models import winograd
+
 FEW_CHANNELS = 4  # such as the channels of an image: 9 shifted copies are still a small array
+WINOGRAD_CHANNELS, WINOGRAD_POSITIONS = 32, 2048  # the fewest with which Winograd's is faster
 
 
 def convolve(
@@ -27,7 +30,10 @@ def convolve(
 
     Shifts are stacked along one axis and summed along the other. With few input channels, the
     shifts of both axes are stacked. With few output channels, the shifts of both axes are summed.
+    Large maps with many channels are convolved by Winograd's algorithm.
     """
+    if _is_faster_by_winograd(x, weights):
+        return winograd.convolve(x, weights)
     weights = weights.astype(x.dtype)
     inputs, outputs = weights.shape[2:]
     if inputs <= FEW_CHANNELS:
@@ -55,6 +61,14 @@ def convolve_pooled(
     return _matmul(
         _stack_pooled_shifts(_stack_pooled_shifts(x, 2), 1), (weights / 4).astype(x.dtype)
     )
+
+
+def _is_faster_by_winograd(x, weights):
+    """Return whether a convolution takes less time by Winograd's algorithm, in which float32."""
+    batch, rows, columns, _ = x.shape
+    even = rows % 2 == 0 == columns % 2
+    large = batch * rows * columns >= WINOGRAD_POSITIONS
+    return x.dtype == jnp.float32 and even and large and min(weights.shape[2:]) >= WINOGRAD_CHANNELS
 
 
 def _matmul(x, weights):

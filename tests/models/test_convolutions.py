@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models import convolutions, matmul_convolutions
+from models import convolutions, matmul_convolutions, winograd
 from models.convolutions import (
     BatchNorm,
     Conv,
@@ -19,6 +19,7 @@ from models.convolutions import (
     upsample,
 )
 from tests.commands import fast_compilation
+from training import flops
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -89,6 +90,29 @@ def test_fused_convolutions_equal_their_definition(module, inputs, outputs):
     expected = reference_values_and_gradients(inputs, outputs)
     for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_winograd_convolution_equals_its_definition():
+    actual = values_and_gradients({"convolve": winograd.convolve}, 5, 6)
+    expected = reference_values_and_gradients(5, 6)
+    for a, b in zip(*map(jax.tree.leaves, (actual["convolve"], expected["convolve"])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def multiplications(x, channels):
+    """Multiplications of `matmul_convolutions.convolve` per output and input channel."""
+    weights = jnp.zeros((3, 3, x.shape[-1], channels), x.dtype)
+    jaxpr = jax.make_jaxpr(matmul_convolutions.convolve)(x, weights)
+    return flops.count(jaxpr) / (2 * x.size * channels)
+
+
+def test_winograd_needs_four_ninths_of_the_multiplications_of_large_float32_maps():
+    large = jnp.zeros((2, 32, 32, 32))
+    assert multiplications(large, 32) == pytest.approx(4, rel=0.02)  # and those of the kernel
+    assert multiplications(large.astype(jnp.bfloat16), 32) == 9
+    assert multiplications(large, 16) == 9
+    assert multiplications(large[:1], 32) == 9
+    assert multiplications(jnp.zeros((2, 33, 33, 32)), 32) == 9
 
 
 @pytest.mark.parametrize("size", [1, 3])
