@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 BATCH_AXES = ("data", "fsdp")  # of `training.mesh`: mesh axes over which a batch is sharded
+SMALL = 2**18  # elements of an array that is copied for a common all-reduce
 
 
 def is_on_cpu() -> bool:
@@ -62,17 +63,23 @@ def sum_over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function(params, batch, key)`, computed by parts of the batch and summed.
 
     Each device computes the function of its part, and the results, a tree of float32 arrays, are
-    summed by one all-reduce of all arrays together. In a program that `jit` divides over CPU
+    summed by an all-reduce of all small arrays together. In a program that `jit` divides over CPU
     devices, the devices wait for each other at the gradient of every parameter.
     """
 
-    def sum_parts(params, batch, key):
-        flat, unravel = ravel_pytree(function(params, batch, key))
-        return unravel(lax.psum(flat, "data"))
-
     return jax.shard_map(
-        sum_parts,
+        lambda params, batch, key: _all_reduce(function(params, batch, key)),
         in_specs=(PartitionSpec(), PartitionSpec("data"), PartitionSpec()),
         out_specs=PartitionSpec(),
         check_vma=False,
+    )
+
+
+def _all_reduce(tree):
+    """Sum the arrays of a tree over devices, small arrays as one, so that devices wait once."""
+    arrays, structure = jax.tree.flatten(tree)
+    small, unravel = ravel_pytree([x for x in arrays if x.size <= SMALL])
+    sums = iter(unravel(lax.psum(small, "data")))
+    return structure.unflatten(
+        next(sums) if x.size <= SMALL else lax.psum(x, "data") for x in arrays
     )
