@@ -30,12 +30,12 @@ from benchmarks.workloads import (
 from configs import seq2seq_nmt
 
 DROPOUT, BEAM = 0.2, 4
-CPU_DEVICES = seq2seq_nmt.get_config().cpu_devices
 
 
 class Size(NamedTuple):
-    """Shape of the batches and widths of the model."""
+    """Number of CPU devices, shape of the batches and widths of the model."""
 
+    cpu_devices: int
     batch: int
     length: int
     vocabulary: int
@@ -47,8 +47,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "small": Size(80, 24, 128, 64, 256, 256, 128, 128),
-    "large": Size(64, 32, 8000, 256, 512, 512, 256, 256),
+    "small": Size(seq2seq_nmt.get_config().cpu_devices, 80, 24, 128, 64, 256, 256, 128, 128),
+    "large": Size(1, 64, 32, 8000, 256, 512, 512, 256, 256),
 }
 
 
@@ -85,7 +85,7 @@ def our_model(size: Size) -> Callable[..., Any]:
 
 def train_ours(size: Size) -> Workload:
     """Create our training."""
-    return make_training(our_task(our_model(size)), batches(size), CPU_DEVICES)
+    return make_training(our_task(our_model(size)), batches(size), size.cpu_devices)
 
 
 def decode_ours(size: Size, width: int) -> Workload:
@@ -97,7 +97,7 @@ def decode_ours(size: Size, width: int) -> Workload:
     from models.beam_search import beam_search
     from training import mesh
 
-    mesh.set_cpu_device_count(CPU_DEVICES)
+    mesh.set_cpu_device_count(size.cpu_devices)
     graphdef, params = nnx.split(our_model(size)(key=jax.random.key(1)))
     params = mesh.replicate(params, mesh.make_mesh(data=-1, fsdp=1, tensor=1))
     with mesh.evaluation_mesh(params) as shard:

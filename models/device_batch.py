@@ -49,14 +49,15 @@ def example_keys(key: PRNGKeyArray, count: int) -> Key[Array, " B"]:
     return jax.vmap(partial(jax.random.fold_in, key))(first_index(count) + jnp.arange(count))
 
 
-def can_sum_over_devices() -> bool:
-    """Return whether `sum_over_devices` is possible and useful.
+def can_sum_over_devices(count: int) -> bool:
+    """Return whether `sum_over_devices` is possible and useful for a batch of `count` examples.
 
-    It is possible if every device has all parameters. It is useful on CPUs: XLA's collectives for
-    GPUs and TPUs already combine the arrays.
+    It is possible if every device has all parameters and an equal part of the batch. It is useful
+    on CPUs: XLA's collectives for GPUs and TPUs already combine the arrays.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    return is_on_cpu() and divided_axes() == ("data",) and mesh.shape["tensor"] == 1
+    replicated = divided_axes() == ("data",) and mesh.shape.get("tensor", 1) == 1
+    return is_on_cpu() and replicated and count % mesh.shape["data"] == 0
 
 
 def sum_over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +67,6 @@ def sum_over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
     summed by an all-reduce of all small arrays together. In a program that `jit` divides over CPU
     devices, the devices wait for each other at the gradient of every parameter.
     """
-
     return jax.shard_map(
         lambda params, batch, key: _all_reduce(function(params, batch, key)),
         in_specs=(PartitionSpec(), PartitionSpec("data"), PartitionSpec()),

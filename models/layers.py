@@ -172,7 +172,7 @@ def layer_norm(
 
 
 def _layer_norm_forward(x, gain, bias, epsilon):
-    average = jnp.full(x.shape[-1], 1 / x.shape[-1])
+    average = jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype)
     mean = _sum_of_products(x, average)
     scale = lax.rsqrt(_sum_of_products((x - mean) ** 2, average) + epsilon)
     return (x - mean) * scale * gain + bias, (x, mean, scale, gain)

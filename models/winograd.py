@@ -12,8 +12,10 @@ tiles: 16 multiplications instead of 36 for the outputs of a tile, a channel and
 import functools
 import operator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 INPUT_TRANSFORM = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
@@ -30,15 +32,36 @@ def convolve(
         x: map with even numbers of rows and columns.
         weights: kernel.
     """
-    batch, rows, columns, _ = x.shape
     kernels = jnp.einsum("ai,bj,ijcd->abcd", KERNEL_TRANSFORM, KERNEL_TRANSFORM, weights)
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    tiles = [[padded[:, i : rows + i : 2, j : columns + j : 2] for j in range(4)] for i in range(4)]
-    inputs = _transform(INPUT_TRANSFORM, tiles)
+    inputs = _transform(INPUT_TRANSFORM, _store_gradient(_tiles(x)))
     products = [[_matmul(inputs[a][b], kernels[a, b]) for b in range(4)] for a in range(4)]
     outputs = _transform(OUTPUT_TRANSFORM, products)
     interleaved = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)
-    return interleaved.reshape(batch, rows, columns, -1)
+    return interleaved.reshape(*x.shape[:3], -1)
+
+
+def _tiles(x):
+    """Return the 4 x 4 positions of all tiles, which overlap by two, as arrays `[B, Y/2, X/2, C]`.
+
+    They are slices without strides of the even and odd positions, because the gradient of a strided
+    slice is slow.
+    """
+    batch, rows, columns, channels = x.shape
+    rows, columns = rows // 2, columns // 2
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    pairs = padded.reshape(batch, rows + 1, 2, columns + 1, 2, channels)
+    phases = [[pairs[:, :, p, :, q] for q in (0, 1)] for p in (0, 1)]
+    tile = lambda i, j: phases[i % 2][j % 2][:, i // 2 :, j // 2 :][:, :rows, :columns]
+    return [[tile(i, j) for j in range(4)] for i in range(4)]
+
+
+@jax.custom_vjp
+def _store_gradient(x):
+    """Return x, whose gradient is stored: XLA would fuse its computation into a slow loop."""
+    return x
+
+
+_store_gradient.defvjp(lambda x: (x, None), lambda _, dx: (lax.optimization_barrier(dx),))
 
 
 def _matmul(x, matrix):

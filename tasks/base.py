@@ -201,7 +201,8 @@ class Supervised(ShowsAttention):
 
     `loss` returns the sum over a batch and the sum of the weights, not their quotient: with
     `accumulate` microbatches of unequal weights, the gradient equals the gradient of the whole
-    batch.
+    batch. On several CPU devices, `loss` sees the part of a device: no example may depend on
+    others, and random numbers must be those of `models.device_batch`.
 
     Args:
         optimizer: see `training.optimizer.build`.
@@ -276,7 +277,7 @@ class Supervised(ShowsAttention):
             grads, sums = jax.grad(loss, has_aux=True)(params)
             return sums, grads
 
-        if can_sum_over_devices():
+        if can_sum_over_devices(len(jax.tree.leaves(batch)[0]) // self.accumulate):
             loss_and_gradients = sum_over_devices(loss_and_gradients)
         if self.accumulate == 1:
             return loss_and_gradients(params, batch, key)
