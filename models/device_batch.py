@@ -80,6 +80,6 @@ def _all_reduce(tree):
     arrays, structure = jax.tree.flatten(tree)
     small, unravel = ravel_pytree([x for x in arrays if x.size <= SMALL])
     sums = iter(unravel(lax.psum(small, "data")))
-    return structure.unflatten(
-        next(sums) if x.size <= SMALL else lax.psum(x, "data") for x in arrays
+    return jax.tree.unflatten(
+        structure, [next(sums) if x.size <= SMALL else lax.psum(x, "data") for x in arrays]
     )
