@@ -59,7 +59,7 @@ class Captioning(Supervised):
     2015, eq. 14, if the model has attention.
     """
 
-    unit = "words"
+    unit, independent_examples = "words", True
     samples_attention = False  # whether the task trains models with hard alignment
 
     def __init__(self, config: Any, workdir: Path):

@@ -63,7 +63,7 @@ class FewShotClassification(Supervised):
     `_ci95` is the half width of the 95% confidence interval over episodes or runs.
     """
 
-    unit = "episodes"
+    unit, independent_examples = "episodes", True
     splits = ("test",)
 
     def __init__(self, config: Any):

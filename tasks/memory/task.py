@@ -73,7 +73,7 @@ class MemoryTask(Supervised):
     and `excess_bits`, the difference of both.
     """
 
-    unit = "sequences"
+    unit, independent_examples = "sequences", True
 
     def __init__(self, config: Any):
         super().__init__(optimizer.build(**config.optimizer), config.train.accumulate)

@@ -60,7 +60,7 @@ class PointerTask(Supervised):
         workdir: run directory.
     """
 
-    unit = "instances"
+    unit, independent_examples = "instances", True
     problem_type: type[Problem]
     metric_names: tuple[str, ...]  # of `metrics_for_size`
     polygon = 0  # number of choices that form a polygon, or 0 if all form one path

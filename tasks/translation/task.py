@@ -68,7 +68,7 @@ class Translation(Supervised):
     packed rows if `config.packing` is set; other models, decoding and evaluation use buckets.
     """
 
-    unit = "tokens"
+    unit, independent_examples = "tokens", True
     samples_attention = False  # whether the task trains models with hard alignment
 
     def __init__(self, config: Any, workdir: Path):

@@ -69,7 +69,7 @@ def test_data_parallel_step_reduces_the_gradient(toy_plans):
 
 
 def test_flops_of_a_transformer_step_equal_hand_computed_count(tmp_path):
-    """Products of weights, of attention and of the softmax layer, times 3 for the backward pass."""
+    """Products of weights, attention and softmax, times 3 for the backward pass, and norms."""
     config = transformer_nmt.get_config("smoke")
     task = tasks.build_abstract(config, str(tmp_path))
     state = jax.eval_shape(task.init, jax.random.key(0))
@@ -81,7 +81,8 @@ def test_flops_of_a_transformer_step_equal_hand_computed_count(tmp_path):
     encoder, decoder = multihead + feed_forward, 2 * multihead + feed_forward
     attention = 3 * 2 * length * heads  # three layers, each with logits and contexts
     softmax = width * config.vocabulary.size
-    expected = 3 * 2 * tokens * (encoder + decoder + attention + softmax)
+    norms = 5 * 4 * width  # sums as products with vectors: two forward and two backward per norm
+    expected = 2 * tokens * (3 * (encoder + decoder + attention + softmax) + norms)
     jaxpr = jax.make_jaxpr(task.train_step)(state, batch, jax.random.key(0))
     assert flops.count(jaxpr) == expected
 
