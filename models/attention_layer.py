@@ -45,6 +45,11 @@ class SamplingState(NamedTuple):
     use_expectation: Bool[Array, " B"]  # hard alignment: examples with soft weights, not samples
 
 
+def sampling_of_all(key: PRNGKeyArray, count: int) -> SamplingState:
+    """Return the state with which the alignments of all examples are sampled."""
+    return SamplingState(example_keys(key, count), jnp.zeros(count, bool))
+
+
 def sampling_at(sampling: SamplingState | None, position: Int[Array, ""]) -> SamplingState | None:
     """Fold the position into the keys; `use_expectation` is the same at all positions."""
     fold_in = jax.vmap(jax.random.fold_in, (0, None))

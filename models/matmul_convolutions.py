@@ -64,7 +64,10 @@ def convolve_pooled(
 
 
 def _is_faster_by_winograd(x, weights):
-    """Return whether a convolution takes less time by Winograd's algorithm, in which float32."""
+    """Return whether a convolution takes less time by Winograd's algorithm.
+
+    Only float32 maps are eligible: the transforms would round shorter floats once more.
+    """
     batch, rows, columns, _ = x.shape
     even = rows % 2 == 0 == columns % 2
     large = batch * rows * columns >= WINOGRAD_POSITIONS

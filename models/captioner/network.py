@@ -14,9 +14,9 @@ from models.attention_layer import (
     ProjectedSource,
     SamplingState,
     sampling_at,
+    sampling_of_all,
 )
 from models.captioner.encoders import make_encoder
-from models.device_batch import example_keys
 from models.layers import (
     activation_dtype,
     dropout,
@@ -147,9 +147,7 @@ class Captioner(nnx.Module):
 
     def with_sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
         """Return the memory with alignments sampled for every image, also in evaluation."""
-        count = len(memory.source.values)
-        sampling = SamplingState(example_keys(key, count), jnp.zeros(count, bool))
-        return memory._replace(sampling=sampling)
+        return memory._replace(sampling=sampling_of_all(key, len(memory.source.values)))
 
     def decode(
         self, captions: Int[Array, "B T"], memory: Memory, key: PRNGKeyArray | None = None

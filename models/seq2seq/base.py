@@ -21,8 +21,8 @@ from models.attention_layer import (
     AttentionLayer,
     ProjectedSource,
     SamplingState,
+    sampling_of_all,
 )
-from models.device_batch import example_keys
 from models.encoder_decoder import Attention
 from models.layers import (
     activation_dtype,
@@ -133,9 +133,7 @@ class Seq2Seq(nnx.Module):
 
     def with_sampling(self, memory: Memory, key: PRNGKeyArray) -> Memory:
         """Return the memory with alignments sampled for every sentence, also in evaluation."""
-        count = len(memory.initial_state)
-        sampling = SamplingState(example_keys(key, count), jnp.zeros(count, bool))
-        return memory._replace(sampling=sampling)
+        return memory._replace(sampling=sampling_of_all(key, len(memory.initial_state)))
 
     def attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> Attention:
         """Return the attention weights of a full pass in evaluation mode."""
