@@ -4,6 +4,9 @@ The forward pass accumulates the softmax over blocks of keys (Milakov & Gimelshe
 Staats 2021). The backward pass recomputes the logits of each block instead of storing them (Dao et
 al. 2022, algorithm 4). `jax.vjp` differentiates the score one block at a time,
 so additive attention or a user-defined score needs no more memory than the dot product.
+
+Blocks without a pair of the same segment are skipped, so that attention within segments of bounded
+length takes O(T + S) time.
 """
 
 from functools import partial
@@ -12,8 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from attention import masks
+from attention.masks import SegmentIds
 from attention.scores import Score, scaled_dot
 
 
@@ -41,7 +46,7 @@ def attend(
     *,
     score: Score = scaled_dot,
     params: Any = None,
-    mask: Bool[Array, "*#B #T #S"] | None = None,
+    mask: Bool[Array, "*#B #T #S"] | SegmentIds | None = None,
     causal: bool = False,
     block: int = 512,
 ) -> Float[Array, "*B T V"]:
@@ -54,7 +59,9 @@ def attend(
         score: any score; its logits exist for one block of queries and keys at a time.
         params: parameters of the score; they receive gradients.
         mask: broadcastable to `[*B, T, S]`. Pass an array of O(T + S) elements, such as a padding
-            mask.
+            mask, or the `SegmentIds` of packed rows. For each block of queries, the key blocks from
+            the first to the last with one of their segments are visited, so that the segments of
+            a row should be in order.
         causal: whether query t attends to keys 0 .. t only. This is a flag because the mask would
             have T·S elements. Blocks that lie entirely in the future are skipped.
         block: number of queries and of keys per block; the last block may extend beyond T or S.
@@ -64,17 +71,13 @@ def attend(
     """
     t, s = queries.shape[-2], keys.shape[-2]
     blocking = _Blocking(score, causal, min(block, t), min(block, s))
-    mask = jnp.ones((1, 1), bool) if mask is None else jnp.atleast_2d(mask)
-    if s % blocking.keys and mask.shape[-1] == 1:
-        # The keys that pad the last block must be masked, so the mask needs its full key axis.
-        mask = jnp.broadcast_to(mask, (*mask.shape[:-1], s))
     contexts = _attend(
         blocking,
         _pad(queries, -2, blocking.queries),
         _pad(keys, -2, blocking.keys),
         _pad(values, -2, blocking.keys),
         params,
-        _pad(_pad(mask, -1, blocking.keys), -2, blocking.queries),
+        _pad_mask(blocking, mask, s),
     )
     return contexts[..., :t, :]
 
@@ -85,7 +88,8 @@ def _attend(blocking, queries, keys, values, params, mask):
 
 
 def _forward(blocking, queries, keys, values, params, mask):
-    def query_block(i):
+    def query_block(visit):
+        i, first, stop = visit
         q = _slice(queries, -2, i, blocking.queries)
 
         def key_block(j, softmax):
@@ -98,10 +102,10 @@ def _forward(blocking, queries, keys, values, params, mask):
             jnp.zeros(rows, jnp.float32),
             jnp.zeros((*rows, values.shape[-1]), jnp.float32),
         )
-        softmax = lax.fori_loop(0, _count_key_blocks(blocking, keys, i), key_block, softmax)
+        softmax = lax.fori_loop(first, stop, key_block, softmax)
         return _finalize(softmax, values.dtype)
 
-    contexts, log_sums = lax.map(query_block, jnp.arange(_count_query_blocks(blocking, queries)))
+    contexts, log_sums = lax.map(query_block, _visits(blocking, queries, keys, mask))
     # [blocks, *B, t, V] -> [*B, T, V]
     contexts = jnp.moveaxis(contexts, 0, -3).reshape(*queries.shape[:-1], values.shape[-1])
     log_sums = jnp.moveaxis(log_sums, 0, -2).reshape(queries.shape[:-1])
@@ -134,7 +138,8 @@ def _backward(blocking, residuals, d_contexts):
     d_contexts = d_contexts.astype(jnp.float32)
     row_dots = jnp.sum(d_contexts * contexts.astype(jnp.float32), axis=-1)
 
-    def query_block(carry, i):
+    def query_block(carry, visit):
+        i, first, stop = visit
         q, d_context, row_dot, log_sum = (
             _slice(x, axis, i, blocking.queries)
             for x, axis in ((queries, -2), (d_contexts, -2), (row_dots, -1), (log_sums, -1))
@@ -155,13 +160,13 @@ def _backward(blocking, residuals, d_contexts):
             )
 
         start = (jnp.zeros(q.shape, jnp.float32), *carry)
-        d_q, *carry = lax.fori_loop(0, _count_key_blocks(blocking, keys, i), key_block, start)
+        d_q, *carry = lax.fori_loop(first, stop, key_block, start)
         return tuple(carry), d_q
 
     # Sums over blocks are float32 for inputs of any precision.
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (keys, values, params))
-    blocks = jnp.arange(_count_query_blocks(blocking, queries))
-    (d_keys, d_values, d_params), d_queries = lax.scan(query_block, zeros, blocks)
+    visits = _visits(blocking, queries, keys, mask)
+    (d_keys, d_values, d_params), d_queries = lax.scan(query_block, zeros, visits)
     d_queries = jnp.moveaxis(d_queries, 0, -3).reshape(queries.shape)
     gradients = jax.tree.map(
         lambda d, x: d.astype(x.dtype),
@@ -187,23 +192,57 @@ _attend.defvjp(_forward, _backward)
 def _logits(blocking, q, k, params, mask, i, j):
     """Masked logits of query block i and key block j."""
     logits = blocking.score(q, k, params).astype(jnp.float32)
-    mask = _slice(_slice(mask, -2, i, blocking.queries), -1, j, blocking.keys)
+    if isinstance(mask, SegmentIds):
+        ids = _slice(mask.queries, -1, i, blocking.queries)
+        mask = masks.segments(ids, _slice(mask.keys, -1, j, blocking.keys))
+    else:
+        mask = _slice(_slice(mask, -2, i, blocking.queries), -1, j, blocking.keys)
     if blocking.causal:
         t = i * blocking.queries + jnp.arange(blocking.queries)[:, None]
         mask = mask & (j * blocking.keys + jnp.arange(blocking.keys) <= t)
     return jnp.where(mask, logits, -jnp.inf)
 
 
-def _count_query_blocks(blocking, queries):
-    return queries.shape[-2] // blocking.queries
+class _Visits(NamedTuple):
+    """For each block of queries, the key blocks `first` to `stop - 1` that it attends to."""
+
+    block: Int[Array, " blocks"]
+    first: Int[Array, " blocks"]
+    stop: Int[Array, " blocks"]
 
 
-def _count_key_blocks(blocking, keys, i):
-    """Count the key blocks that query block i attends to."""
-    count = keys.shape[-2] // blocking.keys
-    if not blocking.causal:
-        return count
-    return jnp.minimum(count, ((i + 1) * blocking.queries - 1) // blocking.keys + 1)
+def _visits(blocking, queries, keys, mask):
+    rows, columns = queries.shape[-2] // blocking.queries, keys.shape[-2] // blocking.keys
+    block = jnp.arange(rows)
+    first, stop = jnp.zeros_like(block), jnp.full_like(block, columns)
+    if isinstance(mask, SegmentIds):
+        low, high = (x[..., :, None] for x in _id_range(mask.queries, blocking.queries))
+        low_key, high_key = (x[..., None, :] for x in _id_range(mask.keys, blocking.keys))
+        overlap = ((low <= high_key) & (low_key <= high)).reshape(-1, rows, columns).any(0)
+        first = jnp.argmax(overlap, axis=1)
+        stop = jnp.where(overlap.any(1), columns - jnp.argmax(overlap[:, ::-1], axis=1), first)
+    if blocking.causal:
+        stop = jnp.minimum(stop, ((block + 1) * blocking.queries - 1) // blocking.keys + 1)
+    return _Visits(block, first, stop)
+
+
+def _id_range(ids, block):
+    """Smallest and largest id of each block, without padding."""
+    blocks = ids.reshape(*ids.shape[:-1], -1, block)
+    return jnp.where(blocks > 0, blocks, jnp.iinfo(ids.dtype).max).min(-1), blocks.max(-1)
+
+
+def _pad_mask(blocking, mask, keys):
+    """Pad the mask of a number of keys to whole blocks; added keys are masked."""
+    if isinstance(mask, SegmentIds):
+        return SegmentIds(
+            _pad(mask.queries, -1, blocking.queries), _pad(mask.keys, -1, blocking.keys)
+        )
+    mask = jnp.ones((1, 1), bool) if mask is None else jnp.atleast_2d(mask)
+    if keys % blocking.keys and mask.shape[-1] == 1:
+        # The keys that pad the last block must be masked, so the mask needs its full key axis.
+        mask = jnp.broadcast_to(mask, (*mask.shape[:-1], keys))
+    return _pad(_pad(mask, -1, blocking.keys), -2, blocking.queries)
 
 
 def _pad(x, axis, block):

@@ -1,11 +1,26 @@
 """Masks: true where a query may attend to a key.
 
 A mask is any boolean array that broadcasts to the logits `[*B, T, S]`. A mask of the keys has shape
-`[*B, 1, S]` and is never expanded over queries, so its memory is O(S).
+`[*B, 1, S]` and is never expanded over queries, so its memory is O(S). The mask of packed rows is
+`segments`; `SegmentIds` stands for it in O(T + S) memory.
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
+
+
+class SegmentIds(NamedTuple):
+    """Segment ids of packed rows, which stand for the mask `segments(queries, keys)`.
+
+    Attributes:
+        queries: segment of each query.
+        keys: segment of each key; 0 is padding, which no query attends to.
+    """
+
+    queries: Int[Array, "*B T"]
+    keys: Int[Array, "*B S"]
 
 
 def padding(valid: Bool[Array, "*B S"]) -> Bool[Array, "*B 1 S"]:
@@ -49,3 +64,10 @@ def segments(query_ids: Int[Array, "*B T"], key_ids: Int[Array, "*B S"]) -> Bool
         key_ids: `[*B, S]`, segment of each key; 0 is padding, which no query attends to.
     """
     return (query_ids[..., :, None] == key_ids[..., None, :]) & (key_ids > 0)[..., None, :]
+
+
+def dense(
+    mask: Bool[Array, "*#B #T #S"] | SegmentIds | None,
+) -> Bool[Array, "*#B #T #S"] | None:
+    """Return the mask as an array."""
+    return segments(*mask) if isinstance(mask, SegmentIds) else mask

@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attention import blockwise
 from attention.attend import attend
+from attention.masks import SegmentIds, combine, dense
 from attention.masks import causal as causal_mask
-from attention.masks import combine
 
 Implementation = Literal["xla", "cudnn", "blockwise"]
 
@@ -51,7 +51,7 @@ def attend_heads(
     queries: Float[Array, "*B H T K"],
     memory: KeyValues,
     *,
-    mask: Bool[Array, "*#BH #T #S"] | None = None,
+    mask: Bool[Array, "*#BH #T #S"] | SegmentIds | None = None,
     causal: bool = False,
     implementation: Implementation = "xla",
 ) -> tuple[Float[Array, "*B H T V"], Float[Array, "*B H T S"] | None]:
@@ -60,7 +60,8 @@ def attend_heads(
     Args:
         queries: `[*B, H, T, K]`.
         memory: keys `[*B, H, S, K]` and values `[*B, H, S, V]`.
-        mask: broadcastable to `[*B, H, T, S]`, true where a query may attend.
+        mask: broadcastable to `[*B, H, T, S]`, true where a query may attend; or the `SegmentIds`
+            of packed rows, with an axis of heads or of one.
         causal: whether query t attends to keys 0 .. t only.
         implementation: `xla`, with explicit weights; `blockwise`, in O(T + S) memory; `cudnn`, the
             fused kernel of NVIDIA GPUs (16-bit types and one batch axis only; K = V, a multiple of
@@ -74,11 +75,12 @@ def attend_heads(
         ValueError: if the implementation is unknown.
     """
     keys, values = memory
+    if implementation == "blockwise":
+        return blockwise.attend(queries, keys, values, mask=mask, causal=causal), None
+    mask = dense(mask)
     if implementation == "xla":
         future = causal_mask(queries.shape[-2], keys.shape[-2]) if causal else None
         return attend(queries, keys, values, mask=combine(mask, future))
-    if implementation == "blockwise":
-        return blockwise.attend(queries, keys, values, mask=mask, causal=causal), None
     if implementation == "cudnn":
         contexts = jax.nn.dot_product_attention(
             jnp.swapaxes(queries, 1, 2),

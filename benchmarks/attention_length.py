@@ -2,8 +2,9 @@
 
 Causal self-attention with the scaled dot product and heads of width 64, by every implementation
 that the device has: `xla` with explicit weights, `blockwise`, `cudnn`, and on TPUs the kernel of
-`jax.experimental.pallas`; and attention with the additive score, by `xla` and `blockwise`. Memory
-is the temporary memory of the compiled program as XLA reports it, without arguments and results.
+`jax.experimental.pallas`; the same within packed sentences of 64 tokens; and attention with the
+additive score, by `xla` and `blockwise`. Memory is the temporary memory of the compiled program as
+XLA reports it, without arguments and results.
 
 An implementation ends at the first length whose program does not fit into the memory of the device,
 or is expected to take more than a minute.
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from attention import additive, attend, blockwise
+from attention.masks import SegmentIds
 from attention.multihead import Implementation, KeyValues, attend_heads
 from benchmarks.workloads import Measurement
 from training import allocator, mesh
@@ -27,6 +29,7 @@ from training import allocator, mesh
 NAME = "attention_length"
 LENGTHS = tuple(2**n for n in range(10, 17))
 WIDTH, HEADS = 64, {"cpu": 1}  # of other devices: 8 heads
+SENTENCE = 64  # tokens of a packed sentence
 ROUNDS, LIMIT = 5, 60.0  # LIMIT: seconds of a round
 Attention = Callable[[Array, Array, Array], Array]  # of arrays `[1, H, T, K]`
 
@@ -34,19 +37,26 @@ Attention = Callable[[Array, Array, Array], Array]  # of arrays `[1, H, T, K]`
 def implementations() -> dict[str, Attention]:
     """Return the implementations that this device has."""
 
-    def dot_product(implementation: Implementation, queries, keys, values):
-        memory = KeyValues(keys, values)
-        return attend_heads(queries, memory, causal=True, implementation=implementation)[0]
+    def dot_product(implementation: Implementation, queries, keys, values, mask=None):
+        memory, options = KeyValues(keys, values), {"causal": True, "mask": mask}
+        return attend_heads(queries, memory, implementation=implementation, **options)[0]
+
+    def packed(implementation: Implementation, queries, keys, values):
+        ids = jnp.arange(queries.shape[-2]) // SENTENCE + 1
+        return dot_product(implementation, queries, keys, values, SegmentIds(ids, ids))
 
     score_vector = jnp.ones(WIDTH)
     fns: dict[str, Attention] = {
         "xla": partial(dot_product, "xla"),
         "blockwise": partial(dot_product, "blockwise"),
+        "packed, xla": partial(packed, "xla"),
+        "packed, blockwise": partial(packed, "blockwise"),
         "additive, xla": lambda *x: attend(*x, score=additive, params=score_vector)[0],
         "additive, blockwise": partial(blockwise.attend, score=additive, params=score_vector),
     }
     if jax.default_backend() == "gpu":
         fns["cudnn"] = partial(dot_product, "cudnn")
+        fns["packed, cudnn"] = partial(packed, "cudnn")
     if jax.default_backend() == "tpu":
         from jax.experimental.pallas.ops.tpu.flash_attention import flash_attention
 
@@ -83,8 +93,9 @@ def measure_one(name: str, fn: Attention, lengths: tuple[int, ...]) -> Iterator[
             start = time.perf_counter()
             jax.block_until_ready(compiled(x, x, x))
             seconds.append(time.perf_counter() - start)
-        row["ms"] = 1e3 * statistics.median(seconds[1:])
-        expected = 4 * seconds[-1]  # all implementations take O(T^2) operations
+        median = statistics.median(seconds[1:])
+        row |= {"ms": 1e3 * median, "µs per token": 1e6 * median / length}
+        expected = 4 * seconds[-1]  # for O(T^2) operations
         yield row
 
 

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt32
 
 from attention import KeyValues, affine, attend_heads, merge_heads, project_heads
+from attention.masks import SegmentIds
 from attention.multihead import Implementation
 from models.device_batch import first_index
 
@@ -272,7 +273,7 @@ class MultiHeadAttention(nnx.Module):
         x: Float[Array, "*B T D"],
         memory: KeyValues,
         *,
-        mask: Bool[Array, "..."] | None = None,
+        mask: Bool[Array, "..."] | SegmentIds | None = None,
         causal: bool = False,
         implementation: Implementation = "xla",
     ) -> tuple[Float[Array, "*B T D"], Float[Array, "*B H T S"] | None]:

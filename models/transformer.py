@@ -53,8 +53,7 @@ class Transformer(nnx.Module):
             E), initialized from N(0, 1 / D), as in fairseq.
         max_length: number of learned positions; not used with sinusoids.
         dtype: dtype of the activations; weights, norms and softmax stay in float32.
-        implementation: see `attention.attend_heads`. Decoding steps use `xla`. With `blockwise`,
-            the memory still has T·S booleans per example, the mask of segments.
+        implementation: see `attention.attend_heads`. Decoding steps use `xla`.
         remat: rematerialization policy of each layer, see `models.layers.rematerialize`.
         key: PRNG key of the weights.
 
@@ -131,7 +130,8 @@ class Transformer(nnx.Module):
         """
         keys = split_key(key, len(self.encoder) + 1)
         segments = segments or Segments.from_tokens(source, self.pad)
-        mask = masks.segments(segments.ids, segments.ids)[:, None]
+        ids = segments.ids[:, None]  # the same for every head
+        mask = masks.SegmentIds(ids, ids)
         x = self._embed(source, self._position_table(0, source.shape[1]), segments, keys[-1])
         weights: Weights = []
         for layer, layer_key in zip(self.encoder, keys, strict=False):
@@ -165,8 +165,9 @@ class Transformer(nnx.Module):
         segments = segments or Segments.from_tokens(target, self.pad)
         # In packed rows, every segment starts with BOS.
         previous = jnp.where(segments.positions == 0, self.bos, shift_right(target, self.bos))
-        mask = masks.segments(segments.ids, segments.ids)[:, None]
-        cross_mask = masks.segments(segments.ids, memory.segments)[:, None]
+        ids = segments.ids[:, None]  # the same for every head
+        mask = masks.SegmentIds(ids, ids)
+        cross_mask = masks.SegmentIds(ids, memory.segments[:, None])
         x = self._embed(previous, self._position_table(1, target.shape[1]), segments, keys[-1])
         weights: Weights = []
         cross: Weights = []

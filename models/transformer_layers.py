@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attention import KeyValues, extend, masks
+from attention.masks import SegmentIds
 from attention.multihead import Implementation
 from models.layers import FeedForward, LayerNorm, MultiHeadAttention, dropout, split_key
 
@@ -52,7 +53,7 @@ class EncoderLayer(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "B S D"],
-        mask: Bool[Array, "B #H #S S"],
+        mask: Bool[Array, "B #H #S S"] | SegmentIds,
         implementation: Implementation = "xla",
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "B S D"], Float[Array, "B H S S"] | None]:
@@ -86,8 +87,8 @@ class DecoderLayer(nnx.Module):
         self,
         x: Float[Array, "B T D"],
         memory: KeyValues,
-        mask: Bool[Array, "B #H #T T"],
-        cross_mask: Bool[Array, "B #H #T S"],
+        mask: SegmentIds,
+        cross_mask: SegmentIds,
         implementation: Implementation = "xla",
         key: PRNGKeyArray | None = None,
     ) -> tuple[

@@ -40,11 +40,14 @@ def random_mask(kind, t, s, seed=0):
     full = rng.random((B, t, s)) < 0.6
     full[:, min(1, t - 1)] = False
     valid = np.arange(s) < np.array([rng.integers(1, s + 1), 0])[:, None]
+    ids = masks.SegmentIds(*(rng.integers(4, size=(B, n), dtype=np.int32) for n in (t, s)))
     return {
         "none": None,
         "padding": valid[:, None],
         "queries": rng.random((t, 1)) < 0.5,
         "full": full,
+        "segments": masks.SegmentIds(*(np.sort(x, -1) for x in ids)),
+        "segments in any order": ids,
     }[kind]
 
 
@@ -55,7 +58,7 @@ def weighted_sum(contexts):
 
 def plain(queries, keys, values, params, mask, score, causal):
     future = masks.causal(queries.shape[-2], keys.shape[-2]) if causal else None
-    mask = masks.combine(mask, future)
+    mask = masks.combine(masks.dense(mask), future)
     return attend(queries, keys, values, score=score, params=params, mask=mask)[0]
 
 
@@ -100,6 +103,9 @@ def assert_equals_plain(t, s, block, causal, kind, score, seeds=1):
         # The last block of keys is ragged, and the mask has no key axis.
         (3, 5, 2, False, "none", scaled_dot),
         (3, 5, 2, False, "queries", scaled_dot),
+        (7, 10, 3, False, "segments", biased),
+        (9, 9, 2, True, "segments", scaled_dot),
+        (9, 7, 2, False, "segments in any order", scaled_dot),
     ],
 )
 def test_values_and_gradients_equal_plain_attention(t, s, block, causal, kind, score):
@@ -156,6 +162,25 @@ def test_heads_and_vmap_are_batch_axes():
     np.testing.assert_allclose(vmapped, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_blocks_of_other_segments_are_not_read(causal):
+    """Plain attention multiplies every value by a weight, and 0 times NaN is NaN."""
+    ids = np.array([[1, 1, 2, 2, 3, 3, 4, 0], [1, 1, 1, 1, 2, 2, 2, 2]], np.int32)
+    queries, keys, values, params = random_inputs(8, 8)
+    values_with_nan = np.where(np.arange(8)[:, None] < 4, np.nan, values)
+
+    @unoptimized_jit
+    def run(values):
+        mask, options = masks.SegmentIds(ids, ids), {"score": scaled_dot, "causal": causal}
+        contexts, (d_queries, *_) = with_gradients(
+            blocks, (queries, keys, values, params), mask, block=2, **options
+        )
+        return contexts[:, 4:], d_queries[:, 4:]
+
+    for actual, expected in zip(run(values_with_nan), run(values), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def temporary_bytes(function, *shapes):
     """Bytes of temporary memory of the compiled gradients, which are not executed."""
     argnums = tuple(range(len(shapes)))
@@ -165,12 +190,15 @@ def temporary_bytes(function, *shapes):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_memory_is_linear_in_the_length():
+@pytest.mark.parametrize("kind", ["padding", "segments"])
+def test_memory_is_linear_in_the_length(kind):
     """The attention is causal and padded, and its gradients are included."""
 
     def causal(function):
         def run(q, k, v):
-            mask = masks.padding(jnp.arange(q.shape[-2]) < q.shape[-2] - 1)
+            valid = jnp.arange(q.shape[-2]) < q.shape[-2] - 1
+            ids = (jnp.arange(q.shape[-2]) // 50 + 1) * valid
+            mask = masks.padding(valid) if kind == "padding" else masks.SegmentIds(ids, ids)
             return function(q, k, v, None, mask, scaled_dot, True)
 
         return run
