@@ -14,12 +14,11 @@ import operator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 INPUT_TRANSFORM = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
-KERNEL_TRANSFORM = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.float32) / 2  # G
+KERNEL_TRANSFORM = ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2))  # 2 G
 OUTPUT_TRANSFORM = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
 
 
@@ -32,12 +31,18 @@ def convolve(
         x: map with even numbers of rows and columns.
         weights: kernel.
     """
-    kernels = jnp.einsum("ai,bj,ijcd->abcd", KERNEL_TRANSFORM, KERNEL_TRANSFORM, weights)
+    kernels = _transform(KERNEL_TRANSFORM, _taps(weights / 4))
     inputs = _transform(INPUT_TRANSFORM, _store_gradient(_tiles(x)))
-    products = [[_matmul(inputs[a][b], kernels[a, b]) for b in range(4)] for a in range(4)]
+    products = [[_matmul(inputs[a][b], kernels[a][b]) for b in range(4)] for a in range(4)]
     outputs = _transform(OUTPUT_TRANSFORM, products)
     interleaved = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)
     return interleaved.reshape(*x.shape[:3], -1)
+
+
+def _taps(weights):
+    """Return the 3 x 3 taps of a kernel, by `lax.split`, whose transpose is one concatenation."""
+    taps = lax.split(weights, [1] * 3)
+    return [[tap[0, 0] for tap in lax.split(row, [1] * 3, axis=1)] for row in taps]
 
 
 def _tiles(x):
@@ -70,7 +75,7 @@ def _matmul(x, matrix):
 
 
 def _transform(matrix, grid):
-    """Compute `matrix @ grid @ matrix.T` for a grid of arrays; elements of the matrix are 0 and ±1.
+    """Compute `matrix @ grid @ matrix.T` for a grid of arrays; elements of the matrix are 0, ±1, 2.
 
     Sums of arrays are fused, which a product with the matrix would not be.
     """
@@ -78,7 +83,8 @@ def _transform(matrix, grid):
     return [[_combine(column, row) for column in matrix] for row in rows]
 
 
-def _combine(signs, arrays):
-    """Sum the arrays whose sign is not 0."""
-    signed = zip(signs, arrays, strict=True)
-    return functools.reduce(operator.add, (x if sign > 0 else -x for sign, x in signed if sign))
+def _combine(factors, arrays):
+    """Sum the products of factors and arrays, except those with factor 0."""
+    multiply = {1: lambda x: x, -1: operator.neg, 2: lambda x: x + x}
+    terms = zip(factors, arrays, strict=True)
+    return functools.reduce(operator.add, (multiply[factor](x) for factor, x in terms if factor))
