@@ -40,6 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
         return config
     config.data.update(image_size=28, ways=20, shots=(1, 2, 3, 4, 5))
     config.batch = 32
+    config.cpu_devices = 1  # two devices map temporaries of more than 64 MiB anew at every step
     config.evaluation.episodes = 1_600
     config.model.update(
         filters=64,

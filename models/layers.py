@@ -160,32 +160,45 @@ def output_logits(states: Float[Array, "*B D"], table: Float[Array, "V D"]) -> F
     return jnp.einsum("...d,vd->...v", states, table, preferred_element_type=jnp.float32)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def layer_norm(
-    x: Float[Array, "*B D"], gain: Float[Array, " D"], bias: Float[Array, " D"], epsilon: float
+    x: Float[Array, "*B D"],
+    gain: Float[Array, " D"],
+    bias: Float[Array, " D"],
+    epsilon: float,
+    centered: bool = False,
 ) -> Float[Array, "*B D"]:
     """Layer normalization over the last axis (Ba et al. 2016, eq. 4), of float32 arrays.
 
     Sums over the last axis are products with vectors, because XLA's CPU backend vectorizes these,
     but not the sums. The VJP is written such that it needs no other sum over that axis.
+
+    Args:
+        x: `[*B, D]`.
+        gain: `[D]`.
+        bias: `[D]`.
+        epsilon: added to the variance.
+        centered: whether the mean of `x` over the last axis is 0, so that it is not computed; its
+            gradient is then determined up to a constant over this axis.
     """
-    return _layer_norm_forward(x, gain, bias, epsilon)[0]
+    return _layer_norm_forward(x, gain, bias, epsilon, centered)[0]
 
 
-def _layer_norm_forward(x, gain, bias, epsilon):
+def _layer_norm_forward(x, gain, bias, epsilon, centered):
     average = jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype)
-    mean = _sum_of_products(x, average)
+    mean = 0.0 if centered else _sum_of_products(x, average)
     scale = lax.rsqrt(_sum_of_products((x - mean) ** 2, average) + epsilon)
     return (x - mean) * scale * gain + bias, (x, mean, scale, gain)
 
 
-def _layer_norm_backward(epsilon, saved, dy):
+def _layer_norm_backward(epsilon, centered, saved, dy):
     del epsilon
     x, mean, scale, gain = saved
     normalized = (x - mean) * scale
     weights = gain / x.shape[-1]
     projected = _sum_of_products(dy * normalized, weights)
-    dx = scale * (dy * gain - _sum_of_products(dy, weights) - normalized * projected)
+    average = 0.0 if centered else _sum_of_products(dy, weights)
+    dx = scale * (dy * gain - average - normalized * projected)
     positions = tuple(range(x.ndim - 1))
     return dx, (dy * normalized).sum(positions), dy.sum(positions)
 
@@ -206,9 +219,10 @@ class LayerNorm(nnx.Module):
         self.bias = param(jnp.zeros(width), ("embed",))
         self.epsilon = epsilon
 
-    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        x_float = x.astype(jnp.float32)
-        return layer_norm(x_float, self.gain[...], self.bias[...], self.epsilon).astype(x.dtype)
+    def __call__(self, x: Float[Array, "*B D"], centered: bool = False) -> Float[Array, "*B D"]:
+        """Normalize arrays; `centered` if their mean over the last axis is 0."""
+        arguments = x.astype(jnp.float32), self.gain[...], self.bias[...], self.epsilon, centered
+        return layer_norm(*arguments).astype(x.dtype)
 
 
 class FeedForward(nnx.Module):

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from models import winograd
 
 FEW_CHANNELS = 4  # such as the channels of an image: 9 shifted copies are still a small array
-WINOGRAD_CHANNELS, WINOGRAD_POSITIONS = 32, 2048  # the fewest with which Winograd's is faster
+WINOGRAD_CHANNELS, WINOGRAD_ELEMENTS = 32, 2**17  # of a map, with which Winograd's is faster
 
 
 def convolve(
@@ -69,9 +69,10 @@ def _is_faster_by_winograd(x, weights):
     Only float32 maps are eligible: the transforms would round shorter floats once more.
     """
     batch, rows, columns, _ = x.shape
+    channels = min(weights.shape[2:])
     even = rows % 2 == 0 == columns % 2
-    large = batch * rows * columns >= WINOGRAD_POSITIONS
-    return x.dtype == jnp.float32 and even and large and min(weights.shape[2:]) >= WINOGRAD_CHANNELS
+    large = batch * rows * columns * channels >= WINOGRAD_ELEMENTS
+    return x.dtype == jnp.float32 and even and large and channels >= WINOGRAD_CHANNELS
 
 
 def _matmul(x, weights):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from attention import affine
 from attention.spatial import max_pool
-from models.cache_blocking import map_images
+from models.cache_blocking import keep, map_images
 from models.convolutions import conv_functions
 from models.layers import LayerNorm, Remat, dropout_of_examples, glorot, param
 from models.snail.network import Backbone
@@ -69,11 +69,14 @@ class ConvolutionalEmbedding(nnx.Module):
         self, images: Float[Array, "B P P C"], keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B D"]:
         """Embed images; `keys` has the PRNG key of each image's dropout, None in evaluation."""
-        convolve, x = conv_functions().plain, images
+        x = images
         for n, (kernel, norm) in enumerate(zip(self.kernels, self.norms, strict=True)):
-            x = convolve(x, kernel[...])
+            x = _convolve_centered(x, kernel[...])
+            x = norm(
+                keep(x) if n else x, centered=True
+            )  # the first map is large, but computed fast
             even = x.shape[1] // 2 * 2  # drops the last row and column of an odd size
-            x = max_pool(jax.nn.relu(norm(x))[:, :even, :even])
+            x = jax.nn.relu(max_pool(x[:, :even, :even]))
             x = dropout_of_images(x, self.dropout, keys, n)
         return affine(x.reshape(len(x), -1), self.output[...], self.output_bias[...])
 
@@ -94,10 +97,10 @@ class ResidualBlock(nnx.Module):
         self.shortcut = param(glorot(keys[3], (inputs, outputs), inputs, outputs), (None, "mlp"))
 
     def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B _ _ D"]:
-        convolve = conv_functions().plain
         shortcut = affine(x, self.shortcut[...])
         for kernel, norm in zip(self.kernels, self.norms, strict=True):
-            x = jax.nn.leaky_relu(norm(convolve(x, kernel[...])), LEAK)
+            x = norm(_convolve_centered(x, kernel[...]), centered=True)
+            x = jax.nn.leaky_relu(x, LEAK)
         x = x + shortcut
         odd = x.shape[1] % 2
         return max_pool(jnp.pad(x, ((0, 0), (0, odd), (0, odd), (0, 0)), mode="edge"))
@@ -270,3 +273,13 @@ def _conv_kernel(inputs: int, outputs: int, *, key: PRNGKeyArray) -> nnx.Param:
     """Return a 3x3 kernel."""
     kernel = glorot(key, (3, 3, inputs, outputs), 9 * inputs, 9 * outputs)
     return param(kernel, (None, None, None, "mlp"))
+
+
+def _convolve_centered(
+    x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C D"]
+) -> Float[Array, "B Y X D"]:
+    """Convolution minus its mean over filters, which the layer normalization would subtract.
+
+    The mean of the kernel is subtracted, which takes less time than the one of the maps.
+    """
+    return conv_functions().plain(x, kernel - kernel.mean(-1, keepdims=True))

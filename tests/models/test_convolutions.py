@@ -107,8 +107,8 @@ def multiplications(x, channels):
 
 
 def test_winograd_needs_four_ninths_of_the_multiplications_of_large_float32_maps():
-    large = jnp.zeros((2, 32, 32, 32))
-    assert multiplications(large, 32) == pytest.approx(4, rel=0.02)  # and those of the kernel
+    large = jnp.zeros((4, 32, 32, 32))
+    assert multiplications(large, 32) == 4
     assert multiplications(large.astype(jnp.bfloat16), 32) == 9
     assert multiplications(large, 16) == 9
     assert multiplications(large[:1], 32) == 9

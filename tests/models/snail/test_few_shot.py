@@ -1,12 +1,14 @@
 """Few-shot classifier."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from models.snail.few_shot import FewShotClassifier
+from models.snail.few_shot import ConvolutionalEmbedding, FewShotClassifier, ResidualBlock
 from models.snail.network import AttentionBlock
 from tests.models.tiny import unoptimized_jit
 
@@ -23,6 +25,69 @@ BODY = {
 
 def create(encoder="convolutional", **changes):
     return FewShotClassifier(encoder=encoder, **SIZES | BODY | changes, key=KEY)
+
+
+def random_module(create):
+    """Return a module with random weights, also where the initial ones are 0 or 1."""
+    graphdef, params = nnx.split(create())
+    flat, tree = jax.tree.flatten(params)
+    keys = jax.random.split(KEY, len(flat))
+    changed = [x + 0.3 * jax.random.normal(key, x.shape) for x, key in zip(flat, keys, strict=True)]
+    return graphdef, jax.tree.unflatten(tree, changed)
+
+
+def normalized_convolution(x, kernel, norm):
+    """Convolution, then layer normalization over the filters."""
+    x = jax.lax.conv_general_dilated(
+        x, kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    x = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + norm.epsilon)
+    return x * norm.gain[...] + norm.bias[...]
+
+
+def pool(x):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def convolutional_embedding(network, x):
+    for kernel, norm in zip(network.kernels, network.norms, strict=True):
+        x = pool(jax.nn.relu(normalized_convolution(x, kernel, norm)))
+    return x.reshape(len(x), -1) @ network.output[...] + network.output_bias[...]
+
+
+def residual_block(network, x):
+    y = x
+    for kernel, norm in zip(network.kernels, network.norms, strict=True):
+        y = jax.nn.leaky_relu(normalized_convolution(y, kernel, norm), 0.1)
+    return pool(y + jnp.einsum("byxc,cd->byxd", x, network.shortcut[...]))
+
+
+@pytest.mark.parametrize(
+    "create, definition",
+    [
+        (
+            partial(ConvolutionalEmbedding, 18, 1, 4, 6, dropout=0.0, key=KEY),
+            convolutional_embedding,
+        ),
+        (partial(ResidualBlock, 1, 3, key=KEY), residual_block),
+    ],
+)
+def test_embedding_has_the_values_and_gradients_of_its_definition(create, definition):
+    graphdef, params = random_module(create)
+    images = jax.random.normal(KEY, (3, 18, 18, 1))
+
+    @unoptimized_jit
+    def evaluate(params):
+        def weighted(params, apply):
+            x = apply(nnx.merge(graphdef, params), images)
+            return jnp.sum(x * jnp.cos(jnp.arange(x.size)).reshape(x.shape)), x
+
+        derive = jax.grad(weighted, has_aux=True)
+        return derive(params, lambda network, x: network(x)), derive(params, definition)
+
+    actual, expected = map(jax.tree.leaves, evaluate(params))
+    for x, y in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
 
 
 def test_queries_do_not_depend_on_each_other():
