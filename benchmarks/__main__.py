@@ -15,11 +15,9 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     for entry in entries:
         terminal.print(f"{entry.name} ...", markup=False)
         if isinstance(entry, Measurement):
-            rows = call_in_process(entry.measure)
+            rows = timing.call_in_process(entry.measure)
             result["measurements"].append({"name": entry.name, "rows": rows})
         else:
             implementations = dict(entry.implementations)
@@ -141,7 +139,7 @@ def describe_machine() -> dict[str, Any]:
     """Return the device, the versions and the XLA flags of this run."""
     installed = {package: version(package) for package in PACKAGES}
     return {
-        "device": call_in_process(run.device),
+        "device": timing.call_in_process(run.device),
         "versions": {"python": platform.python_version()} | installed,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "commit": run.commit(),
@@ -151,15 +149,6 @@ def describe_machine() -> dict[str, Any]:
 def default_path(device: str) -> Path:
     """Return the file for the results of a device: 'amd_epyc_2_cores.json'."""
     return RESULTS / f"{re.sub('[^a-z0-9]+', '_', device.lower()).strip('_')}.json"
-
-
-def call_in_process(function: Callable[[], Any]) -> Any:
-    """Return the result of a function that runs in a process of its own.
-
-    This process does not start a JAX backend, which would hold memory of the GPU.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function).result()
 
 
 def tables(result: dict[str, Any]) -> list[Table]:

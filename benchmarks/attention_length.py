@@ -30,7 +30,7 @@ NAME = "attention_length"
 LENGTHS = tuple(2**n for n in range(10, 17))
 WIDTH, HEADS = 64, {"cpu": 1}  # of other devices: 8 heads
 SENTENCE = 64  # tokens of a packed sentence
-ROUNDS, LIMIT = 5, 60.0  # LIMIT: seconds of a round
+ROUNDS, LIMIT = 3, 60.0  # LIMIT: seconds of a round
 Attention = Callable[[Array, Array, Array], Array]  # of arrays `[1, H, T, K]`
 
 

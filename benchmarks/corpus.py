@@ -10,12 +10,10 @@ packed rows for 100 steps. The memory of each process includes memory-mapped fil
 import contextlib
 import gzip
 import lzma
-import multiprocessing
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import numpy as np
 from backports import zstd
 from ml_collections import ConfigDict
 
+from benchmarks.timing import call_in_process
 from benchmarks.workloads import Measurement
 from configs import transformer_base_wmt14
 from training import allocator
@@ -126,7 +125,6 @@ def measure(function: Callable[[Path], Timer], directory: Path) -> tuple[dict, f
 
 def measure_corpus(pairs: int) -> list[dict[str, Any]]:
     """Measure the time of each phase and the peak memory of each process."""
-    context = multiprocessing.get_context("spawn")
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -135,8 +133,7 @@ def measure_corpus(pairs: int) -> list[dict[str, Any]]:
         processes = {"first start": prepare, "second start": prepare, "train": train}
         for process, function in processes.items():
             # One process for each, because the peak memory of a process never decreases.
-            with ProcessPoolExecutor(1, mp_context=context) as pool:
-                phases, peak = pool.submit(measure, function, directory).result()
+            phases, peak = call_in_process(partial(measure, function, directory))
             rows += [
                 {
                     "pairs": pairs,

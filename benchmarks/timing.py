@@ -6,7 +6,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 from benchmarks.workloads import Benchmark, Implementation, Workload
@@ -121,6 +122,15 @@ def _peak_bytes() -> int:
         if stats := jax.local_devices()[0].memory_stats():
             return stats["peak_bytes_in_use"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def call_in_process(function: Callable[[], Any]) -> Any:
+    """Return the result of a function that runs in a process of its own.
+
+    This process does not start a JAX backend, which would hold memory of the GPU.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function).result()
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
