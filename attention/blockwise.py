@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from attention import masks
-from attention.masks import SegmentIds
+from attention.masks import SegmentIds, segments
 from attention.scores import Score, scaled_dot
 
 
@@ -194,7 +193,7 @@ def _logits(blocking, q, k, params, mask, i, j):
     logits = blocking.score(q, k, params).astype(jnp.float32)
     if isinstance(mask, SegmentIds):
         ids = _slice(mask.queries, -1, i, blocking.queries)
-        mask = masks.segments(ids, _slice(mask.keys, -1, j, blocking.keys))
+        mask = segments(ids, _slice(mask.keys, -1, j, blocking.keys))
     else:
         mask = _slice(_slice(mask, -2, i, blocking.queries), -1, j, blocking.keys)
     if blocking.causal:

@@ -110,7 +110,7 @@ def draw(rows: list[dict[str, Any]], title: str) -> Any:
     """Draw time and memory against length."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(11, 3.5), layout="constrained")
     for axes, column in zip(figure.subplots(1, 2), ("ms", "MiB"), strict=True):
         for name in dict.fromkeys(row["implementation"] for row in rows):
             points = [x for x in rows if x["implementation"] == name and column in x]
@@ -120,7 +120,7 @@ def draw(rows: list[dict[str, Any]], title: str) -> Any:
         axes.set_yscale("log")
         axes.set(xlabel="length", ylabel=f"{column} of a forward and backward pass")
         axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(title)
     return figure
 

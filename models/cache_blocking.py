@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from models.device_batch import divided_axes, example_keys, is_on_cpu
 
-GROUP_SIZE = 16
+GROUP_SIZE = 16  # 8 and 32 are slower for small maps, see benchmarks/README.md
 KEPT = "kept"
 
 

@@ -72,9 +72,9 @@ class ConvolutionalEmbedding(nnx.Module):
         x = images
         for n, (kernel, norm) in enumerate(zip(self.kernels, self.norms, strict=True)):
             x = _convolve_centered(x, kernel[...])
-            x = norm(
-                keep(x) if n else x, centered=True
-            )  # the first map is large, but computed fast
+            if n:  # the first map is large, but computed fast
+                x = keep(x)
+            x = norm(x, centered=True)
             even = x.shape[1] // 2 * 2  # drops the last row and column of an odd size
             x = jax.nn.relu(max_pool(x[:, :even, :even]))
             x = dropout_of_images(x, self.dropout, keys, n)

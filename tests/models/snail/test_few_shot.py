@@ -10,7 +10,7 @@ from flax import nnx
 
 from models.snail.few_shot import ConvolutionalEmbedding, FewShotClassifier, ResidualBlock
 from models.snail.network import AttentionBlock
-from tests.models.tiny import unoptimized_jit
+from tests.models.tiny import unoptimized_jit, with_random_params
 
 KEY = jax.random.key(0)
 SIZES = {"ways": 2, "size": 16, "channels": 1, "filters": 4, "embedding": 6, "dropout": 0.5}
@@ -25,15 +25,6 @@ BODY = {
 
 def create(encoder="convolutional", **changes):
     return FewShotClassifier(encoder=encoder, **SIZES | BODY | changes, key=KEY)
-
-
-def random_module(create):
-    """Return a module with random weights, also where the initial ones are 0 or 1."""
-    graphdef, params = nnx.split(create())
-    flat, tree = jax.tree.flatten(params)
-    keys = jax.random.split(KEY, len(flat))
-    changed = [x + 0.3 * jax.random.normal(key, x.shape) for x, key in zip(flat, keys, strict=True)]
-    return graphdef, jax.tree.unflatten(tree, changed)
 
 
 def normalized_convolution(x, kernel, norm):
@@ -73,7 +64,7 @@ def residual_block(network, x):
     ],
 )
 def test_embedding_has_the_values_and_gradients_of_its_definition(create, definition):
-    graphdef, params = random_module(create)
+    graphdef, params = nnx.split(with_random_params(create))
     images = jax.random.normal(KEY, (3, 18, 18, 1))
 
     @unoptimized_jit
